@@ -1,2 +1,2 @@
-//! x
-fn main(){}
+//! The `hivekeeper` executable.
+fn main() {}

@@ -1,0 +1,138 @@
+//! Commands and the operations that they become.
+
+use std::time::{Duration, SystemTime};
+
+use super::ids::{AgentId, OperationId, SwarmName};
+
+/// What a command is aimed at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// All agents of one swarm.
+    Swarm(SwarmName),
+    /// One agent; its siblings' process ids stay.
+    Agent(AgentId),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Swarm(name) => name.fmt(f),
+            Self::Agent(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What an operator may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Replace the agents; clears window and back-off.
+    Restart {
+        /// Overrides the document's `stop_grace`.
+        grace: Option<Duration>,
+        /// Free text for the history.
+        reason: Option<String>,
+    },
+    /// End the agents in reverse order; stays so until `Start`.
+    Stop {
+        /// Overrides the document's `stop_grace`.
+        grace: Option<Duration>,
+        /// Free text for the history.
+        reason: Option<String>,
+    },
+    /// Start what does not run, in order.
+    Start,
+    /// Freeze.
+    Pause,
+    /// Unfreeze.
+    Resume,
+}
+
+impl Command {
+    /// The word of the API.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Restart { .. } => "restart",
+            Self::Stop { .. } => "stop",
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requester {
+    /// A client of the HTTP API, by its peer address.
+    Http {
+        /// Address and port.
+        peer: String,
+    },
+    /// The daemon itself.
+    Daemon,
+}
+
+impl std::fmt::Display for Requester {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http { peer } => write!(f, "http:{peer}"),
+            Self::Daemon => f.write_str("daemon"),
+        }
+    }
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperationState {
+    /// Journaled, not begun.
+    Accepted,
+    /// Under way.
+    Running,
+    /// Done, and seen to be done.
+    Succeeded,
+    /// Ended otherwise; `error` says how.
+    Failed,
+    /// Withdrawn, or cut off by the daemon's end.
+    Cancelled,
+}
+
+impl OperationState {
+    /// Whether nothing more will happen.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One thing that was done for an operation, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When it ended.
+    pub at: SystemTime,
+    /// Which agent it concerned.
+    pub agent: AgentId,
+    /// What was seen: `running as pid 4711, incarnation 3`.
+    pub result: Result<String, String>,
+}
+
+/// One accepted command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// What was asked.
+    pub command: Command,
+    /// Of whom.
+    pub target: Target,
+    /// Where it stands.
+    pub state: OperationState,
+    /// By whom.
+    pub requested_by: Requester,
+    /// When.
+    pub requested_at: SystemTime,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+    /// What was done.
+    pub steps: Vec<Step>,
+    /// Why it failed.
+    pub error: Option<String>,
+}

@@ -1,0 +1,110 @@
+//! What the feed carries.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    command::Operation,
+    health::{AgentHealth, AgentState, Level, SwarmHealth},
+    ids::{AgentId, Epoch, Seq},
+};
+
+/// One numbered event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its number.
+    pub seq: Seq,
+    /// The daemon that numbered it.
+    pub epoch: Epoch,
+    /// When what it tells was observed.
+    pub at: SystemTime,
+    /// What it tells.
+    pub kind: EventKind,
+}
+
+/// What an event tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventKind {
+    /// An agent's state, incarnation or last exit changed.
+    AgentChanged {
+        /// The state before; `None` when the agent is new.
+        from: Option<AgentState>,
+        /// The document after.
+        agent: Arc<AgentHealth>,
+    },
+    /// Measured values of agents changed and nothing else. Numbered and streamed, not journaled.
+    Samples {
+        /// The documents after, one per agent.
+        agents: Vec<Arc<AgentHealth>>,
+    },
+    /// A swarm's level, reasons or desired state changed.
+    SwarmChanged {
+        /// The level before; `None` when the swarm is new.
+        from: Option<Level>,
+        /// The document after.
+        swarm: Arc<SwarmHealth>,
+    },
+    /// A swarm or an agent is no longer part of the hive.
+    AgentRemoved {
+        /// Which.
+        agent: AgentId,
+    },
+    /// The hive's level or one of its planes changed.
+    HiveChanged {
+        /// The level before.
+        from: Level,
+        /// The level after.
+        to: Level,
+        /// Why: `code: detail`.
+        reasons: Vec<String>,
+    },
+    /// An operation was accepted, went on or ended.
+    OperationChanged {
+        /// The operation after.
+        operation: Arc<Operation>,
+    },
+    /// An agent's own `hive/event`.
+    AgentSaid {
+        /// Who.
+        agent: AgentId,
+        /// In which incarnation.
+        incarnation: u64,
+        /// Its kind.
+        kind: Arc<str>,
+        /// JSON text.
+        data: Arc<str>,
+    },
+    /// A daemon took the hive over.
+    DaemonStarted {
+        /// Its version.
+        version: &'static str,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The daemon ends.
+    DaemonStopping {
+        /// `stop`, `handover`.
+        how: &'static str,
+    },
+}
+
+impl EventKind {
+    /// Whether the journal keeps it.
+    pub fn durable(&self) -> bool {
+        !matches!(self, Self::Samples { .. })
+    }
+
+    /// The stable name on the wire.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::AgentChanged { .. } => "agent_changed",
+            Self::Samples { .. } => "samples",
+            Self::SwarmChanged { .. } => "swarm_changed",
+            Self::AgentRemoved { .. } => "agent_removed",
+            Self::HiveChanged { .. } => "hive_changed",
+            Self::OperationChanged { .. } => "operation_changed",
+            Self::AgentSaid { .. } => "agent_said",
+            Self::DaemonStarted { .. } => "daemon_started",
+            Self::DaemonStopping { .. } => "daemon_stopping",
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How an incarnation ended.
+
+use std::time::SystemTime;
+
+/// Why an incarnation ended, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitCause {
+    /// The program ended by itself, with a code.
+    Exited,
+    /// A signal ended it that we did not send.
+    Signalled,
+    /// We stopped it: an operator's command, a shutdown, a removal.
+    Stopped,
+    /// No daemon renewed its lease in time, so its launcher ended it.
+    LeaseLost,
+    /// The program could not be started.
+    StartFailed {
+        /// What the system said: a missing file, a directory that is not there.
+        message: String,
+    },
+    /// No first sign of life within `start_timeout`; we ended it.
+    StartTimeout,
+    /// It was `stuck` and its document asks for a restart then; we ended it.
+    Stuck,
+    /// Its launcher died without an exit record; what was left of the tree was swept. Code and signal are unknown.
+    LauncherLost,
+    /// The runtime died before the launch happened, as the journal and the run directory show: nothing ran.
+    NeverStarted,
+}
+
+/// The record of one end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// The incarnation that ended.
+    pub incarnation: u64,
+    /// Exit code, when the program exited.
+    pub code: Option<i32>,
+    /// Signal number, when a signal ended it.
+    pub signal: Option<i32>,
+    /// Whether memory ran out; `None` where the runtime can't know.
+    pub oom: Option<bool>,
+    /// When it ended, by the launcher's clock, or when the loss was noticed.
+    pub at: SystemTime,
+    /// Why.
+    pub cause: ExitCause,
+    /// The last lines that it wrote, oldest first, at most [`LAST_LINES_MAX`].
+    pub last_lines: Vec<String>,
+}
+
+/// Lines kept in an exit record: a screenful that holds a stack trace's end.
+pub const LAST_LINES_MAX: usize = 20;
+
+impl ExitRecord {
+    /// Whether a transient agent may rest after it: code 0, or an end that we asked for.
+    pub fn is_normal(&self) -> bool {
+        match self.cause {
+            ExitCause::Exited => self.code == Some(0),
+            ExitCause::Stopped => true,
+            _ => false,
+        }
+    }
+
+    /// One line for people: `exited with code 3`, `killed by signal 9`.
+    pub fn describe(&self) -> String {
+        let how = match (self.code, self.signal) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, None) => "ended in an unknown way".to_owned(),
+        };
+        match &self.cause {
+            ExitCause::Exited | ExitCause::Signalled => how,
+            ExitCause::Stopped => format!("stopped: {how}"),
+            ExitCause::LeaseLost => format!("lease ran out: {how}"),
+            ExitCause::StartFailed { message } => format!("could not be started: {message}"),
+            ExitCause::StartTimeout => format!("no sign of life in time: {how}"),
+            ExitCause::Stuck => format!("made no progress: {how}"),
+            ExitCause::LauncherLost => "its launcher died; what it left was swept".to_owned(),
+            ExitCause::NeverStarted => "the daemon died before it was started".to_owned(),
+        }
+    }
+}

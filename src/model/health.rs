@@ -1,0 +1,221 @@
+//! Health as a document: what was measured, when and by whom, or why it is not known.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    exit::ExitRecord,
+    ids::{AgentId, AgentName, HiveId, SwarmName},
+};
+
+/// Who measured a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The agent said so itself.
+    Agent,
+    /// Its launcher saw it from outside.
+    Launcher,
+    /// The daemon measured it.
+    Daemon,
+}
+
+/// Why a value is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// Nothing was observed in this incarnation.
+    NeverObserved,
+    /// The last observation is too old to stand for now.
+    Stale,
+    /// The runtime has no way to measure it.
+    Unsupported,
+}
+
+/// A measured quantity, or the reason why there is none. Memory in bytes, CPU in cores.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Measured<T> {
+    /// It was measured.
+    Value {
+        /// The quantity.
+        value: T,
+        /// When it was measured.
+        observed_at: SystemTime,
+        /// By whom.
+        source: Source,
+    },
+    /// It was not.
+    Absent(Absent),
+}
+
+impl<T> Measured<T> {
+    /// The value without its circumstances.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value { value, .. } => Some(value),
+            Self::Absent(_) => None,
+        }
+    }
+}
+
+/// A stable code and, where it helps, a detail for people. `agent_failed: coder-2 gave up after 6 exits in 60 s`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable, `snake_case`.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+}
+
+/// The state of an agent, see the SPEC's state line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AgentState {
+    /// Waits for its turn, or for a runtime.
+    Pending,
+    /// Launched; no sign of life yet.
+    Starting,
+    /// Lives.
+    Running,
+    /// Lives, heartbeats overdue.
+    Degraded,
+    /// Lives, no progress past its deadline.
+    Stuck,
+    /// Frozen by an operator.
+    Paused,
+    /// The runtime can't be reached; nothing can be said.
+    Unknown,
+    /// Was asked to end.
+    Stopping,
+    /// Ended on an operator's word.
+    Stopped,
+    /// Ended normally and is not to be restarted.
+    Completed,
+    /// Ended; its restart waits for the back-off.
+    BackingOff,
+    /// Gave up, or ended abnormally and is not to be restarted.
+    Failed,
+}
+
+/// What the operator wants of an agent or a swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desired {
+    /// It should run.
+    Running,
+    /// It should be frozen.
+    Paused,
+    /// It should not run.
+    Stopped,
+}
+
+/// How a swarm or the hive is, each with the reasons that it follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Everything that should run, runs.
+    Healthy,
+    /// Something is not as it should be, and the hive copes.
+    Degraded,
+    /// Nothing can be said.
+    Unknown,
+    /// Something that should run does not, and nothing will bring it back by itself.
+    Critical,
+}
+
+/// The document of one agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentHealth {
+    /// `SWARM/NAME`.
+    pub id: AgentId,
+    /// Its state, derived.
+    pub state: AgentState,
+    /// Since when it is in this state.
+    pub since: SystemTime,
+    /// Why it is in this state; empty when it is `running`.
+    pub reasons: Vec<Reason>,
+    /// What the operator wants.
+    pub desired: Desired,
+    /// The nth start; 0 before the first.
+    pub incarnation: u64,
+    /// Process id as its runtime sees it, while it lives.
+    pub pid: Option<u32>,
+    /// Automatic restarts since the agent was made.
+    pub restarts: u64,
+    /// Automatic restarts within the sliding window.
+    pub restarts_in_window: u32,
+    /// When the next start is due, while it backs off or waits out `retry_after`.
+    pub retry_at: Option<SystemTime>,
+    /// How the last incarnation ended.
+    pub last_exit: Option<Arc<ExitRecord>>,
+    /// Cores in use by its process tree.
+    pub cpu: Measured<f64>,
+    /// Summed resident memory of its process tree, bytes.
+    pub memory: Measured<u64>,
+    /// The last heartbeat: its own once it has a session, else the launcher's ("the process lives", no more).
+    pub last_heartbeat: Measured<SystemTime>,
+    /// What it last said of its progress, as JSON text.
+    pub progress: Measured<Arc<str>>,
+    /// Samples and log records that were dropped on their way, over all incarnations of this daemon's life.
+    pub dropped: u64,
+}
+
+/// The document of one swarm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmHealth {
+    /// Its name.
+    pub name: SwarmName,
+    /// How it is.
+    pub level: Level,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// What the operator wants.
+    pub desired: Desired,
+    /// Its agents in start order.
+    pub agents: Vec<AgentName>,
+}
+
+/// Whether the runtime and the journal can be worked with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlPlaneHealth {
+    /// Whether the last use of the runtime and the journal went well.
+    pub reachable: bool,
+    /// Since when.
+    pub since: SystemTime,
+    /// What the last failure was.
+    pub last_error: Option<String>,
+}
+
+/// What comes in from agents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataPlaneHealth {
+    /// Whether its listener is bound.
+    pub listening: bool,
+    /// Open sessions now.
+    pub sessions: u64,
+    /// Telemetry messages a second over the last second that was measured.
+    pub events_per_second: Measured<f64>,
+    /// Samples and log records dropped since this daemon started.
+    pub dropped: u64,
+    /// Messages refused by a code since this daemon started.
+    pub refused: u64,
+}
+
+/// The whole document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HiveHealth {
+    /// Which hive.
+    pub hive: HiveId,
+    /// Its name for people.
+    pub name: String,
+    /// How it is: the worst of its parts.
+    pub level: Level,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// The runtime's side.
+    pub control_plane: ControlPlaneHealth,
+    /// The telemetry's side.
+    pub data_plane: DataPlaneHealth,
+    /// By name.
+    pub swarms: Vec<Arc<SwarmHealth>>,
+    /// By swarm, then in start order.
+    pub agents: Vec<Arc<AgentHealth>>,
+}

@@ -1,0 +1,22 @@
+//! The words of the product as types: identities, swarm specifications, health, commands, events. No IO and no wire names.
+
+pub mod command;
+pub mod event;
+pub mod exit;
+pub mod health;
+pub mod ids;
+pub mod seams;
+pub mod spec;
+pub mod telemetry;
+
+pub use command::{Command, Operation, OperationState, Requester, Step, Target};
+pub use event::{Event, EventKind};
+pub use exit::{ExitCause, ExitRecord};
+pub use health::{
+    AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, Level, Measured, Reason, Source,
+    SwarmHealth,
+};
+pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
+pub use seams::{Admission, DuplexStream, Refusal, RelaySink};
+pub use spec::{AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec};
+pub use telemetry::{Lost, Telemetry, TelemetryKind};

@@ -1,0 +1,117 @@
+//! What a swarm document means once it has been read and checked.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+pub use hivekeeper_actors::{Backoff, OnExceeded, RestartType, Strategy};
+
+use super::ids::{AgentId, AgentName, InvalidName, SwarmName};
+
+/// What runs commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// Child processes of launchers on this machine.
+    Process,
+}
+
+/// Where a swarm's document comes from; boot restores each from its own place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration file.
+    Config,
+    /// A request to the API.
+    Api,
+}
+
+/// What counts as an agent's first sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The launcher's report that execve succeeded and the process lives.
+    Process,
+    /// The agent's own `hive/open`.
+    Session,
+}
+
+/// What happens to an agent that shows no progress within its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStuck {
+    /// It is shown as `stuck`.
+    Report,
+    /// It is shown as `stuck` and its exit is forced, which its restart type then judges.
+    Restart,
+}
+
+/// One `[[swarm]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmSpec {
+    /// Unique in the hive.
+    pub name: SwarmName,
+    /// Who wrote it.
+    pub origin: Origin,
+    /// Resolved once; never changed silently.
+    pub runtime: RuntimeKind,
+    /// Who is restarted when one agent ends.
+    pub strategy: Strategy,
+    /// Automatic restarts of one agent within `period`; the exit that would exceed it makes the agent `failed`.
+    pub intensity: u32,
+    /// The sliding window of `intensity`.
+    pub period: Duration,
+    /// What follows when `intensity` is exceeded.
+    pub on_exceeded: OnExceeded,
+    /// The delay before each automatic restart.
+    pub backoff: Backoff,
+    /// Absolute working directory of its agents; `None` is a directory of the swarm's own below the data directory.
+    pub workdir: Option<PathBuf>,
+    /// Added to the environment of each agent.
+    pub env: BTreeMap<String, String>,
+    /// In start order.
+    pub agents: Vec<Arc<AgentSpec>>,
+}
+
+/// One `[[swarm.agent]]`, which stands for one agent, or for `replicas` numbered ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSpec {
+    /// The name, or the stem of the numbered names.
+    pub name: AgentName,
+    /// `Some(n)`: `NAME-1` to `NAME-n`. `None`: the plain name.
+    pub replicas: Option<u32>,
+    /// argv; no shell stands between.
+    pub command: Vec<String>,
+    /// Added to the swarm's `env`, and wins over it.
+    pub env: BTreeMap<String, String>,
+    /// OTP's restart type.
+    pub restart: RestartType,
+    /// What counts as the first sign of life.
+    pub ready: Ready,
+    /// How long the first sign of life may take.
+    pub start_timeout: Duration,
+    /// Silence after which the agent is `degraded`.
+    pub heartbeat_timeout: Duration,
+    /// Time without progress after which the agent is `stuck`; zero does not judge progress.
+    pub progress_timeout: Duration,
+    /// What a `stuck` agent's fate is.
+    pub on_stuck: OnStuck,
+    /// Time between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// How long the agent goes on without a daemon.
+    pub lease: Duration,
+}
+
+impl SwarmSpec {
+    /// Every agent of the swarm in start order.
+    ///
+    /// # Errors
+    /// A numbered name that is too long to be a DNS label.
+    pub fn expand(&self) -> Result<Vec<(AgentId, Arc<AgentSpec>)>, InvalidName> {
+        let mut all = Vec::new();
+        for agent in &self.agents {
+            let names = match agent.replicas {
+                None => vec![agent.name.clone()],
+                Some(n) => {
+                    (1..=n).map(|i| format!("{}-{i}", agent.name).parse()).collect::<Result<Vec<AgentName>, _>>()?
+                }
+            };
+            all.extend(names.into_iter().map(|name| (AgentId { swarm: self.name.clone(), name }, Arc::clone(agent))));
+        }
+        Ok(all)
+    }
+}

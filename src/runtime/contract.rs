@@ -1,0 +1,192 @@
+//! The runtime's contract. Its verbs are ours (launch, recover, stop), not an engine's.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    model::{AgentId, ExitRecord, LaunchId, RuntimeKind},
+    wire::channel::Stream,
+};
+
+/// A boxed future, so that the trait stays object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a runtime can do; asked before, never tried and faked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Freeze and unfreeze.
+    pub pause: bool,
+    /// Memory, CPU and process limits.
+    pub limits: bool,
+    /// Own network, own file system.
+    pub isolation: bool,
+    /// Tell that memory ran out.
+    pub oom: bool,
+    /// Take over what an earlier daemon launched.
+    pub recover: bool,
+}
+
+/// Everything that a launch needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaunchOrder {
+    /// Names this launch; journaled before.
+    pub launch_id: LaunchId,
+    /// Who.
+    pub agent: AgentId,
+    /// Which start.
+    pub incarnation: u64,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The agent's environment as its documents have it. On `process` it is laid over the daemon's own; the runtime adds the `HIVEKEEPER_` ones
+    /// and removes the daemon's configuration variables (`HIVEKEEPER__*`) and its API token.
+    pub env: BTreeMap<String, String>,
+    /// Absolute working directory; made when it is not there.
+    pub workdir: PathBuf,
+    /// The token for the data plane, in clear; its hash is journaled.
+    pub token: String,
+    /// How long the agent goes on without a daemon.
+    pub lease: Duration,
+    /// Time between SIGTERM and SIGKILL when the lease runs out.
+    pub grace: Duration,
+    /// Between two readings.
+    pub sample_interval: Duration,
+}
+
+/// What a launched agent shows. The channel is bounded; the runtime waits when it is full, and the launcher's ring takes the output up meanwhile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentEvent {
+    /// execve succeeded and the process lives.
+    Alive {
+        /// Its process id.
+        pid: u32,
+        /// When it was started.
+        at: SystemTime,
+    },
+    /// Lines of output, in order. To be acknowledged by [`AgentControl::ack`] once they are safe.
+    Output(Vec<OutputLine>),
+    /// Output that was dropped before it reached us.
+    Lost {
+        /// Lines, or pieces of long ones.
+        lines: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A reading; the launcher's heartbeat, too.
+    Sample {
+        /// When.
+        at: SystemTime,
+        /// Cores in use since the reading before; `None` for the first.
+        cpu_cores: Option<f64>,
+        /// Summed resident memory, bytes.
+        memory_bytes: u64,
+        /// Processes in the tree.
+        processes: u32,
+    },
+    /// The tree was frozen or unfrozen.
+    Paused(bool),
+    /// The end: proven dead, nothing of its tree left. The last event. `last_lines` is left empty for the caller to fill.
+    Exited(ExitRecord),
+}
+
+/// One captured line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputLine {
+    /// Its number within the incarnation.
+    pub seq: u64,
+    /// When, by the launcher's clock.
+    pub at: SystemTime,
+    /// Where it was written to.
+    pub stream: Stream,
+    /// Whether it goes on in the next piece of the same stream.
+    pub partial: bool,
+    /// The text; bytes that are no UTF-8 are replaced by U+FFFD.
+    pub text: String,
+}
+
+/// The reins of one incarnation. Dropping them without [`AgentControl::detach`] kills the tree.
+pub trait AgentControl: Send + Sync {
+    /// SIGTERM, and SIGKILL to the whole tree after the grace. Idempotent; a shorter grace wins.
+    fn stop(&self, grace: Duration);
+    /// SIGKILL to the whole tree.
+    fn kill(&self);
+    /// Freezes; answered by [`AgentEvent::Paused`].
+    fn pause(&self);
+    /// Unfreezes.
+    fn resume(&self);
+    /// Output up to and with this number is safe.
+    fn ack(&self, seq: u64);
+    /// Leaves the agent to its lease, for the next daemon.
+    fn detach(&self);
+}
+
+/// A launch under way: `Alive` or `Exited` (cause `StartFailed`) comes as the first event.
+pub struct Launched {
+    /// The reins.
+    pub control: Arc<dyn AgentControl>,
+    /// What it shows.
+    pub events: mpsc::Receiver<AgentEvent>,
+}
+
+/// Why nothing was launched: nothing of this order runs or will run.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The runtime can't be reached or is overloaded; trying again may help.
+    #[error("runtime unreachable: {0}")]
+    Unreachable(String),
+    /// The order can't work: a missing directory that can't be made, an argument with a NUL byte.
+    #[error("order refused: {0}")]
+    Refused(String),
+    /// The launcher did not answer in time and was ended.
+    #[error("launcher failed: {0}")]
+    Launcher(String),
+}
+
+/// What became of a launch of an earlier daemon.
+pub enum Recovered {
+    /// It lives and is ours now. `Alive` comes as the first event, then the output behind `last_seq`.
+    Running(Launched),
+    /// It ended meanwhile, with a record.
+    Exited(ExitRecord),
+    /// No launcher, no record. What carried its marker was swept and is proven dead.
+    Lost,
+}
+
+/// Why it is not known what became of it.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A younger daemon leads it.
+    #[error("a younger daemon leads it")]
+    Fenced,
+    /// It neither answered nor could be proven dead within the deadline.
+    #[error("launcher does not answer: {0}")]
+    Unproven(String),
+}
+
+/// What runs commands.
+pub trait Runtime: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> RuntimeKind;
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+    /// Starts an agent under a launcher. Returns once the launcher answers, or with an error and nothing left behind.
+    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>>;
+    /// Takes over a launch of an earlier daemon, or finds out how it ended.
+    fn recover(
+        &self,
+        launch_id: LaunchId,
+        agent: AgentId,
+        incarnation: u64,
+        last_seq: u64,
+    ) -> BoxFuture<'_, Result<Recovered, RecoverError>>;
+    /// Launches that live here and that `known` does not hold: found by their sockets. With `remove` they are taken over and killed.
+    /// Returns their ids.
+    fn orphans(&self, known: Vec<LaunchId>, remove: bool) -> BoxFuture<'_, Vec<LaunchId>>;
+}
