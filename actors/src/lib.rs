@@ -2,3 +2,5 @@
 
 pub mod spec;
 pub use spec::{Backoff, Intensity, OnExceeded, RestartType, Strategy};
+pub mod snapshot;
+pub use snapshot::TreeNode;

@@ -17,6 +17,6 @@ pub use health::{
     SwarmHealth,
 };
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
-pub use seams::{Admission, DuplexStream, Refusal, RelaySink};
+pub use seams::{Admission, Drain, DuplexStream, Refusal, RelaySink, TelemetrySink};
 pub use spec::{AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec};
 pub use telemetry::{Lost, Telemetry, TelemetryKind};

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::ids::AgentId;
+use super::{ids::AgentId, telemetry::Telemetry};
 
 /// A two-way byte stream.
 pub trait DuplexStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,4 +30,18 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// Why it is refused.
     fn admit(&self, agent: &AgentId, incarnation: u64, token: &str) -> Result<(), Refusal>;
+}
+
+/// Takes what the data plane has read and authenticated. The composition root implements it: health folds, the log book keeps log records.
+pub trait TelemetrySink: Send + Sync {
+    /// Takes a batch, in order. Never blocks: what does not fit is dropped by class (log and metric samples, oldest first) and counted.
+    fn accept(&self, batch: Vec<Telemetry>);
+    /// Counts messages that were refused by a code, before or after `hive/open`.
+    fn refused(&self, agent: Option<&AgentId>, code: i64);
+}
+
+/// Asks the sessions of an agent to finish. The data plane implements it, the runtime room calls it before SIGTERM.
+pub trait Drain: Send + Sync {
+    /// Sends `hive/drain` to every open session of this incarnation. Must not block.
+    fn drain(&self, agent: &AgentId, incarnation: u64);
 }

@@ -1,0 +1,4 @@
+//! The tree as data.
+/// Node.
+#[derive(Debug, Clone)]
+pub struct TreeNode {}

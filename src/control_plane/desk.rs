@@ -1,0 +1,117 @@
+//! What the edges may ask of the control plane.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    model::{AgentId, Command, Desired, Operation, OperationId, Requester, Seq, SwarmName, SwarmSpec, Target},
+    store::{LogPage, LogQuery, StoredEvent},
+};
+
+/// A boxed future, so that the trait stays object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A command handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// What.
+    pub command: Command,
+    /// Of whom.
+    pub target: Target,
+    /// By whom.
+    pub requested_by: Requester,
+    /// `Idempotency-Key`: the same key with the same command and target gets the first operation again.
+    pub idempotency_key: Option<String>,
+}
+
+/// Why the desk said no. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No such swarm, agent or operation.
+    #[error("{what} not found")]
+    NotFound {
+        /// `swarm review`.
+        what: String,
+    },
+    /// The command does not fit the present state.
+    #[error("{why}")]
+    Conflict {
+        /// Why.
+        why: String,
+    },
+    /// The runtime can't do it.
+    #[error("{why}")]
+    Unsupported {
+        /// Why.
+        why: String,
+    },
+    /// An idempotency key was used for something else.
+    #[error("idempotency key was used for another command")]
+    KeyReused,
+    /// The journal can't keep it, so it is not accepted.
+    #[error("journal unavailable: {why}")]
+    Journal {
+        /// What the store said.
+        why: String,
+    },
+    /// The daemon is on its way out, or too many operations are under way.
+    #[error("{why}")]
+    Unavailable {
+        /// Why.
+        why: String,
+    },
+}
+
+/// One swarm as it is desired.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmEntry {
+    /// Its document.
+    pub spec: Arc<SwarmSpec>,
+    /// What the operator wants of it.
+    pub desired: Desired,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// One line of `/readyz?verbose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// `journal`, `http`, `data_plane`, `reconcile`.
+    pub name: &'static str,
+    /// Whether it holds now.
+    pub ok: bool,
+    /// For people.
+    pub detail: String,
+}
+
+/// What the edges may ask.
+pub trait Control: Send + Sync {
+    /// Accepts a command: it is in the journal when this returns.
+    fn submit(&self, request: Request) -> BoxFuture<'_, Result<Operation, ControlError>>;
+    /// Waits for the end of an operation, at most so long; returns it as it is then.
+    fn wait(&self, id: OperationId, timeout: Duration) -> BoxFuture<'_, Result<Operation, ControlError>>;
+    /// One operation.
+    fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;
+    /// The latest operations, youngest first.
+    fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>>;
+    /// All swarms by name.
+    fn swarms(&self) -> Vec<SwarmEntry>;
+    /// One swarm.
+    fn swarm(&self, name: &SwarmName) -> Option<SwarmEntry>;
+    /// The supervision tree as it is now.
+    fn tree(&self) -> BoxFuture<'_, Result<hivekeeper_actors::TreeNode, ControlError>>;
+    /// Journaled events behind a number, oldest first, at most `limit`.
+    fn events(&self, after: Seq, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, ControlError>>;
+    /// Lines of an agent's log.
+    fn logs(&self, agent: AgentId, query: LogQuery) -> BoxFuture<'_, Result<LogPage, ControlError>>;
+    /// Changes whenever the agent's log grows; carries the youngest number.
+    fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>>;
+    /// What readiness rests on.
+    fn readiness(&self) -> Vec<Check>;
+}
