@@ -83,6 +83,13 @@ impl Seat {
         }
     }
 
+    /// The `started()` hook has returned: for many a child that is all there is to be ready for.
+    pub(crate) fn say_hook_returned(&self) {
+        if self.spec.ready == Ready::Started {
+            self.say_ready();
+        }
+    }
+
     /// Names the failure that the incarnation is about to end with; the first one counts.
     pub(crate) fn say_failed(&self, reason: Arc<str>) {
         self.failure.lock().get_or_insert(reason);
@@ -215,9 +222,8 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
             Err(panic) => return Poll::Ready(panic),
         };
         let failure = seat.failure.lock().clone();
-        let well = failure.is_none() && (!ended || order < STOP);
-        if well && seat.spec.ready == Ready::Started {
-            seat.say_ready();
+        if failure.is_none() && (!ended || order < STOP) {
+            seat.say_hook_returned();
         }
         match (ended, failure) {
             (false, _) => Poll::Pending,
@@ -254,7 +260,7 @@ fn make<A: Actor<Context = Context<A>>>(
     let actor =
         guarded(&seat.path, || factory(child))?.map_err(|error| ExitReason::StartFailed(error.to_string().into()))?;
     let mut context = Context::new();
-    context.spawn(Pump(Arc::clone(inbox)));
+    context.spawn(Pump::new(Arc::clone(inbox), Arc::clone(seat)));
     Ok(context.into_future(actor))
 }
 

@@ -15,6 +15,8 @@ use actix::{Actor, AsyncContext, Context};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use crate::cell::Seat;
+
 /// Messages handled in one poll before the other actors of the thread get their turn; tokio's own budget for a task is the same.
 const BUDGET: usize = 128;
 
@@ -158,23 +160,36 @@ impl<A: Actor> Inbox<A> {
 }
 
 /// Carries messages into an actor; lives in the actor's own context.
-pub(crate) struct Pump<A: Actor>(pub(crate) Arc<Inbox<A>>);
+pub(crate) struct Pump<A: Actor> {
+    inbox: Arc<Inbox<A>>,
+    /// Until the first poll, which comes right after the `started()` hook: it counts as started before it sees a message.
+    seat: Option<Arc<Seat>>,
+}
+
+impl<A: Actor> Pump<A> {
+    pub(crate) fn new(inbox: Arc<Inbox<A>>, seat: Arc<Seat>) -> Self {
+        Self { inbox, seat: Some(seat) }
+    }
+}
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     type Output = ();
 
     fn poll(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         actor: &mut A,
         context: &mut Context<A>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Self::Output> {
+        if let Some(seat) = self.seat.take() {
+            seat.say_hook_returned();
+        }
         for _ in 0..BUDGET {
             // A future that the actor waits for, or a stop, is in force: the context polls us again when it is over.
             if context.waiting() {
                 return Poll::Pending;
             }
-            match self.0.pop(cx) {
+            match self.inbox.pop(cx) {
                 Some(mut envelope) => envelope.handle(actor, context),
                 None => return Poll::Pending,
             }

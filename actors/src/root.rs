@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::cell::{Leash, Seat, Watcher};
-use crate::child::Child;
+use crate::child::{Blueprint, Child};
 use crate::event::EventSink;
 use crate::exit::ExitReason;
 use crate::panics;
@@ -53,7 +53,7 @@ impl Root {
         panics::install_hook();
         let env = Arc::new(Env { pool: Pool::new(), sink });
         let (sender, life) = watch::channel(Life::default());
-        let watcher = Arc::new(RootWatcher(sender));
+        let watcher = Arc::new(RootWatcher { life: sender, supervisor: Arc::clone(&child.blueprint) });
         let seat = Arc::new(Seat::new(Key::ROOT, (1, false), (Arc::clone(&child.spec), ROOT.into()), watcher, env));
         let leash = Leash(Arc::clone(&seat));
         child.blueprint.launch(seat);
@@ -92,15 +92,20 @@ impl Root {
     }
 }
 
-struct RootWatcher(watch::Sender<Life>);
+struct RootWatcher {
+    life: watch::Sender<Life>,
+    /// To be closed at the end, so that its handles say `Gone`.
+    supervisor: Arc<dyn Blueprint>,
+}
 
 impl Watcher for RootWatcher {
     fn started(&self, _: Key, _: u64) {
-        self.0.send_modify(|life| life.started = true);
+        self.life.send_modify(|life| life.started = true);
     }
 
     fn down(&self, _: Key, _: u64, reason: ExitReason) {
-        self.0.send_modify(|life| life.ended = Some(reason));
+        self.supervisor.close();
+        self.life.send_modify(|life| life.ended = Some(reason));
     }
 
     fn supervisor(&self) -> Option<SupervisorRef> {

@@ -283,13 +283,23 @@ struct ToSupervisor {
     me: SupervisorRef,
 }
 
+impl ToSupervisor {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "at most two notices an incarnation, and a dead supervisor needs none"
+    )]
+    fn tell(&self, notice: Notice) {
+        self.address.do_send(notice);
+    }
+}
+
 impl Watcher for ToSupervisor {
     fn started(&self, key: Key, incarnation: u64) {
-        self.address.do_send(Notice::Started { key, incarnation });
+        self.tell(Notice::Started { key, incarnation });
     }
 
     fn down(&self, key: Key, incarnation: u64, reason: ExitReason) {
-        self.address.do_send(Notice::Down { key, incarnation, reason });
+        self.tell(Notice::Down { key, incarnation, reason });
     }
 
     fn supervisor(&self) -> Option<SupervisorRef> {
