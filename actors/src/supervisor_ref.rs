@@ -224,3 +224,93 @@ fn below(children: Vec<(TreeNode, Option<SupervisorRef>)>) -> Pin<Box<dyn Future
         nodes
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use actix::{Actor, ActorContext, AsyncContext, Running};
+
+    use super::*;
+    use crate::event::{EventSink, SupervisionEvent};
+    use crate::root::Root;
+    use crate::spec::{Backoff, ChildSpec, Shutdown, Strategy};
+
+    struct Deaf;
+    impl EventSink for Deaf {
+        fn event(&self, _: SupervisionEvent) {}
+    }
+
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    static ALIVE_MAX: AtomicUsize = AtomicUsize::new(0);
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+
+    /// Takes its time to stop, or never does.
+    struct Slow {
+        stubborn: bool,
+        asked: bool,
+    }
+
+    impl Actor for Slow {
+        type Context = Context<Self>;
+
+        fn stopping(&mut self, context: &mut Self::Context) -> Running {
+            if self.stubborn || !std::mem::replace(&mut self.asked, true) {
+                context.run_later(Duration::from_millis(30), |_, context| context.stop());
+                return Running::Continue;
+            }
+            Running::Stop
+        }
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn slow(name: &str, stubborn: bool) -> (Child, ChildRef<Slow>) {
+        let shutdown = Shutdown::Deadline(Duration::from_millis(200));
+        Child::actor(ChildSpec { shutdown, ..ChildSpec::new(name) }, move |_| {
+            MADE.fetch_add(1, Ordering::SeqCst);
+            ALIVE_MAX.fetch_max(ALIVE.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Ok(Slow { stubborn, asked: false })
+        })
+    }
+
+    async fn until(what: &str, met: impl Fn() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !met() {
+            assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// No child outlives its supervisor, and the next incarnation of the supervisor waits until the old children have really ended.
+    #[test]
+    fn a_dead_supervisor_takes_its_children_along() {
+        actix_rt::System::new().block_on(async {
+            let ((a, first), (b, second)) = (slow("a", false), slow("b", true));
+            let backoff = Backoff { initial: Duration::ZERO, ..Backoff::default() };
+            let (swarm, swarm_ref) =
+                Child::supervisor(ChildSpec { backoff, ..ChildSpec::new("swarm") }, Strategy::OneForOne, vec![a, b]);
+            let root = Root::start(Strategy::OneForOne, vec![swarm], Arc::new(Deaf)).unwrap();
+            root.started().await;
+            let (dynamic, third) = slow("dynamic", false);
+            swarm_ref.start_child(dynamic).await.unwrap();
+            swarm_ref.inner.run(|_, _| panic!("a bug in the supervisor")).unwrap();
+            until("the static children start again", || MADE.load(Ordering::SeqCst) == 5).await;
+            assert_eq!((first.incarnation(), second.incarnation()), (2, 2));
+            until("the dynamic one ends", || ALIVE.load(Ordering::SeqCst) == 2).await;
+            until("its inbox closes", || third.run(|_, _| ()).is_err()).await;
+            assert_eq!(ALIVE_MAX.load(Ordering::SeqCst), 3, "no id lived twice");
+            let tree = root.supervisor().snapshot().await.unwrap();
+            assert_eq!((tree.children[0].restarts, tree.children[0].children.len()), (1, 2));
+            root.shutdown().await.unwrap();
+            assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
+        });
+    }
+}

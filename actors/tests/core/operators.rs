@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use hivekeeper_actors::tree::{Input, Refusal, Request};
-use hivekeeper_actors::{
-    Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, RestartType,
-};
+use hivekeeper_actors::{Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, RestartType};
 
 use crate::sim::*;
 

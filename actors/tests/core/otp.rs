@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hivekeeper_actors::tree::{Input, KILL_WAIT, Refusal, Request};
 use hivekeeper_actors::{
-    Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, OnExceeded, RestartType, Seed,
-    SeedState, Shutdown,
+    Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, OnExceeded, RestartType, Seed, SeedState,
+    Shutdown,
 };
 
 use crate::sim::*;
