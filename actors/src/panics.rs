@@ -17,7 +17,8 @@ const LOGGED_PER_PERIOD: u32 = 10;
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// `Some` while this thread polls a supervised actor; holds where the first panic of that poll happened.
+    /// `Some` while this thread polls a supervised actor; holds where the latest panic of that poll happened: earlier ones
+    /// were caught by the actor itself.
     static WATCHED: RefCell<Option<Option<Arc<str>>>> = const { RefCell::new(None) };
 }
 
@@ -39,9 +40,7 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
         .try_with(|watched| {
             let Ok(mut watched) = watched.try_borrow_mut() else { return false };
             let Some(seen) = watched.as_mut() else { return false };
-            if seen.is_none() {
-                *seen = Some(info.location().map_or_else(|| "unknown".into(), |at| at.to_string().into()));
-            }
+            *seen = Some(info.location().map_or_else(|| "unknown".into(), |at| at.to_string().into()));
             true
         })
         .unwrap_or(false)

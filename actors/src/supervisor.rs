@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child, ChildCtx};
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
+use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
 use crate::spec::{RestartType, Seed, Strategy};
 use crate::supervisor_ref::SupervisorRef;
@@ -170,9 +170,9 @@ impl Supervisor {
     }
 
     fn emit(&self, event: SupervisionEvent) {
-        let sink = &self.child.env().sink;
-        if catch_unwind(AssertUnwindSafe(|| sink.event(event))).is_err() {
-            tracing::error!(supervisor = &**self.child.path(), "the event sink panicked, the event is lost");
+        let (path, sink) = (self.child.path(), &self.child.env().sink);
+        if guarded(path, || sink.event(event)).is_err() {
+            tracing::error!(supervisor = &**path, "the event sink panicked, the event is lost");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::slot::{Force, Goal, SUPERSEDED, State, Then, Until};
+use super::slot::{Force, Goal, SUPERSEDED, State, Then, Until, later};
 use super::{Action, Key, Refusal, Token, Tree};
 use crate::event::EventKind;
 use crate::exit::ExitReason;
@@ -42,7 +42,7 @@ impl<P> Tree<P> {
         }
         slot.doomed = false;
         let (incarnation, attempt) = (slot.incarnation, slot.attempt);
-        let give_up_at = slot.spec.start_timeout.map(|limit| now + limit);
+        let give_up_at = slot.spec.start_timeout.map(|limit| later(now, limit));
         self.enter(now, key, State::Starting { give_up_at });
         self.emit(now, key, EventKind::Starting { attempt });
         self.out.push(Action::Launch { key, incarnation, adopted });
@@ -99,11 +99,11 @@ impl<P> Tree<P> {
                 self.emit(now, key, EventKind::Completed);
             }
             Verdict::Retry { attempt, delay } => {
-                self.enter(now, key, State::BackingOff { until: now + delay });
+                self.enter(now, key, State::BackingOff { until: later(now, delay) });
                 self.emit(now, key, EventKind::BackingOff { attempt, delay });
             }
             Verdict::Fail { retry_in } => {
-                self.enter(now, key, State::Failed { retry_at: retry_in.map(|wait| now + wait) });
+                self.enter(now, key, State::Failed { retry_at: retry_in.map(|wait| later(now, wait)) });
                 self.emit(now, key, EventKind::Failed { reason, retry_in });
             }
         }
@@ -177,7 +177,7 @@ impl<P> Tree<P> {
         let Some(slot) = self.slots.get(&key) else { return };
         let (force, until, action) = match slot.spec.shutdown {
             Shutdown::Brutal => (Force::Brutal, Some(now + KILL_WAIT), Action::Kill(key)),
-            Shutdown::Deadline(limit) => (Force::Asked, Some(now + limit), Action::Stop(key)),
+            Shutdown::Deadline(limit) => (Force::Asked, Some(later(now, limit)), Action::Stop(key)),
             Shutdown::Infinity => (Force::Asked, None, Action::Stop(key)),
         };
         self.enter(now, key, State::Stopping { then, force, until });

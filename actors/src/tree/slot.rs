@@ -10,6 +10,14 @@ use crate::snapshot::{ChildKind, ChildState, LastExit, TreeNode};
 use crate::spec::{ChildSpec, SeedState};
 use crate::window::Window;
 
+/// Further than any daemon runs; stands for instants that the clock can't name.
+const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// `wait` after `now`, however long.
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now + FAR)
+}
+
 /// What an operator wants of one child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
@@ -122,7 +130,7 @@ impl<P> Slot<P> {
         let NewChild { spec, seed, role, payload } = child;
         let state = match seed.state {
             SeedState::Fresh | SeedState::Running => State::Pending,
-            SeedState::Delayed { retry_in } => State::BackingOff { until: now + retry_in },
+            SeedState::Delayed { retry_in } => State::BackingOff { until: later(now, retry_in) },
             SeedState::Failed => State::Failed { retry_at: None },
             SeedState::Completed => State::Completed,
             SeedState::Stopped => State::Stopped,

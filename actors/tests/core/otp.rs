@@ -306,6 +306,27 @@ fn child_that_never_ends_cannot_hang_the_supervisor() {
     assert_eq!(sim.state("b"), ChildState::Stopped);
 }
 
+#[test]
+fn times_without_end_are_no_overflow() {
+    let spec = ChildSpec {
+        shutdown: Shutdown::Deadline(Duration::MAX),
+        start_timeout: Some(Duration::MAX),
+        intensity: Intensity { max_restarts: 0, period: Duration::MAX },
+        on_exceeded: OnExceeded::RetryAfter(Duration::MAX),
+        backoff: Backoff { initial: Duration::MAX, ..Backoff::default() },
+        ..eager("a")
+    };
+    let mut sim = Sim::running(spec.clone());
+    sim.ask(1, Request::Restart(id("a")));
+    sim.down("a", ExitReason::Shutdown);
+    sim.down("a", crash());
+    assert_eq!(sim.state("a"), ChildState::Failed);
+    let mut sim = Sim::running(ChildSpec { intensity: Intensity::default(), ..spec });
+    sim.down("a", crash());
+    sim.after(S * 1_000_000);
+    assert_eq!(sim.state("a"), ChildState::BackingOff);
+}
+
 // Notices that come late.
 
 #[test]
