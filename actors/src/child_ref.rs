@@ -11,7 +11,6 @@ use crate::inbox::{Inbox, TellError};
 
 /// Why an answer did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum AskError {
     /// As many messages as fit are waiting already; the message was not taken.
     #[error("the inbox is full")]

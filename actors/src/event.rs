@@ -33,7 +33,6 @@ pub struct SupervisionEvent {
 
 /// What happened to a child.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub enum EventKind {
     /// An incarnation is being made.
     Starting {

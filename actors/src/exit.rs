@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 /// Why an incarnation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum ExitReason {
     /// It stopped itself.
     Normal,

@@ -25,7 +25,6 @@ const KEPT_CAPACITY: usize = 1024;
 
 /// Why a message was refused; the message is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum TellError {
     /// As many messages as fit are waiting already.
     #[error("the inbox is full")]

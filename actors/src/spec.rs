@@ -271,7 +271,6 @@ impl ChildSpec {
 
 /// Why a child specification was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
 pub enum SpecError {
     /// The name is empty or holds the separator of paths.
     #[error("the id `{id}` is empty or holds a slash")]

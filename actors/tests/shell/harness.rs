@@ -74,7 +74,6 @@ fn short(kind: &EventKind) -> &'static str {
         EventKind::Stopping => "stopping",
         EventKind::Stopped => "stopped",
         EventKind::Removed => "removed",
-        _ => "unknown",
     }
 }
 
