@@ -84,6 +84,8 @@ impl<P> Tree<P> {
                     slot.state = State::Stopping { then: Then::Rest, force, until };
                     self.release(*key, Until::Started, &SUPERSEDED);
                 }
+                // What has failed is still failed when the daemon comes back; only its retry is off.
+                State::Failed { .. } if self.closing => self.enter_quietly(*key, State::Failed { retry_at: None }),
                 State::Pending | State::BackingOff { .. } | State::Failed { .. } => self.rest(now, *key),
                 State::Stopping { then: Then::Rest | Then::Remove, .. } | State::Stopped | State::Completed => {}
             }
@@ -113,8 +115,10 @@ impl<P> Tree<P> {
                 }
                 Some(State::Stopping { .. }) => return,
                 // Somebody asked for a start after the run had begun: this run still comes to it.
-                Some(State::BackingOff { .. } | State::Pending) => self.rest(now, key),
-                Some(State::Stopped | State::Completed | State::Failed { .. }) | None => {}
+                Some(State::BackingOff { .. } | State::Pending | State::Failed { retry_at: Some(_) }) => {
+                    self.rest(now, key);
+                }
+                Some(State::Stopped | State::Completed | State::Failed { retry_at: None }) | None => {}
             }
             if let Some(run) = &mut self.stops {
                 run.remaining.pop();

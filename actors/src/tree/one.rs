@@ -299,7 +299,7 @@ impl<P> Tree<P> {
     }
 
     /// Changes the details of a state that goes on.
-    fn enter_quietly(&mut self, key: Key, state: State) {
+    pub(super) fn enter_quietly(&mut self, key: Key, state: State) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if let Some(at) = slot.state.due() {
             self.deadlines.remove(&(at, key));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hivekeeper_actors::tree::{Input, Refusal, Request};
-use hivekeeper_actors::{Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, RestartType};
+use hivekeeper_actors::{Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, OnExceeded, RestartType};
 
 use crate::sim::*;
 
@@ -76,6 +76,7 @@ fn restart_while_backing_off() {
 #[test]
 fn restart_by_an_operator_spends_nothing() {
     let mut sim = Sim::running(ChildSpec { intensity: Intensity { max_restarts: 1, period: S * 60 }, ..eager("a") });
+    sim.crash_and_retry("a");
     for token in 0..5 {
         sim.ask(token, Request::Restart(id("a")));
         assert!(sim.answers().is_empty());
@@ -84,7 +85,8 @@ fn restart_by_an_operator_spends_nothing() {
         sim.started("a");
         assert_eq!(sim.answers(), [(token, Ok(()))]);
     }
-    assert_eq!((sim.node("a").restarts, sim.node("a").incarnation), (0, 6));
+    let node = sim.node("a");
+    assert_eq!((node.restarts, node.restarts_in_window, node.incarnation), (1, 0, 7), "the record is clean");
 }
 
 #[test]
@@ -229,4 +231,50 @@ fn events_tell_the_whole_life() {
             EventKind::Removed,
         ]
     );
+}
+
+#[test]
+fn a_crash_after_stop_all_and_start_all_is_restarted_again() {
+    let mut sim = Sim::running(eager("a"));
+    for request in [Request::StopAll, Request::RestartAll] {
+        sim.ask(1, request);
+        sim.down("a", ExitReason::Shutdown);
+        sim.ask(2, Request::StartAll);
+        sim.started("a");
+        sim.down("a", crash());
+        assert_eq!(sim.state("a"), ChildState::BackingOff);
+        sim.after(Duration::ZERO);
+        sim.started("a");
+    }
+}
+
+#[test]
+fn stop_all_comes_to_a_child_that_was_restarted_behind_its_back() {
+    let intensity = Intensity { max_restarts: 0, period: S };
+    let failing = ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") };
+    for spec in [eager("a"), failing] {
+        let mut sim = Sim::new(vec![spec, eager("b")]);
+        sim.started("a");
+        sim.started("b");
+        sim.ask(1, Request::StopAll);
+        sim.ask(2, Request::Restart(id("a")));
+        sim.down("a", ExitReason::Shutdown);
+        sim.down("a", crash());
+        assert!(sim.node("a").retry_in.is_some());
+        sim.down("b", ExitReason::Shutdown);
+        assert_eq!(sim.answers().last(), Some(&(1, Ok(()))));
+        sim.after(S * 100);
+        assert_eq!(sim.state("a"), ChildState::Stopped);
+    }
+}
+
+#[test]
+fn shutdown_keeps_what_has_failed_and_takes_back_its_retry() {
+    let intensity = Intensity { max_restarts: 0, period: S };
+    let mut sim = Sim::running(ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") });
+    sim.down("a", crash());
+    sim.log();
+    sim.step(Input::Shutdown);
+    sim.after(S * 100);
+    assert_eq!((sim.state("a"), sim.log()), (ChildState::Failed, vec!["finished".into()]));
 }
