@@ -23,7 +23,7 @@ use crate::panics::guarded;
 use crate::pool::Env;
 use crate::spec::{ChildSpec, Ready, Shutdown};
 use crate::supervisor_ref::SupervisorRef;
-use crate::tree::Key;
+use crate::tree::{Cause, Key};
 
 /// Hears what becomes of incarnations.
 pub(crate) trait Watcher: Send + Sync {
@@ -42,7 +42,7 @@ const KILL: u8 = 3;
 pub(crate) struct Seat {
     pub(crate) key: Key,
     pub(crate) incarnation: u64,
-    pub(crate) adopted: bool,
+    pub(crate) cause: Cause,
     pub(crate) spec: Arc<ChildSpec>,
     pub(crate) path: Arc<str>,
     pub(crate) watcher: Arc<dyn Watcher>,
@@ -56,7 +56,7 @@ pub(crate) struct Seat {
 impl Seat {
     pub(crate) fn new(
         key: Key,
-        (incarnation, adopted): (u64, bool),
+        (incarnation, cause): (u64, Cause),
         (spec, path): (Arc<ChildSpec>, Arc<str>),
         watcher: Arc<dyn Watcher>,
         env: Arc<Env>,
@@ -64,7 +64,7 @@ impl Seat {
         Self {
             key,
             incarnation,
-            adopted,
+            cause,
             spec,
             path,
             watcher,

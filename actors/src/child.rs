@@ -12,7 +12,7 @@ use crate::pool::Env;
 use crate::spec::{ChildId, ChildSpec, Ready, Shutdown, SpecError, Strategy};
 use crate::supervisor::Supervisor;
 use crate::supervisor_ref::SupervisorRef;
-use crate::tree::Role;
+use crate::tree::{Cause, Role};
 
 /// Any error that a factory may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -183,7 +183,13 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
     /// Whether what this incarnation stands for lives already and has to be taken over, not made.
     #[must_use]
     pub fn adopted(&self) -> bool {
-        self.seat.adopted
+        self.seat.cause == Cause::Adopted
+    }
+
+    /// Whether the supervisor started this incarnation by itself, after an exit or a delay, and nobody asked for it.
+    #[must_use]
+    pub fn automatic(&self) -> bool {
+        self.seat.cause == Cause::Automatic
     }
 
     /// Says that the incarnation is ready. Needed with [`Ready::Signalled`], harmless otherwise and when said twice.

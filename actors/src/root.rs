@@ -12,7 +12,7 @@ use crate::panics;
 use crate::pool::{Env, Pool};
 use crate::spec::{ChildSpec, SpecError, Strategy};
 use crate::supervisor_ref::SupervisorRef;
-use crate::tree::Key;
+use crate::tree::{Cause, Key};
 
 /// The name of the first supervisor, with which every path begins.
 const ROOT: &str = "root";
@@ -54,7 +54,8 @@ impl Root {
         let env = Arc::new(Env { pool: Pool::new(), sink });
         let (sender, life) = watch::channel(Life::default());
         let watcher = Arc::new(RootWatcher { life: sender, supervisor: Arc::clone(&child.blueprint) });
-        let seat = Arc::new(Seat::new(Key::ROOT, (1, false), (Arc::clone(&child.spec), ROOT.into()), watcher, env));
+        let seat =
+            Arc::new(Seat::new(Key::ROOT, (1, Cause::Asked), (Arc::clone(&child.spec), ROOT.into()), watcher, env));
         let leash = Leash(Arc::clone(&seat));
         child.blueprint.launch(seat);
         Ok(Self { leash, supervisor, life })

@@ -16,7 +16,7 @@ use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
 use crate::spec::{RestartType, Seed, Strategy};
 use crate::supervisor_ref::SupervisorRef;
-use crate::tree::{Action, Input, Key, NewChild, Refusal, Request, Token, Tree};
+use crate::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Token, Tree};
 
 /// A supervisor: itself the actor of a cell, so that its parent supervises it like any other child.
 pub(crate) struct Supervisor {
@@ -124,7 +124,7 @@ impl Supervisor {
     fn perform(&mut self, context: &mut Context<Self>, action: Action<Bench>) {
         match action {
             Action::Emit(event) => self.emit(event),
-            Action::Launch { key, incarnation, adopted } => self.launch(key, incarnation, adopted),
+            Action::Launch { key, incarnation, cause } => self.launch(key, incarnation, cause),
             Action::Stop(key) => self.leash(key, Leash::stop),
             Action::Kill(key) => self.leash(key, Leash::kill),
             Action::Close(key) => {
@@ -151,12 +151,12 @@ impl Supervisor {
         }
     }
 
-    fn launch(&mut self, key: Key, incarnation: u64, adopted: bool) {
+    fn launch(&mut self, key: Key, incarnation: u64, cause: Cause) {
         let Some(watcher) = self.watcher.clone() else { return };
         let env = Arc::clone(self.child.env());
         let Some((path, spec)) = self.tree.child(key) else { return };
         let (spec, path) = (Arc::clone(spec), Arc::clone(path));
-        let seat = Arc::new(Seat::new(key, (incarnation, adopted), (spec, path), watcher, env));
+        let seat = Arc::new(Seat::new(key, (incarnation, cause), (spec, path), watcher, env));
         if let Some(bench) = self.tree.payload_mut(key) {
             bench.leash = Some(Leash(Arc::clone(&seat)));
             bench.blueprint.launch(seat);

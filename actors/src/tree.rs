@@ -43,6 +43,17 @@ pub enum Role {
     Supervisor(Strategy),
 }
 
+/// Why an incarnation is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is the first, or somebody asked for it.
+    Asked,
+    /// The supervisor restarts the child by itself.
+    Automatic,
+    /// It takes over what an earlier daemon left running.
+    Adopted,
+}
+
 /// A child on its way under a supervisor. `payload` is the shell's own and comes back with [`Action::Dispose`].
 #[derive(Clone, Debug)]
 pub struct NewChild<P> {
@@ -117,8 +128,8 @@ pub enum Action<P> {
         key: Key,
         /// The new incarnation.
         incarnation: u64,
-        /// Whether it takes over what an earlier daemon left running.
-        adopted: bool,
+        /// Why.
+        cause: Cause,
     },
     /// Ask the running incarnation to stop.
     Stop(Key),
@@ -290,7 +301,7 @@ impl<P> Tree<P> {
         };
         if self.is_pending(key) {
             self.wait_for(key, token, slot::Until::Started);
-            self.launch(now, key, one::Cause::Asked);
+            self.launch(now, key, Cause::Asked);
         } else {
             self.answer(token, Ok(()));
         }

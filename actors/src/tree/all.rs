@@ -5,9 +5,8 @@
 
 use std::time::Instant;
 
-use super::one::Cause;
 use super::slot::{Force, SUPERSEDED, State, Then, Until};
-use super::{Action, Key, Refusal, Token, Tree};
+use super::{Action, Cause, Key, Refusal, Token, Tree};
 
 /// An ordered stop under way.
 pub(super) struct StopRun {

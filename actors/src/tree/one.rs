@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::slot::{Force, Goal, SUPERSEDED, State, Then, Until, later};
-use super::{Action, Key, Refusal, Token, Tree};
+use super::{Action, Cause, Key, Refusal, Token, Tree};
 use crate::event::EventKind;
 use crate::exit::ExitReason;
 use crate::spec::{OnExceeded, RestartType, Shutdown, Strategy};
@@ -11,15 +11,6 @@ use crate::spec::{OnExceeded, RestartType, Shutdown, Strategy};
 /// How long a killed incarnation may take to end before nobody waits for it any more. A kill takes effect when the actor's handler
 /// returns; a handler that blocks its thread for longer than this is stuck.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
-
-/// Why an incarnation is launched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Somebody asked, or it is the first: the record is clean or as seeded.
-    Asked,
-    /// The supervisor restarts it by itself.
-    Automatic,
-}
 
 /// What an exit leads to.
 #[must_use]
@@ -33,19 +24,15 @@ enum Verdict {
 impl<P> Tree<P> {
     pub(super) fn launch(&mut self, now: Instant, key: Key, cause: Cause) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
-        let adopted = std::mem::take(&mut slot.adopt);
-        if !adopted {
-            slot.incarnation += 1;
-        }
-        if cause == Cause::Automatic {
-            slot.restarts += 1;
-        }
+        let cause = if std::mem::take(&mut slot.adopt) { Cause::Adopted } else { cause };
+        slot.incarnation += u64::from(cause != Cause::Adopted);
+        slot.restarts += u64::from(cause == Cause::Automatic);
         slot.doomed = false;
         let (incarnation, attempt) = (slot.incarnation, slot.attempt);
         let give_up_at = slot.spec.start_timeout.map(|limit| later(now, limit));
         self.enter(now, key, State::Starting { give_up_at });
         self.emit(now, key, EventKind::Starting { attempt });
-        self.out.push(Action::Launch { key, incarnation, adopted });
+        self.out.push(Action::Launch { key, incarnation, cause });
     }
 
     pub(super) fn started(&mut self, now: Instant, key: Key, incarnation: u64) {

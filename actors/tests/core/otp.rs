@@ -14,7 +14,10 @@ use crate::sim::*;
 
 #[test]
 fn permanent_normal() {
-    assert_eq!(exit_of(RestartType::Permanent, ExitReason::Normal).log(), ["launch a 1", "ready", "launch a 2"]);
+    assert_eq!(
+        exit_of(RestartType::Permanent, ExitReason::Normal).log(),
+        ["launch a 1", "ready", "launch a 2 by itself"]
+    );
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn one_for_one() {
     sim.started("b");
     sim.log();
     sim.crash_and_retry("a");
-    assert_eq!(sim.log(), ["launch a 2"]);
+    assert_eq!(sim.log(), ["launch a 2 by itself"]);
     assert_eq!((sim.node("b").incarnation, sim.state("b")), (1, ChildState::Running));
 }
 
@@ -231,11 +234,11 @@ fn order_goes_on_past_seeds_that_start_nothing() {
     assert_eq!(sim.log(), ["launch running 4 adopted"]);
     sim.started("running");
     sim.after(S);
-    assert_eq!(sim.log(), ["ready", "launch delayed 5"]);
+    assert_eq!(sim.log(), ["ready", "launch delayed 5 by itself"]);
     assert_eq!(sim.node("delayed").restarts, 1);
     sim.down("running", crash());
     sim.after(Duration::ZERO);
-    assert_eq!(sim.log(), ["launch running 5"], "an adopted child is adopted once");
+    assert_eq!(sim.log(), ["launch running 5 by itself"], "an adopted child is adopted once");
 }
 
 #[test]

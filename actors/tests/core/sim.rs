@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hivekeeper_actors::tree::{Action, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
+use hivekeeper_actors::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
 use hivekeeper_actors::{
     Backoff, ChildId, ChildSpec, ChildState, EventKind, ExitReason, RestartType, Strategy, TreeNode,
 };
@@ -44,9 +44,13 @@ impl Sim {
         for action in self.tree.step(self.now, 0.5, input) {
             let name = |key: Key| self.tree.child(key).map(|(_, spec)| spec.id.to_string()).unwrap_or_default();
             match action {
-                Action::Launch { key, incarnation, adopted } => {
-                    let adopted = if adopted { " adopted" } else { "" };
-                    self.log.push(format!("launch {} {incarnation}{adopted}", name(key)));
+                Action::Launch { key, incarnation, cause } => {
+                    let cause = match cause {
+                        Cause::Asked => "",
+                        Cause::Automatic => " by itself",
+                        Cause::Adopted => " adopted",
+                    };
+                    self.log.push(format!("launch {} {incarnation}{cause}", name(key)));
                 }
                 Action::Stop(key) => self.log.push(format!("stop {}", name(key))),
                 Action::Kill(key) => self.log.push(format!("kill {}", name(key))),

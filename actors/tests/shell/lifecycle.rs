@@ -165,16 +165,16 @@ fn adopted_incarnation_keeps_its_number() {
         record.saw("a started").await;
         let node = root.supervisor().snapshot().await.unwrap().children.remove(0);
         assert_eq!((node.incarnation, node.restarts, node.restarts_in_window), (7, 3, 1));
-        let (sender, adopted) = std::sync::mpsc::sync_channel(2);
+        let (sender, adopted) = std::sync::mpsc::sync_channel(4);
         let second = sender.clone();
         a.run(move |probe, ctx| {
-            sender.send(probe.child.adopted()).unwrap();
+            sender.send((probe.child.adopted(), probe.child.automatic())).unwrap();
             probe.child.clone().fail(ctx, "gone");
         })
         .unwrap();
-        a.run(move |probe, _| second.send(probe.child.adopted()).unwrap()).unwrap();
+        a.run(move |probe, _| second.send((probe.child.adopted(), probe.child.automatic())).unwrap()).unwrap();
         assert_eq!(answers(&a).await, 8);
-        assert_eq!(adopted.iter().take(2).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(adopted.iter().take(2).collect::<Vec<_>>(), [(true, false), (false, true)]);
         root.shutdown().await.unwrap();
     });
 }
