@@ -103,7 +103,7 @@ pub use child_ref::{AskError, ChildRef};
 pub use event::{EventKind, EventSink, SupervisionEvent};
 pub use exit::ExitReason;
 pub use inbox::TellError;
-pub use root::{Root, ShutdownError};
+pub use root::{Root, ShutdownError, StartError};
 pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{
     Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, Intensity, MAX_RESTARTS_LIMIT, OnExceeded, Ready, RestartType,

@@ -1,5 +1,6 @@
 //! The threads on which children live, and what the whole tree shares.
 
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,11 +31,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// One arbiter a core, at most four. Has to be called inside an actix system.
-    pub(crate) fn new() -> Self {
+    /// One arbiter a core, at most four; `None` outside an actix system and when the machine refuses a thread.
+    pub(crate) fn new() -> Option<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let arbiters = (0..cores.min(ARBITERS_MAX)).map(|_| Arbiter::new()).collect();
-        Self { arbiters: Mutex::new(arbiters), turn: AtomicUsize::new(0) }
+        let pool = Self { arbiters: Mutex::default(), turn: AtomicUsize::new(0) };
+        for _ in 0..cores.min(ARBITERS_MAX) {
+            pool.arbiters.lock().push(arbiter()?);
+        }
+        Some(pool)
     }
 
     /// Runs `work` on the thread whose turn it is. A thread that has ended is replaced; when that is impossible, `work` is dropped.
@@ -45,9 +49,11 @@ impl Pool {
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % arbiters.len();
         let arbiter = &mut arbiters[turn];
-        if !arbiter.handle().alive() && System::try_current().is_some() {
+        if !arbiter.handle().alive() {
             tracing::warn!("a thread of the children has ended, making another");
-            *arbiter = Arbiter::new();
+            if let Some(fresh) = self::arbiter() {
+                *arbiter = fresh;
+            }
         }
         arbiter.spawn_fn(work);
     }
@@ -78,6 +84,12 @@ impl Pool {
         }
         if stuck == 0 { Ok(()) } else { Err(stuck) }
     }
+}
+
+/// A new thread, if the machine grants one: actix panics when it doesn't, and that must not be the end of a supervisor.
+fn arbiter() -> Option<Arbiter> {
+    System::try_current()?;
+    catch_unwind(Arbiter::new).ok()
 }
 
 impl Drop for Pool {

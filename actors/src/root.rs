@@ -17,6 +17,17 @@ use crate::tree::{Cause, Key};
 /// The name of the first supervisor, with which every path begins.
 const ROOT: &str = "root";
 
+/// Why a tree was not started.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum StartError {
+    /// A child, anywhere below, is not valid.
+    #[error("a child is not valid")]
+    Invalid(#[source] SpecError),
+    /// No actix system is running here, or the machine refused a thread.
+    #[error("no threads for the children (outside an actix system?)")]
+    Threads,
+}
+
 /// Threads that did not end: handlers block them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{threads} threads of the children did not end")]
@@ -43,15 +54,13 @@ impl Root {
     /// own. Wraps the panic hook of the process, so that panics of children are events and not noise.
     ///
     /// # Errors
-    /// The first child, anywhere below, whose specification is not valid; nothing is started then.
-    ///
-    /// # Panics
-    /// Outside an actix system.
-    pub fn start(strategy: Strategy, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, SpecError> {
+    /// When a specification, anywhere below, is not valid, and when there are no threads to be had; nothing is started then.
+    pub fn start(strategy: Strategy, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, StartError> {
         let (child, supervisor) = Child::supervisor(ChildSpec::new(ROOT), strategy, children);
-        child.validate()?;
+        child.validate().map_err(StartError::Invalid)?;
         panics::install_hook();
-        let env = Arc::new(Env { pool: Pool::new(), sink });
+        let pool = Pool::new().ok_or(StartError::Threads)?;
+        let env = Arc::new(Env { pool, sink });
         let (sender, life) = watch::channel(Life::default());
         let watcher = Arc::new(RootWatcher { life: sender, supervisor: Arc::clone(&child.blueprint) });
         let seat =

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use hivekeeper_actors::{
-    Child, ChildKind, ChildSpec, ChildState, ExitReason, Intensity, OnExceeded, Root, SpecError, Strategy,
+    Child, ChildKind, ChildSpec, ChildState, ExitReason, Intensity, OnExceeded, Root, SpecError, StartError, Strategy,
     SupervisorError,
 };
 
@@ -86,7 +86,7 @@ fn faulty_specs_start_nothing() {
         let (twins, _) = swarm("twins", vec![probe("a").0, probe("a").0]);
         let record = std::sync::Arc::new(Record::default());
         let refused = Root::start(Strategy::OneForOne, vec![probe("b").0, twins], record.clone()).err();
-        assert_eq!(refused, Some(SpecError::Duplicate { id: "a".into() }));
+        assert_eq!(refused, Some(StartError::Invalid(SpecError::Duplicate { id: "a".into() })));
         assert!(record.lines().is_empty());
     });
 }
@@ -114,6 +114,12 @@ fn a_failed_child_is_tried_again_and_restarted_by_hand() {
         assert_eq!(answers(&by_hand).await, 2);
         root.shutdown().await.unwrap();
     });
+}
+
+#[test]
+fn outside_a_system_nothing_starts() {
+    let refused = Root::start(Strategy::OneForOne, vec![], std::sync::Arc::new(Record::default())).err();
+    assert_eq!(refused, Some(StartError::Threads));
 }
 
 /// Orders and crashes at once, many times over: never two incarnations, and the last order holds.
