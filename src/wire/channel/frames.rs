@@ -167,6 +167,8 @@ pub struct State {
     pub ring_first_seq: u64,
     /// The next output number.
     pub next_seq: u64,
+    /// The lease that it was launched with, ms: who takes over renews by it.
+    pub lease_ms: u64,
 }
 
 /// Why an incarnation ended, as its launcher saw it.
