@@ -172,6 +172,11 @@ impl Core {
         matches!(self.pause, Pause::Frozen)
     }
 
+    /// The lease, for who takes over.
+    pub(super) fn lease_ms(&self) -> u64 {
+        u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// When [`Event::Tick`] has something to say without any other event.
     pub(super) fn next_wake(&self) -> Instant {
         let life = match self.life {

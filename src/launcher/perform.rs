@@ -85,6 +85,7 @@ impl Shell {
             paused: self.core.paused(),
             ring_first_seq: self.ring.first_seq(),
             next_seq: self.ring.next_seq(),
+            lease_ms: self.core.lease_ms(),
         }));
         self.leader = Some(link);
     }
