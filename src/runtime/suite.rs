@@ -62,6 +62,7 @@ struct Case<'a> {
     launched: Launched,
     pid: u32,
     lines: Vec<OutputLine>,
+    stopping: bool,
 }
 
 impl<'a> Case<'a> {
@@ -73,7 +74,9 @@ impl<'a> Case<'a> {
 
     async fn alive(bench: &'a dyn Bench, order: LaunchOrder, mut launched: Launched) -> Self {
         match within(launched.events.recv()).await {
-            Some(AgentEvent::Alive { pid, .. }) => Case { bench, order, launched, pid, lines: Vec::new() },
+            Some(AgentEvent::Alive { pid, .. }) => {
+                Case { bench, order, launched, pid, lines: Vec::new(), stopping: false }
+            }
             other => panic!("first event of a program that runs: {other:?}"),
         }
     }
@@ -85,6 +88,8 @@ impl<'a> Case<'a> {
             match timeout_at(until, self.launched.events.recv()).await.expect("an event in time") {
                 Some(AgentEvent::Output(lines)) => self.lines.extend(lines),
                 Some(AgentEvent::Sample { .. }) => {}
+                // A frozen tree that is stopped is unfrozen, to be able to obey.
+                Some(AgentEvent::Paused(false)) if self.stopping => {}
                 other => return other,
             }
         }
@@ -255,6 +260,7 @@ pub async fn pause_and_resume(bench: &dyn Bench) {
     case.ready().await;
     case.launched.control.pause();
     case.paused(true).await;
+    case.stopping = true;
     case.launched.control.stop(Duration::from_secs(600));
     assert_eq!(case.ends().await.cause, ExitCause::Stopped);
 }
@@ -330,6 +336,7 @@ pub async fn launcher_lost(bench: &dyn Bench) {
     assert_eq!((record.cause, record.code, record.signal), (ExitCause::LauncherLost, None, None));
     assert_eq!(bench.left(&case.order).await, 0, "reported before it was proven");
     assert_eq!(within(case.launched.events.recv()).await, None);
+    bench.runtime().forget(case.order.launch_id).await;
 }
 
 /// The same, when no daemon was there to notice.
@@ -350,6 +357,7 @@ pub async fn recover_lost(bench: &dyn Bench) {
             other => break other,
         }
         assert!(Instant::now() < until, "the launcher's death went unnoticed");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     };
     assert!(matches!(found, Recovered::Lost));
     assert_eq!(bench.left(&case.order).await, 0, "reported before it was proven");

@@ -162,6 +162,9 @@ impl FakeRuntime {
         let mut shared = self.shared.lock();
         shared.calls.push(Call::Launch(order.agent.clone(), order.incarnation));
         shared.orders.push(order.clone());
+        if order.argv.is_empty() {
+            return Err(LaunchError::Refused("empty command".to_owned()));
+        }
         let next = shared.next.get_mut(&order.agent).and_then(VecDeque::pop_front);
         let script = next.or_else(|| shared.scripts.get(&order.agent).cloned()).unwrap_or_default();
         match script.no_launch {
