@@ -344,7 +344,7 @@ unsafe fn report_failure(report: c_int, path: i32, errno: c_int) -> ! {
     }
 }
 
-/// Whether a path can be executed as far as its mode says; tells a missing interpreter from a missing program.
+/// Whether there is something at a path; tells a missing interpreter from a missing program.
 pub(super) fn exists(path: &CStr) -> bool {
     // SAFETY: the string ends with a null byte.
     unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }

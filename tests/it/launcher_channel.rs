@@ -6,7 +6,7 @@ use hivekeeper::wire::channel::{Attach, ExitWhy, FromLauncher, Launch, ToLaunche
 
 use crate::harness::{
     launcher::{EPOCH, Launcher},
-    processes::{signal, wait_for},
+    processes::{signal, stat, wait_for},
 };
 
 /// Writes a growing number every 10 ms.
@@ -216,10 +216,36 @@ fn garbage_costs_the_channel_and_starts_the_lease_clock() {
 
 #[test]
 fn a_channel_whose_reader_has_gone_is_closed() {
-    let mut launcher = Launcher::run_with(COUNTER, |launch| launch.lease_ms = 600);
+    // The agent writes nothing, so the launcher has nothing to write that could fail.
+    let mut launcher = Launcher::run("exec sleep 300");
+    let pid = launcher.channel.started();
+    launcher.channel.close_reader();
+    wait_for("the other end to close", || {
+        let sent = launcher.channel.try_send(&ToLauncher::Renew { epoch: EPOCH });
+        sent.is_err().then_some(())
+    });
+    assert_eq!(launcher.attach(EPOCH, 0).state().pid, Some(pid.cast_unsigned()));
+}
+
+/// User and system time of a process, clock ticks.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = stat(pid).unwrap();
+    stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_launcher_with_nothing_to_do_does_nothing() {
+    let mut launcher = Launcher::run("exec sleep 300 >&- 2>&-");
     launcher.channel.started();
     launcher.channel.close_reader();
-    assert_eq!(launcher.record().why, ExitWhy::LeaseLost);
+    let mut channel = launcher.attach(EPOCH + 1, 0);
+    channel.state();
+    let idle = launcher.connect();
+    let before = cpu_ticks(launcher.pid());
+    std::thread::sleep(Duration::from_millis(700));
+    let spent = cpu_ticks(launcher.pid()) - before;
+    assert!(spent < 20, "{spent} ticks of CPU in 0.7 s of nothing");
+    drop(idle);
 }
 
 #[test]

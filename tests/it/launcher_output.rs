@@ -139,7 +139,7 @@ fn a_reader_that_keeps_up_and_acknowledges_loses_nothing() {
                 assert_eq!(output.seq, got);
                 if got % 1000 == 0 {
                     // The launcher may have ended behind the last line.
-                    launcher.channel.try_send(&ToLauncher::Ack { seq: got });
+                    let _ = launcher.channel.try_send(&ToLauncher::Ack { seq: got });
                 }
             }
             FromLauncher::Exit(exit) => break assert_eq!(exit.last_seq, 50_000),

@@ -53,10 +53,10 @@ impl Channel {
     }
 
     /// Sends to somebody who may have gone.
-    pub(crate) fn try_send(&mut self, frame: &ToLauncher) {
+    pub(crate) fn try_send(&mut self, frame: &ToLauncher) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         encode(frame, &mut bytes).unwrap();
-        let _ = self.writer.write_all(&bytes);
+        self.writer.write_all(&bytes)
     }
 
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
