@@ -50,7 +50,8 @@ pub(super) fn describe(failure: Failure, program: &Program) -> String {
         return format!("cannot enter the directory {}: {error}", show(&program.cwd));
     };
     let missing = failure.errno == libc::ENOENT || failure.errno == libc::ENOTDIR;
-    if missing && sys::exists(path) {
+    // A relative path begins at the agent's working directory, not at ours.
+    if missing && path.as_bytes().starts_with(b"/") && sys::exists(path) {
         return format!("cannot execute {}: the interpreter that it names is missing: {error}", show(path));
     }
     match program.argv.first() {

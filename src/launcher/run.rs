@@ -158,8 +158,8 @@ impl Shell {
 
     fn turn(&mut self) -> Option<End> {
         let (ready, woke) = self.select();
-        for token in ready {
-            self.gather(token);
+        for (token, revents) in ready {
+            self.gather(token, revents);
         }
         if self.reap_again {
             self.reap();
@@ -186,7 +186,7 @@ impl Shell {
     }
 
     /// Waits. Returns what is ready, and whether we had been kept from running.
-    fn select(&mut self) -> (Vec<Token>, bool) {
+    fn select(&mut self) -> (Vec<(Token, i16)>, bool) {
         let now = self.turn_at;
         self.pending.retain(|(_, until)| now < *until);
         self.closing.retain(|(link, until)| now < *until && !link.is_flushed());
@@ -206,7 +206,8 @@ impl Shell {
         let suspended = boot.saturating_sub(self.boot_at).saturating_sub(now.saturating_duration_since(self.turn_at));
         let woke = now.saturating_duration_since(expected) > GAP_MIN || suspended > GAP_MIN;
         (self.turn_at, self.boot_at) = (now, boot);
-        let ready = tokens.into_iter().zip(fds).filter(|(_, fd)| fd.revents != 0).map(|(token, _)| token).collect();
+        let ready =
+            tokens.into_iter().zip(fds.iter().map(|fd| fd.revents)).filter(|(_, revents)| *revents != 0).collect();
         (ready, woke)
     }
 
@@ -234,10 +235,15 @@ impl Shell {
         list.into_iter().unzip()
     }
 
-    fn gather(&mut self, token: Token) {
+    fn gather(&mut self, token: Token, revents: i16) {
         match token {
             Token::LinkRead(link) => self.read_link(link),
-            Token::LinkWrite(link) => self.write_link(link),
+            // Writing itself is done at the end of each turn; here a reader that has gone is seen, also when there is nothing to write.
+            Token::LinkWrite(link) => {
+                if revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+                    self.events.push_back(Event::Closed { link });
+                }
+            }
             Token::Report => self.read_report(),
             Token::Pipe(index) => {
                 self.read_pipe(index);
@@ -292,15 +298,6 @@ impl Shell {
         }
         self.events = events;
         self.scratch = scratch;
-    }
-
-    /// Writing itself is done at the end of each turn; here a reader that has gone is seen.
-    fn write_link(&mut self, id: LinkId) {
-        let link = self.link(id).map(Link::flush);
-        let closing = || self.closing.iter_mut().find(|(link, _)| link.id() == id).map(|(link, _)| link.flush());
-        if let Some(Err(_)) = link.or_else(closing) {
-            self.events.push_back(Event::Closed { link: id });
-        }
     }
 
     /// Gives each channel what it takes.

@@ -294,8 +294,11 @@ unsafe fn exec_agent(
         libc::setsid();
         libc::dup2(stdout, libc::STDOUT_FILENO);
         libc::dup2(stderr, libc::STDERR_FILENO);
+        // The system call itself, as the C library does not touch the two signals that it uses for threads, which a parent may have ignored.
+        // Zeros are SIG_DFL without flags or mask.
+        let default = [0_u64; 4];
         for signal in 1..=SIGNAL_MAX {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8_usize);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
@@ -341,7 +344,7 @@ unsafe fn report_failure(report: c_int, path: i32, errno: c_int) -> ! {
     }
 }
 
-/// Whether a path can be executed as far as its mode says; tells a missing interpreter from a missing program.
+/// Whether there is something at a path; tells a missing interpreter from a missing program.
 pub(super) fn exists(path: &CStr) -> bool {
     // SAFETY: the string ends with a null byte.
     unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }

@@ -155,16 +155,23 @@ impl Tree {
         killed
     }
 
-    /// SIGSTOP to every descendant. Whether a listing showed all of them stopped: then nothing is left that could fork.
+    /// SIGSTOP to every descendant. Whether a listing showed all of them standing still: then nothing is left that could fork. One that waits
+    /// in the kernel (`D`) stands still once it has been signalled: it stops before it runs a single instruction of its own, and the parent
+    /// of a `vfork` can't get there while its child is stopped.
     pub(super) fn freeze(&self) -> bool {
+        let mut signalled = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
             let mut running = self.list();
-            running.retain(|process| !process.ended() && !process.stopped());
+            running.retain(|process| {
+                let waits = process.state == b'D' && signalled.contains(&(process.pid, process.start_ticks));
+                !process.ended() && !process.stopped() && !waits
+            });
             if running.is_empty() {
                 return true;
             }
             for process in running {
                 process.signal(libc::SIGSTOP, self.me);
+                signalled.insert((process.pid, process.start_ticks));
             }
         }
         false
