@@ -217,6 +217,26 @@ async fn an_adopted_lease_is_renewed_in_time() {
     bench.finish().await;
 }
 
+/// The write end of the pipe through which a launcher speaks to this process.
+fn pipe_to_us(launcher: u32) -> fs::File {
+    let links = |pid: &str| -> Vec<(String, PathBuf)> {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
+        entries
+            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, fs::read_link(entry.path()).ok()?)))
+            .filter(|(_, link)| link.to_string_lossy().starts_with("pipe:"))
+            .collect()
+    };
+    let ours = links("self");
+    let is_ours = |link: &PathBuf| ours.iter().any(|(_, own)| own == link);
+    let is_for_writing = |fd: &str| {
+        let info = fs::read_to_string(format!("/proc/{launcher}/fdinfo/{fd}")).unwrap();
+        info.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'))
+    };
+    let theirs = links(&launcher.to_string());
+    let (fd, _) = theirs.iter().find(|(fd, link)| fd != "2" && is_ours(link) && is_for_writing(fd)).unwrap();
+    fs::File::options().write(true).open(format!("/proc/{launcher}/fd/{fd}")).unwrap()
+}
+
 /// Bytes that are no frame make the channel useless; the launcher is well and is taken over again, with nothing lost or shown twice.
 #[tokio::test]
 async fn a_broken_channel_is_replaced_and_nothing_is_lost() {
@@ -232,7 +252,7 @@ async fn a_broken_channel_is_replaced_and_nothing_is_lost() {
             break;
         }
     }
-    let mut stdout = fs::File::options().write(true).open(format!("/proc/{}/fd/1", launcher_of(pid))).unwrap();
+    let mut stdout = pipe_to_us(launcher_of(pid));
     stdout.write_all(&[0xff; 64]).unwrap();
     drop(stdout);
     fs::write(&fifo, "go\n").unwrap();
