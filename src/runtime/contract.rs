@@ -83,7 +83,7 @@ pub enum AgentEvent {
     Sample {
         /// When.
         at: SystemTime,
-        /// Cores in use since the reading before; `None` for the first.
+        /// Cores in use since the reading before (or the start); `None` when that is too short a time to tell.
         cpu_cores: Option<f64>,
         /// Summed resident memory, bytes.
         memory_bytes: u64,
@@ -94,6 +94,8 @@ pub enum AgentEvent {
     Paused(bool),
     /// The end: proven dead, nothing of its tree left. The last event. `last_lines` is left empty for the caller to fill.
     Exited(ExitRecord),
+    /// A younger daemon leads this agent now: ours is fenced and must not judge, restart or journal it. The last event; the agent may live.
+    Fenced,
 }
 
 /// One captured line.
@@ -111,7 +113,7 @@ pub struct OutputLine {
     pub text: String,
 }
 
-/// The reins of one incarnation. Dropping them without [`AgentControl::detach`] kills the tree.
+/// The reins of one incarnation. Dropping them without [`AgentControl::detach`] kills the tree. None of the calls blocks; after the end they do nothing.
 pub trait AgentControl: Send + Sync {
     /// SIGTERM, and SIGKILL to the whole tree after the grace. Idempotent; a shorter grace wins.
     fn stop(&self, grace: Duration);
@@ -127,7 +129,8 @@ pub trait AgentControl: Send + Sync {
     fn detach(&self);
 }
 
-/// A launch under way: `Alive` or `Exited` (cause `StartFailed`) comes as the first event.
+/// A launch under way: `Alive` comes as the first event, or `Exited` (cause `StartFailed`, or `LauncherLost` when the launcher died over it), or
+/// `Fenced`. When the events end without `Exited` or `Fenced`, the agent was detached or the runtime was dropped: it lives on under its lease.
 pub struct Launched {
     /// The reins.
     pub control: Arc<dyn AgentControl>,
@@ -187,6 +190,10 @@ pub trait Runtime: Send + Sync {
         last_seq: u64,
     ) -> BoxFuture<'_, Result<Recovered, RecoverError>>;
     /// Launches that live here and that `known` does not hold: found by their sockets. With `remove` they are taken over and killed.
-    /// Returns their ids.
+    /// Returns their ids. What this runtime leads itself is never one; one that a younger daemon leads is not touched and not returned. With
+    /// `remove`, what is kept of ended launches that `known` does not hold is forgotten, too.
     fn orphans(&self, known: Vec<LaunchId>, remove: bool) -> BoxFuture<'_, Vec<LaunchId>>;
+    /// Removes what is kept of an ended launch (its exit record). To be called once the end is in the journal: until then a daemon that crashed
+    /// in between still finds out how it ended. Forgetting what is not there is fine.
+    fn forget(&self, launch_id: LaunchId) -> BoxFuture<'_, ()>;
 }

@@ -1,7 +1,4 @@
-//! The channel between the daemon and one launcher: over the launcher's stdin and stdout, or over its unix socket after a take-over.
-//!
-//! A frame is `u32` length (little endian, of what follows), `u8` kind, payload. Structured payloads are JSON; output lines and relayed bytes
-//! travel raw behind a fixed header. The first frame either way is versioned: version n accepts n-1.
+//! What the daemon and a launcher say to each other.
 
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +167,8 @@ pub struct State {
     pub ring_first_seq: u64,
     /// The next output number.
     pub next_seq: u64,
+    /// The lease that it was launched with, ms: who takes over renews by it.
+    pub lease_ms: u64,
 }
 
 /// Why an incarnation ended, as its launcher saw it.
@@ -281,30 +280,5 @@ pub enum FromLauncher {
         code: String,
         /// For people.
         message: String,
-    },
-}
-
-/// Bytes that are no frame.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChannelError {
-    /// Longer than [`FRAME_LEN_MAX`].
-    #[error("frame of {len} bytes, at most {FRAME_LEN_MAX} are allowed")]
-    TooLong {
-        /// The length that it claims.
-        len: usize,
-    },
-    /// A kind that this version does not know.
-    #[error("unknown frame kind {kind}")]
-    UnknownKind {
-        /// The kind.
-        kind: u8,
-    },
-    /// A payload that does not fit its kind.
-    #[error("malformed frame of kind {kind}: {why}")]
-    Malformed {
-        /// The kind.
-        kind: u8,
-        /// What is wrong.
-        why: String,
     },
 }

@@ -1,0 +1,23 @@
+//! `hivekeeper agent --stdio`: owns the process tree of one agent, under a lease.
+//!
+//! Single-threaded, no async runtime, no logger: one loop over `poll(2)` that turns what is ready into events, lets the pure core decide, and
+//! performs what it says. Imports only [`crate::wire`].
+//!
+//! In reading order: `start` is the way from the command line to a running agent, `program` what is executed, `run` the loop, `core` the
+//! decisions (lease, kill ladder, freeze, end), `perform` their effects, `farewell` the end, `ring` output lines that wait for an
+//! acknowledgement, `relay` the agent's loopback port, `link` one daemon's channel, `tree` what `/proc` says about the descendants, `sys` the
+//! system calls.
+
+mod core;
+mod farewell;
+mod link;
+mod perform;
+mod program;
+mod relay;
+mod ring;
+mod run;
+mod start;
+mod sys;
+mod tree;
+
+pub use start::main;

@@ -1,0 +1,170 @@
+//! From the command line to a running agent.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, IsTerminal, Write},
+    os::{fd::AsRawFd, unix::net::UnixListener},
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use nix::{sys::prctl, unistd};
+
+use super::{
+    core::unsupported,
+    farewell::{self, write_record},
+    link::Link,
+    program::program,
+    relay::Relay,
+    run::{Agent, Parts, Shell},
+    sys,
+};
+use crate::wire::channel::{Exit, ExitWhy, FromLauncher, Launch, ToLauncher};
+
+/// How long the daemon may take to send the launch: it writes it at once, so this is for a machine that is swapping.
+const LAUNCH_WAIT: Duration = Duration::from_secs(10);
+/// A launch that is refused before anything was started.
+const EXIT_REFUSED: u8 = 2;
+/// For somebody who has typed the command.
+const BY_HAND: &str = "hivekeeper agent is started by the daemon and reads its orders from stdin.\n\
+                       To run a program as a supervised agent, use: hivekeeper run -- COMMAND\n";
+
+/// `hivekeeper agent ARGUMENTS`: runs one agent until it has ended. To be called before anything else is started in this process.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments != ["--stdio"] || io::stdin().is_terminal() || io::stdout().is_terminal() {
+        return by_hand("");
+    }
+    sys::close_inherited();
+    match begin() {
+        Ok(code) => code,
+        Err(error) => by_hand(&format!("hivekeeper agent: {error}\n")),
+    }
+}
+
+fn by_hand(problem: &str) -> ExitCode {
+    // Nobody may be reading; then there is nobody to tell.
+    let _ = io::stderr().write_all(format!("{problem}{BY_HAND}").as_bytes());
+    ExitCode::from(EXIT_REFUSED)
+}
+
+/// `Err` when there was no launch to obey.
+fn begin() -> Result<ExitCode, String> {
+    // Out of the daemon's session, so that a Ctrl-C at its terminal does not reach us. Fails for the leader of a group: then we have our own.
+    let _ = unistd::setsid();
+    prctl::set_child_subreaper(true).map_err(|error| format!("cannot become a subreaper: {error}"))?;
+    let signals = sys::signals().map_err(|error| format!("cannot watch signals: {error}"))?;
+    let (stdin, stdout) = sys::take_stdio().map_err(|error| format!("cannot use stdin and stdout: {error}"))?;
+    let hangup = stdin.try_clone().map_err(|error| format!("cannot use stdin: {error}"))?;
+    let mut link = Link::new(0, stdin, stdout);
+    let launch = receive_launch(&mut link)?;
+    let refused = match unsupported(launch.version) {
+        Some(message) => Some(("unsupported_version", message)),
+        None if !plain(&launch.launch_id) => Some(("bad_frame", "the launch id is no file name".to_owned())),
+        None => None,
+    };
+    if let Some((code, message)) = refused {
+        farewell::last_words(&mut link, &FromLauncher::Refused { code: code.to_owned(), message });
+        return Ok(ExitCode::from(EXIT_REFUSED));
+    }
+    let parts = match start(&launch, &hangup) {
+        Ok(Some(parts)) => parts,
+        Ok(None) => return Ok(ExitCode::SUCCESS),
+        Err(message) => {
+            farewell::last_words(&mut link, &FromLauncher::StartFailed { message });
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let shell = Shell::new(Instant::now(), &launch, link, signals, parts);
+    drop((launch, hangup));
+    Ok(shell.run())
+}
+
+fn receive_launch(link: &mut Link) -> Result<Launch, String> {
+    let deadline = Instant::now() + LAUNCH_WAIT;
+    let mut scratch = vec![0; 64 * 1024];
+    loop {
+        let _ = link.flush();
+        let received = link.receive(&mut scratch);
+        match link.next().map_err(|error| format!("no launch on stdin: {error}"))? {
+            Some(ToLauncher::Launch(launch)) => return Ok(*launch),
+            Some(_) => return Err("no launch on stdin: another frame came first".to_owned()),
+            None if received.is_err() => return Err("no launch on stdin: it is at its end".to_owned()),
+            None => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(format!("no launch on stdin within {} s", LAUNCH_WAIT.as_secs()));
+        }
+        let mut fds = [link.read_interest(), link.write_interest()];
+        sys::poll(&mut fds, left).map_err(|error| format!("cannot wait for the launch: {error}"))?;
+        if fds[1].revents & libc::POLLERR != 0 {
+            return Err("nobody reads stdout".to_owned());
+        }
+    }
+}
+
+/// A name that stays in its directory.
+fn plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// Socket first, then the agent: from the moment when a new daemon may look for us, it either finds the socket or we find the old one gone.
+fn start(launch: &Launch, hangup: &File) -> Result<Option<Parts>, String> {
+    let run_dir = Path::new(&launch.run_dir);
+    let socket = run_dir.join(format!("{}.sock", launch.launch_id));
+    let listener = listen(run_dir, &launch.launch_id)
+        .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
+    let started = start_agent(launch, hangup);
+    if !matches!(started, Ok(Some(_))) {
+        let _ = fs::remove_file(&socket);
+    }
+    Ok(started?.map(|(agent, relay)| Parts { agent, relay, listener, socket }))
+}
+
+/// `None` when the daemon has gone: a new one may have looked for us already and found nothing, so nothing may start.
+fn start_agent(launch: &Launch, hangup: &File) -> Result<Option<(Agent, Relay)>, String> {
+    let relay = Relay::bind().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+    let address = relay.address().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+    let program = program(launch, address)?;
+    if hung_up(hangup) {
+        let exit = Exit {
+            agent: launch.agent.clone(),
+            incarnation: launch.incarnation,
+            code: None,
+            signal: None,
+            why: ExitWhy::LeaseLost,
+            at_ms: unix_ms(),
+            swept: 0,
+            unswept: 0,
+            last_seq: 0,
+        };
+        // Without the record a new daemon finds neither socket nor process, which comes to the same.
+        let _ = write_record(Path::new(&launch.run_dir), &launch.launch_id, &exit);
+        return Ok(None);
+    }
+    let spawned = sys::spawn(&program).map_err(|error| format!("cannot fork: {error}"))?;
+    Ok(Some((Agent::new(launch, spawned, program), relay)))
+}
+
+fn hung_up(stdin: &File) -> bool {
+    let mut fds = [sys::interest(stdin, libc::POLLRDHUP)];
+    sys::poll(&mut fds, Duration::ZERO).is_err() || fds[0].revents != 0
+}
+
+/// A path below `/proc/self/fd` is short however long the directory's is: a socket's address holds 108 bytes.
+fn listen(run_dir: &Path, launch_id: &str) -> io::Result<UnixListener> {
+    let directory = File::open(run_dir)?;
+    let _private = sys::PrivateFiles::new();
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{launch_id}.sock", directory.as_raw_fd()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Unix time in ms.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,443 @@
+//! The one task of a launch: follows the channel from `Alive` to a proven end, renews the lease beside it, and finds out what became of a
+//! launcher whose channel broke.
+
+use std::{
+    ops::ControlFlow,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStderr},
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+
+use super::{
+    channel::{Attached, Incoming, Link, LinkError, STALE_EPOCH, Writer, attach},
+    order,
+    outbox::{Fate, KILL_ANSWER, Outbox},
+    relay::Relays,
+    runtime::{Core, Live},
+};
+use crate::{
+    model::{AgentId, ExitCause, LaunchId},
+    runtime::{
+        AgentEvent,
+        orphans::{Leader, Tree, sweep},
+    },
+    wire::channel::{Attach, Exit, FromLauncher, State, ToLauncher, VERSION, encode},
+};
+
+/// Events that wait for the caller. Each batch of output in them is at most one read of the channel; what does not fit waits in the launcher.
+pub(super) const EVENTS_MAX: usize = 64;
+/// Time for one sweep: SIGKILL takes effect in milliseconds unless a process hangs in the kernel.
+pub(super) const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
+/// Between sweeps that proved nothing. The end is not reported before one has.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+/// How long a launcher may live on behind its last frame: it flushes for at most 2 s.
+const LINGER: Duration = Duration::from_secs(5);
+/// Renewals within one lease: two may be lost or late.
+const RENEWALS: u32 = 3;
+/// Longest piece of a launcher's own message that is logged.
+const STDERR_LEN_MAX: usize = 1024;
+/// Messages of one launcher that are logged; the rest is read and dropped. It writes none unless something is broken.
+const STDERR_MESSAGES_MAX: u32 = 20;
+
+/// Who is followed.
+pub(super) struct Drive {
+    pub(super) core: Arc<Core>,
+    pub(super) launch_id: LaunchId,
+    pub(super) agent: AgentId,
+    pub(super) incarnation: u64,
+    pub(super) lease: Duration,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) events: mpsc::Sender<AgentEvent>,
+    pub(super) view: View,
+    /// Keeps the launch on the list of those that are led here.
+    pub(super) _live: Live,
+}
+
+/// What has been seen of the agent.
+#[derive(Default)]
+pub(super) struct View {
+    alive: bool,
+    paused: bool,
+    /// The last output number that was passed on, or counted as lost.
+    pub(super) seen: u64,
+    leader: Arc<OnceLock<Leader>>,
+}
+
+/// How following one channel ended.
+enum End {
+    Exit(Exit),
+    StartFailed(String),
+    Fenced,
+    Detached,
+    Broken(LinkError),
+}
+
+impl Drive {
+    /// Follows a launcher that was just started, and reaps it.
+    pub(super) async fn launched(mut self, link: Link, mut child: Child, stderr: ChildStderr) {
+        let detached = {
+            let messages = pin!(log_messages(stderr, self.launch_id));
+            tokio::select! {
+                detached = self.lead(link) => detached,
+                never = messages => match never {},
+            }
+        };
+        // A detached launcher lives on; tokio reaps it if it ends before we do.
+        if detached.is_continue() && timeout(LINGER, child.wait()).await.is_err() {
+            tracing::warn!(launch_id = %self.launch_id, "launcher did not end behind its last frame and is killed");
+            if let Err(error) = child.kill().await {
+                tracing::warn!(launch_id = %self.launch_id, %error, "launcher was not killed");
+            }
+        }
+    }
+
+    /// Follows a launcher that another daemon started.
+    pub(super) async fn adopted(mut self, link: Link, state: State) {
+        self.learn(&state).await;
+        let _ = self.lead(link).await;
+    }
+
+    /// Until the end is reported (`Continue`), or the launcher is somebody else's business (`Break`).
+    async fn lead(&mut self, mut link: Link) -> ControlFlow<()> {
+        loop {
+            let end = self.follow(link).await;
+            match end {
+                End::Exit(exit) => self.ended(exit).await,
+                End::StartFailed(message) => self.ended_without_record(ExitCause::StartFailed { message }).await,
+                End::Fenced => return self.fenced().await,
+                End::Detached => return ControlFlow::Break(()),
+                End::Broken(why) => match self.settle(why).await {
+                    Settled::Led(again) => {
+                        link = again;
+                        continue;
+                    }
+                    Settled::Reported => {}
+                    Settled::NotOurs => return ControlFlow::Break(()),
+                },
+            }
+            return ControlFlow::Continue(());
+        }
+    }
+
+    /// Reads and writes side by side, so that a caller that takes no events delays neither renewals nor orders.
+    async fn follow(&mut self, link: Link) -> End {
+        let Link { incoming, write } = link;
+        let outbox = Arc::clone(&self.outbox);
+        let mut fate = outbox.fate();
+        let tree = self.tree();
+        let renew = ToLauncher::Renew { epoch: self.core.epoch.0 };
+        let mut writing = pin!(write_all(Arc::clone(&outbox), write, renew, self.lease / RENEWALS));
+        let mut reading = pin!(self.read_all(incoming));
+        let mut writable = true;
+        loop {
+            tokio::select! {
+                end = &mut reading => return end,
+                // Whoever can't be written to may still have something to say; if not, the lease runs out.
+                error = &mut writing, if writable => {
+                    tracing::debug!(%error, "channel can't be written any more");
+                    writable = false;
+                }
+                next = turn(&mut fate) => match next {
+                    Turn::Detached => return End::Detached,
+                    // The end shows in the channel, which the launcher's death closes.
+                    Turn::Overdue => {
+                        outbox.due(Instant::now() + KILL_ANSWER);
+                        sweep_once(tree()).await;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn read_all(&mut self, mut incoming: Incoming) -> End {
+        let mut relays = Relays::new(Arc::clone(&self.outbox));
+        let mut lines = Vec::new();
+        loop {
+            let frame = match incoming.buffered() {
+                Ok(Some(FromLauncher::Output(output))) => {
+                    if output.seq > self.view.seen {
+                        self.view.seen = output.seq;
+                        lines.push(order::line(output));
+                    }
+                    continue;
+                }
+                Ok(frame) => frame,
+                Err(error) => return End::Broken(error),
+            };
+            if !lines.is_empty() {
+                self.emit(AgentEvent::Output(std::mem::take(&mut lines))).await;
+            }
+            match frame {
+                Some(frame) => {
+                    if let ControlFlow::Break(end) = self.take(frame, &mut relays).await {
+                        return end;
+                    }
+                }
+                None => {
+                    if let Err(error) = incoming.fill().await {
+                        return End::Broken(error);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: FromLauncher, relays: &mut Relays) -> ControlFlow<End> {
+        match frame {
+            FromLauncher::Started { pid, at_ms } => self.started(pid, at_ms).await,
+            FromLauncher::StartFailed { message } => return ControlFlow::Break(End::StartFailed(message)),
+            FromLauncher::Exit(exit) => return ControlFlow::Break(End::Exit(exit)),
+            FromLauncher::Refused { code, .. } if code == STALE_EPOCH => return ControlFlow::Break(End::Fenced),
+            FromLauncher::Refused { code, message } => {
+                let why = LinkError::Unexpected(format!("refused {code}: {message}"));
+                return ControlFlow::Break(End::Broken(why));
+            }
+            FromLauncher::Lost { lines, bytes, next_seq } => self.lost(lines, bytes, next_seq).await,
+            FromLauncher::Sample(sample) => self.emit(order::sample(sample)).await,
+            FromLauncher::Paused { paused } => self.paused(paused).await,
+            FromLauncher::RelayOpen { conn } => {
+                if let Some(stream) = relays.open(conn) {
+                    self.core.relay.serve(self.agent.clone(), self.incarnation, Box::new(stream));
+                }
+            }
+            FromLauncher::RelayData { conn, bytes } => relays.data(conn, &bytes),
+            FromLauncher::RelayClose { conn } => relays.close(conn),
+            FromLauncher::RelayCredit { conn, bytes } => relays.credit(conn, bytes),
+            FromLauncher::Hello { .. } | FromLauncher::State(_) | FromLauncher::Output(_) => {
+                tracing::debug!(launch_id = %self.launch_id, "frame out of place ignored");
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What a launcher's state adds to what has been seen.
+    async fn learn(&mut self, state: &State) {
+        if let Some(pid) = state.pid {
+            self.started(pid, state.started_at_ms).await;
+        }
+        if state.paused != self.view.paused {
+            self.paused(state.paused).await;
+        }
+    }
+
+    async fn started(&mut self, pid: u32, at_ms: u64) {
+        if std::mem::replace(&mut self.view.alive, true) {
+            return;
+        }
+        if let Some(leader) = Leader::of(pid) {
+            // The first one stays: an incarnation has one process.
+            let _ = self.view.leader.set(leader);
+        }
+        self.emit(AgentEvent::Alive { pid, at: order::time(at_ms) }).await;
+    }
+
+    async fn paused(&mut self, paused: bool) {
+        self.view.paused = paused;
+        self.emit(AgentEvent::Paused(paused)).await;
+    }
+
+    /// After a re-attach the launcher counts from what is acknowledged; what came through before is not lost.
+    async fn lost(&mut self, lines: u64, bytes: u64, next_seq: u64) {
+        let missing = next_seq.saturating_sub(self.view.seen + 1).min(lines);
+        if missing > 0 {
+            self.view.seen = next_seq - 1;
+            self.emit(AgentEvent::Lost { lines: missing, bytes }).await;
+        }
+    }
+
+    /// Finds out what became of a launcher whose channel broke, and reports an end when there is one.
+    async fn settle(&mut self, why: LinkError) -> Settled {
+        tracing::debug!(launch_id = %self.launch_id, agent = %self.agent, %why, "channel to a launcher broke");
+        let mut fate = self.outbox.fate();
+        let attached = tokio::select! {
+            attached = self.present() => attached,
+            () = detached(&mut fate) => return Settled::NotOurs,
+        };
+        match attached {
+            Ok(Attached::Led(link, state)) => {
+                self.outbox.rewind();
+                self.learn(&state).await;
+                return Settled::Led(link);
+            }
+            Ok(Attached::Ended(exit)) => self.ended(exit).await,
+            Ok(Attached::Fenced) => {
+                let _ = self.fenced().await;
+                return Settled::NotOurs;
+            }
+            Ok(Attached::Nobody) => match self.core.dir.record(self.launch_id) {
+                Some(exit) => self.ended(exit).await,
+                None => self.lost_launcher(why).await,
+            },
+            Err(error) => {
+                tracing::warn!(launch_id = %self.launch_id, agent = %self.agent, %error, "launcher can't be led any more");
+                self.lost_launcher(why).await;
+            }
+        }
+        Settled::Reported
+    }
+
+    async fn present(&self) -> Result<Attached, LinkError> {
+        let hello = Attach { version: VERSION, epoch: self.core.epoch.0, last_seq: self.outbox.acked() };
+        match attach(&self.core.dir, self.launch_id, hello.clone()).await {
+            // It may have ended between our knock and its answer; then nobody listens now.
+            Err(LinkError::Closed | LinkError::Io(_)) => attach(&self.core.dir, self.launch_id, hello).await,
+            other => other,
+        }
+    }
+
+    async fn lost_launcher(&self, why: LinkError) {
+        tracing::warn!(launch_id = %self.launch_id, agent = %self.agent, %why, "launcher lost; what it left is swept");
+        self.prove_dead().await;
+        let cause = match why {
+            // It never came to starting anything.
+            LinkError::Unexpected(message) if !self.view.alive => ExitCause::StartFailed { message },
+            _ => ExitCause::LauncherLost,
+        };
+        self.ended_without_record(cause).await;
+    }
+
+    async fn prove_dead(&self) {
+        while !sweep_once(self.tree()()).await {
+            sleep(SWEEP_AGAIN).await;
+        }
+    }
+
+    /// What belongs to this launch, as far as it is known when it is asked for.
+    fn tree(&self) -> impl Fn() -> Tree + Send + use<> {
+        let (launch_id, leader) = (self.launch_id, Arc::clone(&self.view.leader));
+        move || Tree { launch_id: launch_id.to_string(), leader: leader.get().copied() }
+    }
+
+    async fn ended(&mut self, exit: Exit) {
+        if exit.unswept > 0 {
+            tracing::warn!(launch_id = %self.launch_id, left = exit.unswept, "launcher could not end its whole tree");
+            self.prove_dead().await;
+        }
+        let missing = exit.last_seq.saturating_sub(self.view.seen);
+        if missing > 0 {
+            // How long they were, only the launcher knew.
+            self.emit(AgentEvent::Lost { lines: missing, bytes: 0 }).await;
+        }
+        self.emit(AgentEvent::Exited(order::ended(&exit))).await;
+    }
+
+    async fn ended_without_record(&self, cause: ExitCause) {
+        let record = order::ended_without_record(self.incarnation, SystemTime::now(), cause);
+        self.emit(AgentEvent::Exited(record)).await;
+    }
+
+    async fn fenced(&self) -> ControlFlow<()> {
+        self.emit(AgentEvent::Fenced).await;
+        ControlFlow::Break(())
+    }
+
+    /// A caller that has stopped listening does not stop the work.
+    async fn emit(&self, event: AgentEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// What became of a launcher whose channel broke.
+enum Settled {
+    /// It is ours again.
+    Led(Link),
+    /// Its end is reported.
+    Reported,
+    /// It lives and is not led from here.
+    NotOurs,
+}
+
+enum Turn {
+    Detached,
+    Overdue,
+}
+
+/// Waits until the launch is detached or its end overdue.
+async fn turn(fate: &mut watch::Receiver<Fate>) -> Turn {
+    loop {
+        let now = *fate.borrow_and_update();
+        if now.detached {
+            return Turn::Detached;
+        }
+        let overdue = async {
+            match now.due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = overdue => return Turn::Overdue,
+            changed = fate.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        }
+    }
+}
+
+async fn detached(fate: &mut watch::Receiver<Fate>) {
+    if fate.wait_for(|fate| fate.detached).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Writes renewals and orders until that fails.
+async fn write_all(outbox: Arc<Outbox>, mut write: Writer, renew: ToLauncher, period: Duration) -> LinkError {
+    let mut renewals = interval(period.max(Duration::from_millis(1)));
+    renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut bytes = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = renewals.tick() => if let Err(error) = encode(&renew, &mut bytes) { return error.into() },
+            () = outbox.work() => {}
+        }
+        outbox.take(&mut bytes);
+        if let Err(error) = async {
+            write.write_all(&bytes).await?;
+            write.flush().await
+        }
+        .await
+        {
+            return error.into();
+        }
+        bytes.clear();
+    }
+}
+
+/// Whether it is proven that nothing of the tree is left.
+pub(super) async fn sweep_once(tree: Tree) -> bool {
+    let launch_id = tree.launch_id.clone();
+    let swept = tokio::task::spawn_blocking(move || sweep(&tree, SWEEP_DEADLINE)).await;
+    match swept {
+        Ok(Ok(killed)) => {
+            tracing::debug!(launch_id, killed, "swept what was left of a launch");
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::error!(launch_id, error = &error as &dyn std::error::Error, "sweep proved nothing");
+            false
+        }
+        Err(error) => {
+            tracing::error!(launch_id, %error, "sweep did not run to its end");
+            false
+        }
+    }
+}
+
+/// Passes on what a launcher writes to its stderr: it has no other way to say what is wrong with itself.
+async fn log_messages(mut stderr: ChildStderr, launch_id: LaunchId) -> std::convert::Infallible {
+    let mut buffer = [0; STDERR_LEN_MAX];
+    let mut left = STDERR_MESSAGES_MAX;
+    while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
+        if left > 0 {
+            left -= 1;
+            tracing::warn!(%launch_id, message = %String::from_utf8_lossy(&buffer[..n]).trim_end(), "launcher says");
+        }
+    }
+    std::future::pending().await
+}

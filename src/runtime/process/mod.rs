@@ -1,0 +1,12 @@
+//! The `process` runtime: each agent below a launcher of its own, a child of this daemon or of an earlier one.
+
+mod channel;
+mod drive;
+mod files;
+mod order;
+mod outbox;
+mod relay;
+mod runtime;
+mod strays;
+
+pub use runtime::{ProcessError, ProcessOptions, ProcessRuntime, RING_BYTES, inherited_env};

@@ -1,0 +1,377 @@
+//! Starting launchers, taking them over, and the list of those that are led here.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStderr, Command},
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot},
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+
+use super::{
+    channel::{ANSWER_DEADLINE, Attached, Incoming, Link, LinkError, attach},
+    drive::{Drive, EVENTS_MAX, SWEEP_DEADLINE, View},
+    files::RunDir,
+    order,
+    outbox::{Outbox, Reins},
+    strays,
+};
+use crate::{
+    model::{AgentId, Epoch, ExitRecord, LaunchId, RelaySink, RuntimeKind},
+    runtime::{
+        BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
+        orphans::{MARKER, SweepError, Tree, sweep},
+    },
+    wire::channel::{Attach, State, ToLauncher, VERSION, encode},
+};
+
+/// Output that a launcher keeps until it is acknowledged: some thousand lines, what a busy agent writes within a lease. It is the launcher's
+/// memory, so a thousand agents may hold 256 MiB of it, but only while no daemon takes their output.
+pub const RING_BYTES: u32 = 256 * 1024;
+/// Launchers that are being started at once: enough to fill the cores, few enough to leave renewals their turn.
+const LAUNCHES_AT_ONCE: usize = 16;
+
+/// How the runtime is set up.
+#[derive(Clone)]
+pub struct ProcessOptions {
+    /// The `hivekeeper` executable. Opened once, so that launches go on with the same program when the file is replaced or removed.
+    pub exe: PathBuf,
+    /// `DATA_DIR/run`; made, mode 0700.
+    pub run_dir: PathBuf,
+    /// The fencing token of this daemon.
+    pub epoch: Epoch,
+    /// What agents inherit; see [`inherited_env`]. Variables that begin with `HIVEKEEPER_` are left out.
+    pub env: Vec<(String, String)>,
+    /// Takes the connections that agents open to their loopback ports.
+    pub relay: Arc<dyn RelaySink>,
+    /// Where the tasks of the launches run: not where agents' actors do, so that none of those can delay a renewal.
+    pub tasks: Handle,
+}
+
+/// The daemon's environment as agents may inherit it. Variables that are not UTF-8 are left out.
+pub fn inherited_env() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| !key.starts_with(order::RESERVED))
+        .collect()
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The executable can't be opened.
+    #[error("failed to open the executable {}", path.display())]
+    Exe {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The run directory can't be made or used.
+    #[error("failed to open the run directory {}", path.display())]
+    RunDir {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs agents as child processes of launchers. Dropping it leaves every agent to its lease.
+pub struct ProcessRuntime {
+    core: Arc<Core>,
+    handle: Handle,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What the tasks of all launches share.
+pub(super) struct Core {
+    pub(super) epoch: Epoch,
+    pub(super) dir: RunDir,
+    pub(super) relay: Arc<dyn RelaySink>,
+    pub(super) live: Mutex<HashSet<LaunchId>>,
+    exe: File,
+    env: Vec<(String, String)>,
+    starting: Semaphore,
+}
+
+/// Keeps a launch on the list of those that are led here.
+pub(super) struct Live {
+    core: Arc<Core>,
+    launch_id: LaunchId,
+}
+
+impl Live {
+    fn new(core: &Arc<Core>, launch_id: LaunchId) -> Self {
+        core.live.lock().insert(launch_id);
+        Self { core: Arc::clone(core), launch_id }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.core.live.lock().remove(&self.launch_id);
+    }
+}
+
+impl ProcessRuntime {
+    /// Opens the executable and the run directory.
+    ///
+    /// # Errors
+    /// Which of them can't be opened.
+    pub fn new(options: ProcessOptions) -> Result<Self, ProcessError> {
+        let ProcessOptions { exe, run_dir, epoch, env, relay, tasks } = options;
+        let exe = File::open(&exe).map_err(|source| ProcessError::Exe { path: exe, source })?;
+        let dir = RunDir::open(&run_dir).map_err(|source| ProcessError::RunDir { path: run_dir, source })?;
+        let starting = Semaphore::new(LAUNCHES_AT_ONCE);
+        let core = Arc::new(Core { epoch, dir, relay, exe, env, starting, live: Mutex::default() });
+        Ok(Self { core, handle: tasks, tasks: Mutex::new(JoinSet::new()) })
+    }
+
+    /// Waits until every task has ended: each agent ended and its launcher reaped, or detached. Returns how many had not at the deadline;
+    /// those agents are left to their leases.
+    pub async fn finish(&self, deadline: Duration) -> usize {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        let _ = timeout(deadline, ended).await;
+        tasks.len()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(task, &self.handle);
+    }
+}
+
+/// A launcher that has introduced itself and has its order.
+struct Started {
+    link: Link,
+    child: Child,
+    stderr: ChildStderr,
+}
+
+impl Core {
+    async fn start(&self, order: &LaunchOrder) -> Result<Started, LaunchError> {
+        let run_dir =
+            self.dir.path().to_str().ok_or_else(|| LaunchError::Refused("run directory is no UTF-8".to_owned()))?;
+        let launch = order::launch(order, &self.env, self.epoch, run_dir, RING_BYTES).map_err(LaunchError::Refused)?;
+        let mut frame = Vec::new();
+        encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|e| LaunchError::Refused(e.to_string()))?;
+        make_workdir(&order.workdir).await?;
+        let _turn = self.starting.acquire().await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
+        let mut child =
+            self.spawn_launcher(order.launch_id).await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(LaunchError::Unreachable("launcher has no pipes".to_owned()));
+        };
+        let mut incoming = Incoming::new(Box::new(stdout));
+        let introduced = timeout(ANSWER_DEADLINE, async {
+            incoming.hello().await?;
+            // Behind the hello: whatever else the executable may be, it does not get the token.
+            stdin.write_all(&frame).await?;
+            Ok(stdin.flush().await?)
+        });
+        match introduced.await.unwrap_or(Err(LinkError::Silent)) {
+            Ok(()) => Ok(Started { link: Link { incoming, write: Box::new(stdin) }, child, stderr }),
+            // It has no whole order, so it has started nothing.
+            Err(error) => Err(LaunchError::Launcher(end(child, stderr, error).await)),
+        }
+    }
+
+    /// Off this thread: the system call returns only when the new program is loaded.
+    async fn spawn_launcher(&self, launch_id: LaunchId) -> io::Result<Child> {
+        // The descriptor is open in the child until the program is loaded, so this names the same file whatever its path holds now.
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.exe.as_raw_fd()));
+        command
+            .arg0("hivekeeper")
+            .args(["agent", "--stdio"])
+            .env_clear()
+            .env(MARKER, launch_id.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)?
+    }
+
+    async fn find(
+        self: &Arc<Self>,
+        launch_id: LaunchId,
+        agent: &AgentId,
+        incarnation: u64,
+        last_seq: u64,
+    ) -> Result<Found, RecoverError> {
+        let hello = Attach { version: VERSION, epoch: self.epoch.0, last_seq };
+        let mut attached = attach(&self.dir, launch_id, hello.clone()).await;
+        if matches!(attached, Err(LinkError::Closed | LinkError::Io(_))) {
+            // It may have ended between our knock and its answer; then nobody listens now.
+            attached = attach(&self.dir, launch_id, hello).await;
+        }
+        match attached {
+            Ok(Attached::Led(link, state)) if state.agent == agent.to_string() && state.incarnation == incarnation => {
+                Ok(Found::Running(link, state))
+            }
+            Ok(Attached::Led(_, state)) => {
+                Err(RecoverError::Unproven(format!("it runs {} incarnation {}", state.agent, state.incarnation)))
+            }
+            Ok(Attached::Ended(exit)) => Ok(Found::Exited(order::ended(&exit))),
+            Ok(Attached::Fenced) => Err(RecoverError::Fenced),
+            Ok(Attached::Nobody) => self.without_launcher(launch_id).await,
+            Err(error) => Err(RecoverError::Unproven(error.to_string())),
+        }
+    }
+
+    async fn without_launcher(self: &Arc<Self>, launch_id: LaunchId) -> Result<Found, RecoverError> {
+        let core = Arc::clone(self);
+        let swept = spawn_blocking(move || {
+            if let Some(exit) = core.dir.record(launch_id) {
+                return Ok(Found::Exited(order::ended(&exit)));
+            }
+            sweep(&Tree { launch_id: launch_id.to_string(), leader: None }, SWEEP_DEADLINE)?;
+            core.dir.forget(launch_id);
+            Ok(Found::Lost)
+        });
+        match swept.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err::<_, SweepError>(error)) => Err(RecoverError::Unproven(error.to_string())),
+            Err(error) => Err(RecoverError::Unproven(error.to_string())),
+        }
+    }
+}
+
+/// What became of a launch of an earlier daemon.
+enum Found {
+    Running(Link, State),
+    Exited(ExitRecord),
+    Lost,
+}
+
+/// A driver and what its caller gets.
+fn lead(core: &Arc<Core>, launch_id: LaunchId, agent: AgentId, incarnation: u64, lease: Duration) -> (Drive, Launched) {
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    let outbox = Arc::new(Outbox::new());
+    let control = Arc::new(Reins(Arc::clone(&outbox)));
+    let drive = Drive {
+        _live: Live::new(core, launch_id),
+        core: Arc::clone(core),
+        launch_id,
+        agent,
+        incarnation,
+        lease,
+        outbox,
+        events,
+        view: View::default(),
+    };
+    (drive, Launched { control, events: received })
+}
+
+async fn make_workdir(path: &Path) -> Result<(), LaunchError> {
+    let made = tokio::fs::create_dir_all(path).await;
+    made.map_err(|error| LaunchError::Refused(format!("working directory {} can't be made: {error}", path.display())))
+}
+
+/// Ends a launcher that started nothing, and says why it had to be.
+async fn end(mut child: Child, stderr: ChildStderr, error: LinkError) -> String {
+    let mut said = Vec::new();
+    let ended = timeout(ANSWER_DEADLINE, async {
+        child.kill().await?;
+        stderr.take(SAID_LEN_MAX).read_to_end(&mut said).await
+    });
+    if !matches!(ended.await, Ok(Ok(_))) {
+        tracing::warn!(pid = child.id(), "launcher was not seen to end");
+    }
+    match String::from_utf8_lossy(&said).trim() {
+        "" => error.to_string(),
+        said => format!("{error}; it said: {said}"),
+    }
+}
+
+/// What the tasks of a runtime answer when it is gone.
+const SHUT: &str = "runtime is shut down";
+/// Bytes of a failed launcher's own message that are passed on.
+const SAID_LEN_MAX: u64 = 1024;
+
+impl Runtime for ProcessRuntime {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Process
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { pause: true, limits: false, isolation: false, oom: false, recover: true }
+    }
+
+    fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>> {
+        Box::pin(async move {
+            let core = Arc::clone(&self.core);
+            let (answer, answered) = oneshot::channel();
+            self.spawn(async move {
+                let Started { link, child, stderr } = match core.start(&order).await {
+                    Ok(started) => started,
+                    Err(error) => return drop(answer.send(Err(error))),
+                };
+                let LaunchOrder { launch_id, agent, incarnation, lease, .. } = order;
+                let (drive, launched) = lead(&core, launch_id, agent, incarnation, lease);
+                // Whoever asked may have gone; the reins are then dropped, which kills what has just been launched.
+                drop(answer.send(Ok(launched)));
+                drive.launched(link, child, stderr).await;
+            });
+            answered.await.unwrap_or_else(|_| Err(LaunchError::Unreachable(SHUT.to_owned())))
+        })
+    }
+
+    fn recover(
+        &self,
+        launch_id: LaunchId,
+        agent: AgentId,
+        incarnation: u64,
+        last_seq: u64,
+    ) -> BoxFuture<'_, Result<Recovered, RecoverError>> {
+        Box::pin(async move {
+            let core = Arc::clone(&self.core);
+            let (answer, answered) = oneshot::channel();
+            self.spawn(async move {
+                let (link, state) = match core.find(launch_id, &agent, incarnation, last_seq).await {
+                    Ok(Found::Running(link, state)) => (link, state),
+                    Ok(Found::Exited(record)) => return drop(answer.send(Ok(Recovered::Exited(record)))),
+                    Ok(Found::Lost) => return drop(answer.send(Ok(Recovered::Lost))),
+                    Err(error) => return drop(answer.send(Err(error))),
+                };
+                let lease = Duration::from_millis(state.lease_ms);
+                let (mut drive, launched) = lead(&core, launch_id, agent, incarnation, lease);
+                drive.view.seen = last_seq;
+                drop(answer.send(Ok(Recovered::Running(launched))));
+                drive.adopted(link, state).await;
+            });
+            answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))
+        })
+    }
+
+    fn orphans(&self, known: Vec<LaunchId>, remove: bool) -> BoxFuture<'_, Vec<LaunchId>> {
+        let core = Arc::clone(&self.core);
+        let (answer, answered) = oneshot::channel();
+        self.spawn(async move { drop(answer.send(strays::find(core, known, remove).await)) });
+        Box::pin(async move { answered.await.unwrap_or_default() })
+    }
+
+    fn forget(&self, launch_id: LaunchId) -> BoxFuture<'_, ()> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { drop(spawn_blocking(move || core.dir.forget(launch_id)).await) })
+    }
+}
