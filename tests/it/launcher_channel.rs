@@ -216,9 +216,10 @@ fn garbage_costs_the_channel_and_starts_the_lease_clock() {
 
 #[test]
 fn a_channel_whose_reader_has_gone_is_closed() {
-    // The agent writes nothing, so the launcher has nothing to write that could fail.
+    // The agent writes nothing and the next reading is a minute away, so the launcher has nothing to write that could fail.
     let mut launcher = Launcher::run("exec sleep 300");
     let pid = launcher.channel.started();
+    launcher.channel.until(|frame| matches!(frame, FromLauncher::Sample(_)).then_some(()));
     launcher.channel.close_reader();
     wait_for("the other end to close", || {
         let sent = launcher.channel.try_send(&ToLauncher::Renew { epoch: EPOCH });

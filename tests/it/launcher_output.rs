@@ -6,7 +6,7 @@ use hivekeeper::wire::channel::{ExitWhy, FromLauncher, LINE_PIECE_MAX, Output, S
 
 use crate::harness::{
     launcher::Launcher,
-    processes::{private_kib, wait_for},
+    processes::{private_kib, signal, state, wait_for},
 };
 
 /// Every line of a run to its end.
@@ -73,6 +73,29 @@ fn what_swept_descendants_wrote_last_is_not_lost() {
     let mut launcher = Launcher::run("setsid sh -c 'echo from below; exec sleep 300' & sleep 0.3; echo last");
     let texts: Vec<_> = all(&mut launcher).into_iter().map(|line| line.bytes).collect();
     assert_eq!(texts, [&b"from below"[..], b"last"]);
+}
+
+#[test]
+fn what_is_left_in_a_large_pipe_is_read_after_the_end() {
+    // F_SETPIPE_SZ is 1031: the pipe holds far more than one read takes.
+    let script = "exec perl -e '$| = 1; fcntl(STDOUT, 1031, 1 << 20) or die; print \"ready\\n\"; <STDIN>; sleep 1; \
+                  syswrite(STDOUT, \"line\\n\" x 100000)'";
+    let mut launcher = Launcher::run_with(script, |launch| launch.ring_bytes = 8 << 20);
+    let agent = launcher.channel.started();
+    assert_eq!(launcher.channel.line(), "ready");
+    signal(launcher.pid(), libc::SIGSTOP);
+    wait_for("the agent's end", || (state(agent) == Some('Z')).then_some(()));
+    signal(launcher.pid(), libc::SIGCONT);
+    let mut got = 0;
+    let exit = launcher.channel.until(|frame| match frame {
+        FromLauncher::Output(_) => {
+            got += 1;
+            None
+        }
+        FromLauncher::Exit(exit) => Some(exit),
+        _ => None,
+    });
+    assert_eq!((exit.code, exit.last_seq, got), (Some(0), 100_001, 100_000));
 }
 
 #[test]

@@ -101,11 +101,15 @@ fn a_window_that_is_not_renewed_holds_one_connection_and_no_other() {
     let (mut launcher, address) = launcher();
     let mut greedy = connect(&address);
     let first = opened(&mut launcher.channel);
+    // One byte by itself, so that the rest of the window is no whole number of portions.
+    greedy.write_all(b"g").unwrap();
+    assert_eq!(data(&mut launcher.channel, first, 1), b"g");
     let writer = std::thread::spawn(move || {
         greedy.write_all(&vec![b'g'; 3 * RELAY_WINDOW as usize]).unwrap();
         greedy
     });
-    assert_eq!(data(&mut launcher.channel, first, RELAY_WINDOW as usize).len(), RELAY_WINDOW as usize);
+    let rest = RELAY_WINDOW as usize - 1;
+    assert_eq!(data(&mut launcher.channel, first, rest).len(), rest);
 
     let mut modest = connect(&address);
     let second = opened(&mut launcher.channel);
