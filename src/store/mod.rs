@@ -19,6 +19,7 @@ mod testing;
 pub use data_dir::{DataDir, DataDirError, Fence, Options};
 pub use error::StoreError;
 pub use journal::{Answer, BoxFuture, Journal};
+pub use logbook::{LogBook, LogBookStatus, LogLimits, NewLine};
 pub use records::{
     Incarnation, IncarnationRow, JournalStatus, Ledger, LogLine, LogPage, LogQuery, OperationKey, Pruned, PutOutcome,
     Retention, Standing, StandingState, StoredEvent, SwarmRow,
