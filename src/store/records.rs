@@ -176,7 +176,7 @@ pub enum PutOutcome {
     /// It is journaled.
     Stored,
     /// The key was used before for the same: the operation of that time, as it stands now.
-    Existing(Operation),
+    Existing(Box<Operation>),
     /// The key was used before for something else. Nothing was stored.
     KeyReused,
 }

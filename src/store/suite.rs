@@ -263,7 +263,7 @@ async fn operations(journal: &dyn Journal) {
 
     let again = operation("review", 4_000);
     let outcome = journal.put_operation(&again, key("k1", "restart review")).await;
-    assert_eq!(outcome, Ok(PutOutcome::Existing(ended)));
+    assert_eq!(outcome, Ok(PutOutcome::Existing(Box::new(ended))));
     let outcome = journal.put_operation(&again, key("k1", "stop review")).await;
     assert_eq!(outcome, Ok(PutOutcome::KeyReused));
     assert_eq!(journal.operation(again.id).await.unwrap(), None, "nothing was stored");

@@ -20,7 +20,7 @@ pub(super) fn put(db: &Connection, new: &Operation, key: Option<&OperationKey>) 
         return Ok(if fingerprint.as_deref() != Some(&key.fingerprint) {
             PutOutcome::KeyReused
         } else {
-            PutOutcome::Existing(before.operation()?)
+            PutOutcome::Existing(Box::new(before.operation()?))
         });
     }
     let columns = OperationColumns::of(new)?;
