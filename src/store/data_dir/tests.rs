@@ -154,6 +154,30 @@ fn of_many_openers_one_wins() {
 }
 
 #[test]
+fn of_many_that_push_a_dead_holder_aside_one_wins() {
+    for _ in 0..5 {
+        let dir = short_dir();
+        let dead = open(dir.path()).unwrap();
+        let lock = fs::File::options().write(true).open(dir.path().join("lock")).unwrap();
+        lock.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let at_once = Options { watch: Duration::ZERO, ..Options::default() };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..8).map(|_| scope.spawn(|| DataDir::open(dir.path(), "test", at_once))).collect();
+            openers.into_iter().map(|opener| opener.join().unwrap()).collect()
+        });
+        let winners: Vec<_> = results.iter().filter_map(|result| result.as_ref().ok()).collect();
+        assert_eq!(winners.iter().map(|winner| winner.epoch()).collect::<Vec<_>>(), [Epoch(dead.epoch().0 + 1)]);
+        let others = results.iter().filter_map(|result| result.as_ref().err());
+        assert!(
+            others.clone().all(|error| matches!(error, DataDirError::InUse { .. })),
+            "{:?}",
+            others.collect::<Vec<_>>()
+        );
+        assert_eq!(dead.beat(), Err(StoreError::Fenced));
+    }
+}
+
+#[test]
 fn endpoints_come_and_go() {
     let dir = short_dir();
     let data = open(dir.path()).unwrap();

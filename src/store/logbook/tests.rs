@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use proptest::prelude::*;
@@ -327,6 +328,13 @@ async fn a_flood_is_bounded_in_memory_and_what_falls_out_is_counted() {
     let mut fallen = 0;
     {
         let held = book.hold_writer();
+        // Once it has taken this one it waits for us.
+        book.try_log(&other, 1, record("record"));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while held.waiting().1 > 0 {
+            assert!(Instant::now() < deadline, "the writer does not come");
+            std::thread::yield_now();
+        }
         for seq in 0..40 {
             let (book, text) = (book.clone(), "x".repeat(1 << 20));
             let agent: AgentId = format!("flood/agent-{seq}").parse().unwrap();
@@ -361,7 +369,7 @@ async fn a_flood_is_bounded_in_memory_and_what_falls_out_is_counted() {
     let notes = lines.iter().filter(|line| line.stream == "hivekeeper");
     let noted = notes.clone().map(|line| line.text.split_once(" log records dropped").unwrap().0);
     assert_eq!(noted.map(|number| number.parse::<usize>().unwrap()).sum::<usize>(), fallen);
-    assert_eq!(lines.len(), 20_001 - fallen + notes.count());
+    assert_eq!(lines.len(), 20_002 - fallen + notes.count());
     assert_eq!(lines[lines.len() - 2].text, "record 19999", "the oldest go first");
     assert_eq!(book.status().dropped_records, fallen as u64);
 }
@@ -411,11 +419,12 @@ async fn a_fenced_daemon_writes_nothing() {
     let new = book(&new_data, ROOMY);
     assert_eq!(old.append(&coder(), 1, outs(4..=4)).await, Err(StoreError::Fenced));
     assert_eq!(old.remove(&coder()).await, Err(StoreError::Fenced));
-    new.append(&coder(), 1, vec![out(4, "from the new one")]).await.unwrap();
-    // A write that the old one had under way when it was stopped.
     let path = segments(&new_data, &coder()).remove(0);
-    let stale = [&fs::read(&path).unwrap()[..], b"4 1 4 4 stdout - from the old one\n"].concat();
-    fs::write(&path, stale).unwrap();
+    let end = fs::metadata(&path).unwrap().len();
+    new.append(&coder(), 1, vec![out(4, "from the new one")]).await.unwrap();
+    // A write that the old one had under way when it was stopped, to where it knew the end.
+    let stale = b"4 1 4 4 stdout - a line from the old one\n";
+    fs::File::options().write(true).open(&path).unwrap().write_all_at(stale, end).unwrap();
     assert_eq!(texts(&all(&new, &coder()).await), ["line 1", "line 2", "line 3", "from the new one"]);
     drop(new);
     let newest = book(&new_data, ROOMY);
