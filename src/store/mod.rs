@@ -1,5 +1,27 @@
-//! What outlives the daemon: the journal (SQLite) and the log books of the agents.
+//! What outlives the daemon: the data directory that one daemon holds, the journal (SQLite) and the log books of the agents.
 
+pub mod data_dir;
+pub mod error;
+mod forms;
+pub mod journal;
+pub mod logbook;
 pub mod records;
+pub mod sqlite;
+mod worker;
 
-pub use records::{LogLine, LogPage, LogQuery, StoredEvent};
+#[cfg(test)]
+pub mod failing;
+#[cfg(test)]
+pub mod suite;
+#[cfg(test)]
+mod testing;
+
+pub use data_dir::{DataDir, DataDirError, Fence, Options};
+pub use error::StoreError;
+pub use journal::{Answer, BoxFuture, Journal};
+pub use logbook::{LogBook, LogBookStatus, LogLimits, NewLine};
+pub use records::{
+    Incarnation, IncarnationRow, JournalStatus, Ledger, LogLine, LogPage, LogQuery, OperationKey, Pruned, PutOutcome,
+    Retention, Standing, StandingState, StoredEvent, SwarmRow,
+};
+pub use sqlite::SqliteJournal;

@@ -1,0 +1,21 @@
+//! The data directory: held by one daemon at a time, which numbers itself with an epoch before it binds anything.
+//!
+//! | path | is |
+//! |---|---|
+//! | `lock` | locked (flock) by the holder, touched by it every second, says who it is |
+//! | `opening` | locked while a daemon opens the directory, so that two can't take it over at once |
+//! | `epoch`, `hive-id` | the numbers that must outlive the database, each a line of text |
+//! | `hive.db` | the journal |
+//! | `endpoints.json` | the bound addresses, while a daemon serves |
+//! | `run/`, `logs/`, `work/` | sockets and exit records of launchers; log books; working directories of swarms |
+
+mod error;
+mod files;
+mod lock;
+mod open;
+
+pub use error::DataDirError;
+pub use open::{DataDir, Fence, Options};
+
+#[cfg(test)]
+mod tests;

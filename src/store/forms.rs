@@ -1,0 +1,273 @@
+//! The form in which model types lie in the database: JSON text of types that belong to the store alone, so that a change of the wire can't make an
+//! old journal unreadable.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::error::StoreError;
+use crate::model::{AgentId, Command, ExitCause, ExitRecord, Operation, OperationState, Requester, Step, Target};
+
+/// Milliseconds since 1970, the precision of every time that we show; times before are 1970.
+pub(super) fn millis(at: SystemTime) -> i64 {
+    let elapsed = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The time of [`millis`].
+pub(super) fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(millis).unwrap_or(0))).unwrap_or(UNIX_EPOCH)
+}
+
+/// A number for SQLite, whose integers are signed.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The number of [`signed`].
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+pub(super) fn to_json<T: Serialize>(form: &T) -> Result<String, StoreError> {
+    serde_json::to_string(form).map_err(|e| StoreError::Other(e.to_string()))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Corrupt(e.to_string()))
+}
+
+/// A stored text that must be one of our names or ids.
+pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, StoreError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|e: T::Err| StoreError::Corrupt(e.to_string()))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CauseForm {
+    Exited,
+    Signalled,
+    Stopped,
+    LeaseLost,
+    StartFailed(String),
+    StartTimeout,
+    Stuck,
+    LauncherLost,
+    NeverStarted,
+}
+
+/// [`ExitRecord`] at rest.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExitForm {
+    incarnation: u64,
+    code: Option<i32>,
+    signal: Option<i32>,
+    oom: Option<bool>,
+    at_ms: i64,
+    cause: CauseForm,
+    last_lines: Vec<String>,
+}
+
+impl From<&ExitRecord> for ExitForm {
+    fn from(exit: &ExitRecord) -> Self {
+        let cause = match &exit.cause {
+            ExitCause::Exited => CauseForm::Exited,
+            ExitCause::Signalled => CauseForm::Signalled,
+            ExitCause::Stopped => CauseForm::Stopped,
+            ExitCause::LeaseLost => CauseForm::LeaseLost,
+            ExitCause::StartFailed { message } => CauseForm::StartFailed(message.clone()),
+            ExitCause::StartTimeout => CauseForm::StartTimeout,
+            ExitCause::Stuck => CauseForm::Stuck,
+            ExitCause::LauncherLost => CauseForm::LauncherLost,
+            ExitCause::NeverStarted => CauseForm::NeverStarted,
+        };
+        Self {
+            incarnation: exit.incarnation,
+            code: exit.code,
+            signal: exit.signal,
+            oom: exit.oom,
+            at_ms: millis(exit.at),
+            cause,
+            last_lines: exit.last_lines.clone(),
+        }
+    }
+}
+
+impl From<ExitForm> for ExitRecord {
+    fn from(form: ExitForm) -> Self {
+        let cause = match form.cause {
+            CauseForm::Exited => ExitCause::Exited,
+            CauseForm::Signalled => ExitCause::Signalled,
+            CauseForm::Stopped => ExitCause::Stopped,
+            CauseForm::LeaseLost => ExitCause::LeaseLost,
+            CauseForm::StartFailed(message) => ExitCause::StartFailed { message },
+            CauseForm::StartTimeout => ExitCause::StartTimeout,
+            CauseForm::Stuck => ExitCause::Stuck,
+            CauseForm::LauncherLost => ExitCause::LauncherLost,
+            CauseForm::NeverStarted => ExitCause::NeverStarted,
+        };
+        Self {
+            incarnation: form.incarnation,
+            code: form.code,
+            signal: form.signal,
+            oom: form.oom,
+            at: time(form.at_ms),
+            cause,
+            last_lines: form.last_lines,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CommandForm {
+    Restart { grace_ms: Option<u64>, reason: Option<String> },
+    Stop { grace_ms: Option<u64>, reason: Option<String> },
+    Start,
+    Pause,
+    Resume,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RequesterForm {
+    Http(String),
+    Daemon,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StepForm {
+    at_ms: i64,
+    agent: String,
+    ok: Option<String>,
+    error: Option<String>,
+}
+
+/// The parts of an [`Operation`] that no query looks into. `id`, `state` and the times have columns of their own.
+#[derive(Serialize, Deserialize)]
+pub(super) struct OperationForm {
+    command: CommandForm,
+    target: String,
+    requested_by: RequesterForm,
+    steps: Vec<StepForm>,
+    error: Option<String>,
+}
+
+impl From<&Operation> for OperationForm {
+    fn from(operation: &Operation) -> Self {
+        let in_millis = |grace: Option<Duration>| grace.map(|g| u64::try_from(g.as_millis()).unwrap_or(u64::MAX));
+        let command = match operation.command.clone() {
+            Command::Restart { grace, reason } => CommandForm::Restart { grace_ms: in_millis(grace), reason },
+            Command::Stop { grace, reason } => CommandForm::Stop { grace_ms: in_millis(grace), reason },
+            Command::Start => CommandForm::Start,
+            Command::Pause => CommandForm::Pause,
+            Command::Resume => CommandForm::Resume,
+        };
+        let requested_by = match &operation.requested_by {
+            Requester::Http { peer } => RequesterForm::Http(peer.clone()),
+            Requester::Daemon => RequesterForm::Daemon,
+        };
+        let step = |step: &Step| StepForm {
+            at_ms: millis(step.at),
+            agent: step.agent.to_string(),
+            ok: step.result.clone().ok(),
+            error: step.result.clone().err(),
+        };
+        Self {
+            command,
+            target: operation.target.to_string(),
+            requested_by,
+            steps: operation.steps.iter().map(step).collect(),
+            error: operation.error.clone(),
+        }
+    }
+}
+
+/// The columns of an operation beside its [`OperationForm`].
+pub(super) struct OperationColumns {
+    pub(super) id: String,
+    pub(super) state: String,
+    pub(super) requested_at: i64,
+    pub(super) ended_at: Option<i64>,
+    pub(super) body: String,
+}
+
+impl OperationColumns {
+    pub(super) fn of(operation: &Operation) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: operation.id.to_string(),
+            state: state_word(operation.state).to_owned(),
+            requested_at: millis(operation.requested_at),
+            ended_at: operation.ended_at.map(millis),
+            body: to_json(&OperationForm::from(operation))?,
+        })
+    }
+
+    pub(super) fn operation(&self) -> Result<Operation, StoreError> {
+        let form: OperationForm = from_json(&self.body)?;
+        let grace = |ms: Option<u64>| ms.map(Duration::from_millis);
+        let command = match form.command {
+            CommandForm::Restart { grace_ms, reason } => Command::Restart { grace: grace(grace_ms), reason },
+            CommandForm::Stop { grace_ms, reason } => Command::Stop { grace: grace(grace_ms), reason },
+            CommandForm::Start => Command::Start,
+            CommandForm::Pause => Command::Pause,
+            CommandForm::Resume => Command::Resume,
+        };
+        // An agent's id holds a slash, a swarm's name can't.
+        let target = if form.target.contains('/') {
+            Target::Agent(parse::<AgentId>(&form.target)?)
+        } else {
+            Target::Swarm(parse(&form.target)?)
+        };
+        let step = |step: StepForm| {
+            let result = match (step.ok, step.error) {
+                (Some(seen), _) => Ok(seen),
+                (None, error) => Err(error.unwrap_or_default()),
+            };
+            Ok(Step { at: time(step.at_ms), agent: parse(&step.agent)?, result })
+        };
+        Ok(Operation {
+            id: parse(&self.id)?,
+            command,
+            target,
+            state: state_of(&self.state)?,
+            requested_by: match form.requested_by {
+                RequesterForm::Http(peer) => Requester::Http { peer },
+                RequesterForm::Daemon => Requester::Daemon,
+            },
+            requested_at: time(self.requested_at),
+            ended_at: self.ended_at.map(time),
+            steps: form.steps.into_iter().map(step).collect::<Result<_, StoreError>>()?,
+            error: form.error,
+        })
+    }
+}
+
+/// The stored word of an operation's state.
+fn state_word(state: OperationState) -> &'static str {
+    match state {
+        OperationState::Accepted => "accepted",
+        OperationState::Running => "running",
+        OperationState::Succeeded => "succeeded",
+        OperationState::Failed => "failed",
+        OperationState::Cancelled => "cancelled",
+    }
+}
+
+fn state_of(word: &str) -> Result<OperationState, StoreError> {
+    Ok(match word {
+        "accepted" => OperationState::Accepted,
+        "running" => OperationState::Running,
+        "succeeded" => OperationState::Succeeded,
+        "failed" => OperationState::Failed,
+        "cancelled" => OperationState::Cancelled,
+        other => return Err(StoreError::Corrupt(format!("operation state {other:?}"))),
+    })
+}
+
+#[cfg(test)]
+#[path = "forms_tests.rs"]
+mod tests;

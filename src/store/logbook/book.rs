@@ -1,0 +1,317 @@
+//! The handle: a bounded queue to the thread that writes, another to the one that reads.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::{index::Index, line::NewLine, read, recover, writer};
+use crate::{
+    model::AgentId,
+    store::{
+        data_dir::Fence,
+        error::StoreError,
+        journal::Answer,
+        records::{LogPage, LogQuery},
+        worker::Worker,
+    },
+};
+
+/// Bytes of lines that wait to be written. Beyond, `append` waits for room: the launchers' rings hold the rest.
+const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Records of `try_log` that wait; beyond, the oldest fall out. A thousand agents that each log a few lines at once fit.
+const RECORDS_MAX: usize = 4096;
+/// Bytes of them.
+const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Readers that may wait for their turn.
+const READS_MAX: usize = 256;
+/// How long a call waits for its answer. A queue of [`QUEUE_BYTES_MAX`] is written in a fraction of a second, or the disk hangs.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What the books may take on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// For one agent; the oldest segments go first. At least four segments fit.
+    pub bytes_per_agent: u64,
+    /// For all.
+    pub total_bytes: u64,
+    /// Length of a segment.
+    pub segment_bytes: u64,
+}
+
+/// How the books are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogBookStatus {
+    /// Whether the last write went well.
+    pub ok: bool,
+    /// Since when it is so.
+    pub since: SystemTime,
+    /// What the last failure was; kept when things are well again.
+    pub last_error: Option<String>,
+    /// Of all segments.
+    pub bytes: u64,
+    /// Lines that could not be written and did not come again, since this daemon started.
+    pub lost_lines: u64,
+    /// Records of `try_log` that fell out of the queue, since this daemon started.
+    pub dropped_records: u64,
+}
+
+/// The log books of all agents. Dropping the last handle ends the threads, once what waits is written.
+#[derive(Clone)]
+pub struct LogBook {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    // Before the workers, so that the queue is closed when they are waited for.
+    reads: mpsc::Sender<Read>,
+    _reader: Worker,
+    _writer: Worker,
+}
+
+/// What the handle and the threads share.
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    pub(super) limits: LogLimits,
+    pub(super) fence: Fence,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) wake: Condvar,
+    /// Bytes of the queue that are free.
+    room: Arc<Semaphore>,
+    pub(super) index: Mutex<Index>,
+    pub(super) health: Mutex<Health>,
+}
+
+impl Shared {
+    pub(super) fn agent_dir(&self, agent: &AgentId) -> PathBuf {
+        self.dir.join(agent.swarm.as_str()).join(agent.name.as_str())
+    }
+}
+
+/// What waits to be written.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) records: VecDeque<(AgentId, u64, NewLine)>,
+    pub(super) record_bytes: usize,
+    /// Of whom how many records fell out since the last look.
+    pub(super) dropped: HashMap<AgentId, u64>,
+    pub(super) closed: bool,
+}
+
+pub(super) enum Job {
+    Append {
+        agent: AgentId,
+        incarnation: u64,
+        lines: Vec<NewLine>,
+        reply: oneshot::Sender<Result<u64, StoreError>>,
+        /// Its bytes of the queue, given back when it is done.
+        _room: OwnedSemaphorePermit,
+    },
+    Remove {
+        agent: AgentId,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+}
+
+pub(super) struct Health {
+    pub(super) ok: bool,
+    pub(super) since: SystemTime,
+    pub(super) last_error: Option<String>,
+    pub(super) lost_lines: u64,
+    pub(super) dropped_records: u64,
+}
+
+struct Read {
+    agent: AgentId,
+    query: LogQuery,
+    reply: oneshot::Sender<Result<LogPage, StoreError>>,
+}
+
+impl LogBook {
+    /// Opens the books below `dir`, which must be there. Reads each agent's last segment; blocks.
+    ///
+    /// # Errors
+    /// Why the directory can't be read.
+    pub fn open(dir: &Path, limits: LogLimits, fence: Fence) -> Result<Self, StoreError> {
+        let per_agent = limits.bytes_per_agent.min(limits.total_bytes);
+        let limits = LogLimits {
+            bytes_per_agent: per_agent,
+            total_bytes: limits.total_bytes,
+            segment_bytes: limits.segment_bytes.min(per_agent / 4),
+        };
+        let health = Health { ok: true, since: SystemTime::now(), last_error: None, lost_lines: 0, dropped_records: 0 };
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            limits,
+            index: Mutex::new(recover::recover(dir, fence.usurped())?),
+            fence,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            health: Mutex::new(health),
+        });
+        let (reads, mut waiting) = mpsc::channel::<Read>(READS_MAX);
+        let reader = Worker::start("hk-log-read", {
+            let shared = Arc::clone(&shared);
+            move || {
+                while let Some(Read { agent, query, reply }) = waiting.blocking_recv() {
+                    // The caller may have gone away.
+                    let _ = reply.send(read::page(&shared, &agent, &query));
+                }
+            }
+        })?;
+        let writer = Worker::start("hk-log", {
+            let shared = Arc::clone(&shared);
+            move || writer::run(&shared)
+        })?;
+        Ok(Self { inner: Arc::new(Inner { shared, reads, _reader: reader, _writer: writer }) })
+    }
+
+    /// Appends lines of one incarnation; returns the youngest line's number once they are written. Lines whose `seq` is there already are passed over, so
+    /// that a launcher may send them again. Lines that could not be written may be handed in again; those that never are, are counted, and a
+    /// note in the book says how many as soon as writing works.
+    pub fn append(&self, agent: &AgentId, incarnation: u64, lines: Vec<NewLine>) -> Answer<'_, u64> {
+        let weight = lines.iter().map(NewLine::weight).sum::<usize>().min(QUEUE_BYTES_MAX);
+        let agent = agent.clone();
+        let shared = &self.inner.shared;
+        Box::pin(async move {
+            let round_trip = async {
+                let room = Arc::clone(&shared.room);
+                let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+                let room = room.acquire_many_owned(weight).await.map_err(|_| StoreError::Gone)?;
+                let (reply, answer) = oneshot::channel();
+                shared.queue.lock().jobs.push_back(Job::Append { agent, incarnation, lines, reply, _room: room });
+                shared.wake.notify_one();
+                answer.await.map_err(|_| StoreError::Gone)?
+            };
+            tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))
+        })
+    }
+
+    /// Hands a record over without waiting. When the queue is full the oldest record falls out: its agent is returned, for the count.
+    pub fn try_log(&self, agent: &AgentId, incarnation: u64, line: NewLine) -> Vec<AgentId> {
+        let shared = &self.inner.shared;
+        let mut fallen = Vec::new();
+        {
+            let mut queue = shared.queue.lock();
+            let queue = &mut *queue;
+            queue.record_bytes += line.weight();
+            queue.records.push_back((agent.clone(), incarnation, line));
+            while queue.records.len() > RECORDS_MAX || queue.record_bytes > RECORD_BYTES_MAX {
+                let Some((agent, _, line)) = queue.records.pop_front() else { break };
+                queue.record_bytes -= line.weight();
+                *queue.dropped.entry(agent.clone()).or_default() += 1;
+                fallen.push(agent);
+            }
+        }
+        shared.wake.notify_one();
+        if !fallen.is_empty() {
+            shared.health.lock().dropped_records += fallen.len() as u64;
+        }
+        fallen
+    }
+
+    /// Lines of an agent; an empty page when it has none.
+    pub fn read(&self, agent: &AgentId, query: LogQuery) -> Answer<'_, LogPage> {
+        let (reply, answer) = oneshot::channel();
+        let read = Read { agent: agent.clone(), query, reply };
+        Box::pin(async move {
+            let round_trip = async {
+                self.inner.reads.send(read).await.map_err(|_| StoreError::Gone)?;
+                answer.await.map_err(|_| StoreError::Gone)?
+            };
+            tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))
+        })
+    }
+
+    /// The last lines that an incarnation wrote, oldest first, from memory, each cut at 1 KiB: at most
+    /// [`LAST_LINES_MAX`](crate::model::exit::LAST_LINES_MAX) of the incarnation that wrote last.
+    pub fn tail(&self, agent: &AgentId, incarnation: u64, n: usize) -> Vec<String> {
+        let index = self.inner.shared.index.lock();
+        index.agents.get(agent).map(|agent| agent.tail.last(incarnation, n)).unwrap_or_default()
+    }
+
+    /// Changes whenever the agent's book grows; carries the youngest number. Closed when the book is removed.
+    pub fn growth(&self, agent: &AgentId) -> watch::Receiver<u64> {
+        self.inner.shared.index.lock().agent(agent).growth.subscribe()
+    }
+
+    /// The greatest output number of an incarnation that is safe; 0 for none. Known for the latest few incarnations.
+    pub fn last_seq(&self, agent: &AgentId, incarnation: u64) -> u64 {
+        let index = self.inner.shared.index.lock();
+        index.agents.get(agent).map_or(0, |agent| agent.seqs.get(incarnation))
+    }
+
+    /// Takes an agent's book away.
+    pub fn remove(&self, agent: &AgentId) -> Answer<'_, ()> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.shared.queue.lock().jobs.push_back(Job::Remove { agent: agent.clone(), reply });
+        self.inner.shared.wake.notify_one();
+        Box::pin(async move {
+            let answer = async { answer.await.map_err(|_| StoreError::Gone)? };
+            tokio::time::timeout(ANSWER_WAIT_MAX, answer).await.unwrap_or(Err(StoreError::Busy))
+        })
+    }
+
+    /// How the books are. Does not block.
+    pub fn status(&self) -> LogBookStatus {
+        let bytes = self.inner.shared.index.lock().bytes;
+        let health = self.inner.shared.health.lock();
+        LogBookStatus {
+            ok: health.ok,
+            since: health.since,
+            last_error: health.last_error.clone(),
+            bytes,
+            lost_lines: health.lost_lines,
+            dropped_records: health.dropped_records,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+/// What tests look into.
+#[cfg(test)]
+mod inside {
+    use parking_lot::MutexGuard;
+
+    use super::{AgentId, Index, Job, LogBook, QUEUE_BYTES_MAX, Shared};
+
+    /// While it lives the thread that writes comes no further than its next look at the index.
+    pub(in crate::store::logbook) struct Held<'a> {
+        shared: &'a Shared,
+        _index: MutexGuard<'a, Index>,
+    }
+
+    impl Held<'_> {
+        /// Bytes of lines and number of records in the queue, the bytes with what the thread has already taken.
+        pub(in crate::store::logbook) fn waiting(&self) -> (usize, usize) {
+            let queue = self.shared.queue.lock();
+            assert!(queue.jobs.iter().all(|job| matches!(job, Job::Append { .. })));
+            (QUEUE_BYTES_MAX - self.shared.room.available_permits(), queue.records.len())
+        }
+    }
+
+    impl LogBook {
+        pub(in crate::store::logbook) fn hold_writer(&self) -> Held<'_> {
+            Held { shared: &self.inner.shared, _index: self.inner.shared.index.lock() }
+        }
+
+        pub(in crate::store::logbook) fn segment_offset(&self, agent: &AgentId, after: u64) -> u64 {
+            let index = self.inner.shared.index.lock();
+            index.agents.get(agent).and_then(|agent| agent.segments.back()).map_or(0, |last| last.offset(after))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! [`Journal`] on SQLite: each call is one function of (connection, arguments), handed to the thread that writes or to the one that reads.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    events, incarnations, operations, prune,
+    reader::Reader,
+    swarms,
+    writer::{Durability, Writer},
+};
+use crate::{
+    model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, Seq, SwarmName},
+    store::{
+        error::StoreError,
+        forms::{millis, signed},
+        journal::{Answer, Journal},
+        records::{
+            Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, Pruned, PutOutcome, Retention, Standing,
+            StoredEvent, SwarmRow,
+        },
+    },
+};
+
+/// The journal of one daemon. Dropping it ends its threads, once what waits is written.
+pub struct SqliteJournal {
+    writer: Writer,
+    reader: Reader,
+}
+
+impl SqliteJournal {
+    /// Opens the database of a data directory that [`DataDir::open`](crate::store::DataDir::open) has claimed for `epoch`.
+    ///
+    /// # Errors
+    /// `Fenced` when the database is not `epoch`'s; else why it can't be opened.
+    pub fn open(path: &Path, epoch: Epoch) -> Result<Self, StoreError> {
+        let writer = Writer::start(path, epoch)?;
+        Ok(Self { writer, reader: Reader::start(path)? })
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn swarms(&self) -> Answer<'_, Vec<SwarmRow>> {
+        self.reader.call(swarms::all)
+    }
+
+    fn put_swarm(&self, row: SwarmRow) -> Answer<'_, ()> {
+        self.writer.call(Durability::Power, move |db| swarms::put(db, &row))
+    }
+
+    fn set_swarm_desired(&self, name: &SwarmName, desired: Desired, at: SystemTime) -> Answer<'_, ()> {
+        let name = name.clone();
+        self.writer.call(Durability::Power, move |db| swarms::set_desired(db, &name, desired, at))
+    }
+
+    fn set_agent_desired(&self, agent: &AgentId, desired: Option<Desired>, at: SystemTime) -> Answer<'_, ()> {
+        let agent = agent.clone();
+        self.writer.call(Durability::Power, move |db| swarms::set_agent_desired(db, &agent, desired, at))
+    }
+
+    fn agent_desires(&self) -> Answer<'_, Vec<(AgentId, Desired)>> {
+        self.reader.call(swarms::agent_desires)
+    }
+
+    fn remove_swarm(&self, name: &SwarmName) -> Answer<'_, ()> {
+        let name = name.clone();
+        self.writer.call(Durability::Power, move |db| swarms::remove(db, &name))
+    }
+
+    fn begin_incarnation(&self, incarnation: Incarnation) -> Answer<'_, ()> {
+        self.writer.call(Durability::Process, move |db| incarnations::begin(db, &incarnation))
+    }
+
+    fn mark_alive(&self, launch: LaunchId, pid: u32, at: SystemTime) -> Answer<'_, ()> {
+        self.writer.call(Durability::Process, move |db| incarnations::mark_alive(db, launch, pid, at))
+    }
+
+    fn end_incarnation(&self, launch: LaunchId, exit: &ExitRecord) -> Answer<'_, ()> {
+        let exit = exit.clone();
+        self.writer.call(Durability::Process, move |db| incarnations::end(db, launch, &exit))
+    }
+
+    fn open_incarnations(&self) -> Answer<'_, Vec<IncarnationRow>> {
+        self.reader.call(incarnations::open)
+    }
+
+    fn history(&self, agent: &AgentId, limit: usize) -> Answer<'_, Vec<IncarnationRow>> {
+        let agent = agent.clone();
+        self.reader.call(move |db| incarnations::history(db, &agent, limit))
+    }
+
+    fn set_standing(&self, agent: &AgentId, standing: Standing, at: SystemTime) -> Answer<'_, ()> {
+        let agent = agent.clone();
+        self.writer.call(Durability::Process, move |db| incarnations::set_standing(db, &agent, standing, at))
+    }
+
+    fn reset_window(&self, agent: &AgentId, at: SystemTime) -> Answer<'_, ()> {
+        let agent = agent.clone();
+        self.writer.call(Durability::Process, move |db| incarnations::reset_window(db, &agent, at))
+    }
+
+    fn ledger(&self, agent: &AgentId, now: SystemTime, period: Duration) -> Answer<'_, Ledger> {
+        let agent = agent.clone();
+        self.reader.call(move |db| incarnations::ledger(db, &agent, now, period))
+    }
+
+    fn ledgers(&self, agents: Vec<(AgentId, Duration)>, now: SystemTime) -> Answer<'_, Vec<(AgentId, Ledger)>> {
+        self.reader.call(move |db| {
+            let one = |(agent, period)| {
+                let ledger = incarnations::ledger(db, &agent, now, period)?;
+                Ok((agent, ledger))
+            };
+            agents.into_iter().map(one).collect()
+        })
+    }
+
+    fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome> {
+        let operation = operation.clone();
+        self.writer.call(Durability::Process, move |db| operations::put(db, &operation, key.as_ref()))
+    }
+
+    fn update_operation(&self, operation: &Operation) -> Answer<'_, ()> {
+        let operation = operation.clone();
+        self.writer.call(Durability::Process, move |db| operations::update(db, &operation))
+    }
+
+    fn operation(&self, id: OperationId) -> Answer<'_, Option<Operation>> {
+        self.reader.call(move |db| operations::one(db, id))
+    }
+
+    fn operations(&self, limit: usize) -> Answer<'_, Vec<Operation>> {
+        self.reader.call(move |db| operations::latest(db, limit))
+    }
+
+    fn unfinished_operations(&self) -> Answer<'_, Vec<Operation>> {
+        self.reader.call(operations::unfinished)
+    }
+
+    fn append_events(&self, events: Vec<StoredEvent>) -> Answer<'_, ()> {
+        self.writer.call(Durability::Process, move |db| events::append(db, &events))
+    }
+
+    fn events(&self, after: Seq, limit: usize) -> Answer<'_, Vec<StoredEvent>> {
+        self.reader.call(move |db| events::behind(db, after, limit))
+    }
+
+    fn reserve_seqs(&self, upto: Seq) -> Answer<'_, ()> {
+        self.writer.call(Durability::Power, move |db| events::reserve(db, upto))
+    }
+
+    fn last_reserved(&self) -> Answer<'_, Seq> {
+        self.reader.call(events::last)
+    }
+
+    fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned> {
+        let horizon = now.checked_sub(retention.age_max).map_or(0, millis);
+        let mut pruned = Pruned::default();
+        Box::pin(async move {
+            loop {
+                let bite = self
+                    .writer
+                    .call(Durability::Process, move |db| {
+                        let bite = Pruned {
+                            events: prune::events(db, signed(retention.events_max), horizon)?,
+                            operations: prune::operations(db, signed(retention.operations_max), horizon)?,
+                            incarnations: prune::incarnations(
+                                db,
+                                signed(retention.incarnations_max_per_agent),
+                                horizon,
+                            )?,
+                        };
+                        prune::shrink(db)?;
+                        Ok(bite)
+                    })
+                    .await?;
+                pruned.events += bite.events;
+                pruned.operations += bite.operations;
+                pruned.incarnations += bite.incarnations;
+                if bite == Pruned::default() {
+                    return Ok(pruned);
+                }
+            }
+        })
+    }
+
+    fn status(&self) -> JournalStatus {
+        self.writer.status()
+    }
+}

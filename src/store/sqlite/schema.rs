@@ -1,0 +1,168 @@
+//! Opening the database, its schema, and the claim of a new epoch.
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use crate::model::{Epoch, HiveId};
+use crate::store::{
+    error::StoreError,
+    forms::{parse, signed, unsigned},
+};
+
+/// How long a lock may be waited for. Our own transactions take milliseconds; whoever holds one for longer is a stopped process or a person's tool.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The write-ahead log is cut back to this after a checkpoint. SQLite checkpoints every 4 MB, so more than this is the trace of a burst.
+const WAL_LEFT_BYTES_MAX: i64 = 8 * 1024 * 1024;
+
+/// Each entry leads from the schema of its index to the next; `user_version` counts those that were done. Entries are never changed, only added.
+const MIGRATIONS: &[&str] = &[FIRST];
+
+const FIRST: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE swarms (
+        name TEXT PRIMARY KEY, origin TEXT NOT NULL, document TEXT NOT NULL, desired TEXT NOT NULL, since_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    -- One row per agent that was ever mentioned; incarnation and restarts go on when a swarm is removed and made again.
+    CREATE TABLE agents (
+        agent TEXT PRIMARY KEY, swarm TEXT NOT NULL,
+        desired TEXT, desired_at_ms INTEGER,
+        standing TEXT, retry_at_ms INTEGER, standing_at_ms INTEGER, attempt INTEGER NOT NULL DEFAULT 0,
+        incarnation INTEGER NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0,
+        -- The window holds only what was begun after this incarnation: a number, so that a clock that is set back does no harm.
+        window_after INTEGER NOT NULL DEFAULT 0, window_reset_at_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX agents_by_swarm ON agents (swarm);
+    CREATE TABLE incarnations (
+        launch_id TEXT PRIMARY KEY, agent TEXT NOT NULL, incarnation INTEGER NOT NULL, token_hash BLOB NOT NULL,
+        begun_at_ms INTEGER NOT NULL, automatic INTEGER NOT NULL, pid INTEGER, alive_at_ms INTEGER,
+        ended_at_ms INTEGER, exit TEXT,
+        UNIQUE (agent, incarnation)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX incarnations_open ON incarnations (begun_at_ms) WHERE exit IS NULL;
+    CREATE TABLE operations (
+        id TEXT PRIMARY KEY, state TEXT NOT NULL, requested_at_ms INTEGER NOT NULL, ended_at_ms INTEGER, body TEXT NOT NULL,
+        key TEXT UNIQUE, fingerprint TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX operations_unfinished ON operations (id) WHERE state IN ('accepted', 'running');
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT;
+";
+
+/// Opens the database for writing, makes it when it is not there, and brings its schema up to date.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    create_private(path)?;
+    let mut connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
+    // Only takes effect before the first table; lets pruning give space back to the file system.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "journal_size_limit", WAL_LEFT_BYTES_MAX)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens the database, which must be there, for reading.
+pub(super) fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
+    // Read-write for SQLite, since a reader takes part in the write-ahead log's index; the pragma refuses writes.
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn flags(mode: OpenFlags) -> OpenFlags {
+    // Each connection stays on one thread at a time, so SQLite's own mutexes are not needed.
+    mode | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+/// SQLite gives its log and index the mode of the database: nobody else reads them.
+fn create_private(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = signed(MIGRATIONS.len() as u64);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    let done = usize::try_from(found).map_err(|_| StoreError::Corrupt(format!("schema {found}")))?;
+    for step in &MIGRATIONS[done..] {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", known)?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// What a daemon that takes a data directory over brings along.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Claim {
+    /// What the file `hive-id` holds.
+    pub(in crate::store) hive_id: Option<HiveId>,
+    /// What the file `epoch` holds.
+    pub(in crate::store) epoch: Option<Epoch>,
+    /// The first epoch of a directory that has none.
+    pub(in crate::store) first_epoch: Epoch,
+}
+
+/// Takes the next epoch and syncs it to the disk. From here on writes of older daemons are refused. Returns the hive's id as file and
+/// database have it, or a new one, and the epoch.
+pub(in crate::store) fn claim(path: &Path, name: &str, claim: Claim) -> Result<(HiveId, Epoch), StoreError> {
+    let mut connection = open(path)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known: Option<HiveId> = meta(&tx, "hive_id")?.as_deref().map(parse).transpose()?;
+    let hive_id = match (claim.hive_id, known) {
+        (Some(file), Some(database)) if file != database => {
+            return Err(StoreError::Conflict(format!(
+                "data directory mixes two hives: file `hive-id` says {file}, the database {database}; put the right pair together"
+            )));
+        }
+        (file, database) => file.or(database).unwrap_or_else(HiveId::mint),
+    };
+    let epoch = match claim.epoch.max(epoch(&tx)?) {
+        Some(last) => Epoch(last.0 + 1),
+        None => claim.first_epoch,
+    };
+    set_meta(&tx, "hive_id", &hive_id.to_string())?;
+    set_meta(&tx, "name", name)?;
+    set_meta(&tx, "epoch", &epoch.to_string())?;
+    tx.commit()?;
+    Ok((hive_id, epoch))
+}
+
+/// Refuses when the database is no longer, or not, this epoch's.
+pub(super) fn check_epoch(connection: &Connection, ours: Epoch) -> Result<(), StoreError> {
+    if epoch(connection)? == Some(ours) { Ok(()) } else { Err(StoreError::Fenced) }
+}
+
+fn epoch(connection: &Connection) -> Result<Option<Epoch>, StoreError> {
+    Ok(meta(connection, "epoch")?.as_deref().map(parse::<u64>).transpose()?.map(Epoch))
+}
+
+/// A number of the table `meta`; 0 when it is not there.
+pub(super) fn meta_number(connection: &Connection, key: &str) -> Result<u64, StoreError> {
+    Ok(meta(connection, key)?.as_deref().map(parse::<i64>).transpose()?.map_or(0, unsigned))
+}
+
+fn meta(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
+    let mut statement = connection.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    Ok(statement.query_row(params![key], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), StoreError> {
+    connection
+        .prepare("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
+        .execute(params![key, value])?;
+    Ok(())
+}

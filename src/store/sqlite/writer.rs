@@ -1,0 +1,195 @@
+//! The one thread that writes. What waits is joined into one transaction, so that a burst costs one commit; a call that fails does not harm its neighbours.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::schema;
+use crate::{
+    model::Epoch,
+    store::{error::StoreError, journal::Answer, records::JournalStatus, worker::Worker},
+};
+
+/// Calls that may wait. More than a thousand agents that all end at once ask for; a caller beyond waits for its turn.
+pub(super) const QUEUE_MAX: usize = 1024;
+/// Calls in one transaction: past some hundred, the cost of a commit no longer shows, and the last caller's wait does.
+const BATCH_MAX: usize = 256;
+/// How long a caller waits for its answer: two rounds of SQLite's own wait for a lock, and some.
+pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Whether a commit is synced to the disk before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Survives `kill -9`; a power cut may undo it.
+    Process,
+    /// Survives a power cut.
+    Power,
+}
+
+/// The handle of the thread.
+pub(super) struct Writer {
+    // Before the worker, so that the queue is closed when the worker is waited for.
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    health: Arc<Mutex<Health>>,
+    path: PathBuf,
+    _worker: Worker,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread. Refuses when the database is not `epoch`'s.
+    pub(super) fn start(path: &Path, epoch: Epoch) -> Result<Self, StoreError> {
+        let connection = schema::open(path)?;
+        schema::check_epoch(&connection, epoch)?;
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let health = Arc::new(Mutex::new(Health { ok: true, since: SystemTime::now(), last_error: None }));
+        let shown = Arc::clone(&health);
+        let worker = Worker::start("hk-journal", move || run(connection, epoch, queue, &shown))?;
+        Ok(Self { jobs, health, path: path.to_owned(), _worker: worker })
+    }
+
+    /// Carries `work` out in a transaction; the answer comes after the commit.
+    pub(super) fn call<T, F>(&self, durability: Durability, work: F) -> Answer<'_, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Call { durability, work: Some(work), outcome: None, reply });
+        Box::pin(async move {
+            let round_trip = async {
+                self.jobs.send(job).await.map_err(|_| StoreError::Gone)?;
+                answer.await.map_err(|_| StoreError::Gone)?
+            };
+            tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))
+        })
+    }
+
+    pub(super) fn status(&self) -> JournalStatus {
+        let health = self.health.lock().clone();
+        let size = |suffix: &str| {
+            let mut name = self.path.as_os_str().to_owned();
+            name.push(suffix);
+            std::fs::metadata(name).map_or(0, |file| file.len())
+        };
+        JournalStatus {
+            ok: health.ok,
+            since: health.since,
+            last_error: health.last_error,
+            size_bytes: size("") + size("-wal"),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Health {
+    ok: bool,
+    since: SystemTime,
+    last_error: Option<String>,
+}
+
+impl Health {
+    fn note(&mut self, result: &Result<(), StoreError>) {
+        if self.ok != result.is_ok() {
+            self.ok = result.is_ok();
+            self.since = SystemTime::now();
+        }
+        if let Err(error) = result {
+            self.last_error = Some(error.to_string());
+        }
+    }
+}
+
+/// One call on its way through the queue.
+trait Job: Send {
+    fn durability(&self) -> Durability;
+    /// Does the work, which is undone when it fails. The failure is also remembered for the caller.
+    fn work(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// Tells the caller, once the fate of the transaction is known.
+    fn answer(self: Box<Self>, committed: &Result<(), StoreError>);
+}
+
+struct Call<T, F> {
+    durability: Durability,
+    work: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Call<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+{
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn work(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let outcome = match self.work.take() {
+            Some(work) => work(connection),
+            None => Err(StoreError::Gone),
+        };
+        let result = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.outcome = Some(outcome);
+        result
+    }
+
+    fn answer(self: Box<Self>, committed: &Result<(), StoreError>) {
+        let answer = match committed {
+            Ok(()) => self.outcome.unwrap_or(Err(StoreError::Gone)),
+            Err(error) => Err(error.clone()),
+        };
+        // The caller may have gone away; the work is done all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn run(mut connection: Connection, epoch: Epoch, mut queue: mpsc::Receiver<Box<dyn Job>>, health: &Mutex<Health>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX {
+            let Ok(next) = queue.try_recv() else { break };
+            batch.push(next);
+        }
+        let committed = commit(&mut connection, epoch, &mut batch);
+        health.lock().note(&committed);
+        for job in batch {
+            job.answer(&committed);
+        }
+    }
+}
+
+/// One transaction for all of them. An error is all theirs; a call's own failure is in the call.
+fn commit(connection: &mut Connection, epoch: Epoch, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let power = batch.iter().any(|job| job.durability() == Durability::Power);
+    connection.pragma_update(None, "synchronous", if power { "FULL" } else { "NORMAL" })?;
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    schema::check_epoch(&tx, epoch)?;
+    for job in batch {
+        step(&tx, job.as_mut())?;
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+fn step(tx: &Transaction<'_>, job: &mut dyn Job) -> Result<(), StoreError> {
+    tx.execute_batch("SAVEPOINT call")?;
+    match job.work(tx) {
+        Ok(()) => tx.execute_batch("RELEASE call")?,
+        // A full disk and its like end the whole transaction: then nobody's work was kept.
+        Err(error) if tx.is_autocommit() || !is_own_fault(&error) => return Err(error),
+        Err(_) => tx.execute_batch("ROLLBACK TO call; RELEASE call")?,
+    }
+    Ok(())
+}
+
+/// Whether the fault lies with the call, or with the one record it touched, and not with the store.
+fn is_own_fault(error: &StoreError) -> bool {
+    matches!(error, StoreError::Conflict(_) | StoreError::Corrupt(_))
+}
