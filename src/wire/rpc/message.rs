@@ -85,7 +85,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, 
     <&RawValue>::deserialize(from).map(Some)
 }
 
-fn seen<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+pub(super) fn seen<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(from).map(|_| true)
 }
 

@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::message::seen;
 
 /// Longest explanation of what is wrong with parameters: it may quote them.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -114,8 +116,8 @@ pub struct Item<'a> {
     #[serde(borrow, default)]
     pub params: Option<&'a RawValue>,
     /// Must not be there: a batch takes notifications only.
-    #[serde(default)]
-    pub id: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "seen", rename = "id")]
+    pub has_id: bool,
 }
 
 /// Parameters that don't fit their method.
