@@ -375,3 +375,7 @@ fn merge(last: &mut Telemetry, next: Telemetry) {
         *busy = busy.or(old_busy);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
