@@ -6,6 +6,7 @@ use std::{io, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use uuid::Uuid;
@@ -83,7 +84,14 @@ impl<S: DuplexStream> Connection<S> {
                     }
                     return End::Gone;
                 }
-                Turn::Read(Ok(n)) => self.take(&chunk[..n], &mut effects).await,
+                Turn::Read(Ok(n)) => {
+                    let taken = self.take(&chunk[..n], &mut effects).await;
+                    if n == chunk.len() {
+                        // More waits behind it. Everybody else gets a turn first, or a few floods would hold up the quiet ones.
+                        yield_now().await;
+                    }
+                    taken
+                }
                 Turn::Order(Order::Drain) => {
                     self.session.drain(&mut effects);
                     self.perform(&mut effects).await

@@ -22,4 +22,3 @@ mod session;
 pub use limits::PlaneLimits;
 pub use listener::DataPlane;
 pub use plane::{DataPlaneHandle, PlaneStats, Presence};
-pub use session::{Effects, Gate, Now, Opening, Session};

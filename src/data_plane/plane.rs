@@ -107,6 +107,7 @@ impl Plane {
         if let Some(at) = Code::ALL.iter().position(|known| *known == code) {
             count(&self.counters.refused[at]);
         }
+        tracing::debug!(agent = agent.map(tracing::field::display), code = code.number(), "refused on the data plane");
         self.sink.refused(agent, code.number());
     }
 }

@@ -28,51 +28,51 @@ const PROTOCOL: u64 = 1;
 
 /// The time, by both clocks: telemetry carries the one, deadlines are judged by the other.
 #[derive(Debug, Clone, Copy)]
-pub struct Now {
+pub(super) struct Now {
     /// For people and documents.
-    pub wall: SystemTime,
+    pub(super) wall: SystemTime,
     /// For intervals.
-    pub steady: Instant,
+    pub(super) steady: Instant,
 }
 
 impl Now {
     /// Reads both clocks.
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         Self { wall: SystemTime::now(), steady: Instant::now() }
     }
 }
 
 /// What a session asks of the house at each line.
 #[derive(Clone, Copy)]
-pub struct Gate<'a> {
+pub(super) struct Gate<'a> {
     /// Who may open.
-    pub admission: &'a dyn Admission,
+    pub(super) admission: &'a dyn Admission,
     /// Newcomers are sent away.
-    pub shutting_down: bool,
+    pub(super) shutting_down: bool,
 }
 
 /// An accepted `hive/open`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opening {
+pub(super) struct Opening {
     /// Who.
-    pub agent: AgentId,
+    pub(super) agent: AgentId,
     /// Which start of it.
-    pub incarnation: u64,
+    pub(super) incarnation: u64,
 }
 
 /// What is to be done, gathered over some lines.
 #[derive(Debug, Default)]
-pub struct Effects {
+pub(super) struct Effects {
     /// Bytes for the peer, whole lines.
-    pub replies: Vec<u8>,
+    pub(super) replies: Vec<u8>,
     /// Telemetry, in order.
-    pub telemetry: Vec<Telemetry>,
+    pub(super) telemetry: Vec<Telemetry>,
     /// What was refused, in order.
-    pub refused: Vec<Code>,
+    pub(super) refused: Vec<Code>,
     /// The session was opened; to be performed before anything that comes later.
-    pub opened: Option<Opening>,
+    pub(super) opened: Option<Opening>,
     /// Nothing more is read. Replies are written before.
-    pub close: bool,
+    pub(super) close: bool,
 }
 
 enum State {
@@ -96,7 +96,7 @@ struct Pass {
 }
 
 /// The state of one connection.
-pub struct Session {
+pub(super) struct Session {
     id: Uuid,
     limits: PlaneLimits,
     state: State,
@@ -109,24 +109,24 @@ pub struct Session {
 
 impl Session {
     /// A fresh connection.
-    pub fn new(id: Uuid, now: Now, limits: &PlaneLimits) -> Self {
+    pub(super) fn new(id: Uuid, now: Now, limits: &PlaneLimits) -> Self {
         let bucket = Bucket::new(now.steady, limits.notifications_per_second, limits.notifications_burst);
         let limits = limits.clone();
         Self { id, limits, state: State::New, bucket, began: now.steady, heard: now.steady, pinged: None, requests: 0 }
     }
 
     /// Whom it serves, once that is proven.
-    pub fn agent(&self) -> Option<&AgentId> {
+    pub(super) fn agent(&self) -> Option<&AgentId> {
         self.pass().map(|pass| &pass.agent)
     }
 
     /// Longest line that is taken now.
-    pub fn line_bytes_max(&self) -> usize {
+    pub(super) fn line_bytes_max(&self) -> usize {
         if matches!(self.state, State::New) { LINE_BYTES_MAX_UNOPENED } else { LINE_BYTES_MAX }
     }
 
     /// Asks again whether the incarnation still lives. To be called before the lines of each read.
-    pub fn verify(&mut self, gate: Gate<'_>) {
+    pub(super) fn verify(&mut self, gate: Gate<'_>) {
         let ended = self.pass().is_some_and(|p| gate.admission.admit(&p.agent, p.incarnation, &p.token).is_err());
         if ended {
             self.state = State::Stale;
@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Takes one line.
-    pub fn line(&mut self, now: Now, line: &Line<'_>, gate: Gate<'_>, out: &mut Effects) {
+    pub(super) fn line(&mut self, now: Now, line: &Line<'_>, gate: Gate<'_>, out: &mut Effects) {
         if matches!(self.state, State::Closed) {
             return;
         }
@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// Asks the agent to finish; once.
-    pub fn drain(&mut self, out: &mut Effects) {
+    pub(super) fn drain(&mut self, out: &mut Effects) {
         self.state = match std::mem::replace(&mut self.state, State::Closed) {
             State::Open(pass) => {
                 self.request("hive/drain", out);
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// When [`Session::tick`] is due.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         match self.state {
             State::New => self.began + self.limits.open_deadline,
             State::Open(_) | State::Draining(_) => {
@@ -194,7 +194,7 @@ impl Session {
     }
 
     /// Judges silence.
-    pub fn tick(&mut self, now: Now, gate: Gate<'_>, out: &mut Effects) {
+    pub(super) fn tick(&mut self, now: Now, gate: Gate<'_>, out: &mut Effects) {
         if now.steady < self.deadline() {
             return;
         }
