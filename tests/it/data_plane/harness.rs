@@ -240,6 +240,11 @@ impl Client {
         }
     }
 
+    /// Like [`Client::closed`], by an orderly end and not by a reset, which may cost a peer the last answer.
+    pub(super) fn closed_in_order(&mut self) -> bool {
+        self.reader.read_line(&mut String::new()).is_ok_and(|n| n == 0)
+    }
+
     /// The session lives: a heartbeat is taken and answered.
     #[track_caller]
     pub(super) fn is_well(&mut self) {
