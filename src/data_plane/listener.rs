@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     connection,
     limits::ACCEPT_PAUSE,
-    plane::{DataPlaneHandle, Phase, Plane, Relayed, count},
+    plane::{DataPlaneHandle, Plane, Relayed, count},
 };
 
 /// One incarnation of the listener. Made by a factory from the same bound socket each time.
@@ -106,8 +106,7 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
 
 /// A place for one more connection. Without one the connection is closed at once: its caller drops it.
 fn place(plane: &Plane, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let open = *plane.phase.borrow() < Phase::Closing;
-    let place = if open { Arc::clone(places).try_acquire_owned().ok() } else { None };
+    let place = Arc::clone(places).try_acquire_owned().ok();
     if place.is_none() {
         count(&plane.counters.turned_away);
     }

@@ -31,7 +31,7 @@ pub(super) struct Relayed {
 }
 
 /// How far the end has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Everybody is served.
     Serving,
