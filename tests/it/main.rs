@@ -1,4 +1,5 @@
-//! The integration tests: one binary, a module per capability.
+//! One integration binary; a module for each capability.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod data_plane;
+mod house;

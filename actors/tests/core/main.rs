@@ -1,0 +1,8 @@
+//! The pure core, step by step, on a clock that the tests move.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod operators;
+mod otp;
+mod properties;
+mod sim;

@@ -1,0 +1,135 @@
+//! A core with a clock and a log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hivekeeper_actors::tree::{Action, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
+use hivekeeper_actors::{
+    Backoff, ChildId, ChildSpec, ChildState, EventKind, ExitReason, RestartType, Strategy, TreeNode,
+};
+
+pub(crate) const S: Duration = Duration::from_secs(1);
+
+pub(crate) fn crash() -> ExitReason {
+    ExitReason::Panic { text: "boom".into(), location: "here".into() }
+}
+
+/// A core with a clock that the test moves.
+pub(crate) struct Sim {
+    pub(crate) tree: Tree<&'static str>,
+    pub(crate) now: Instant,
+    pub(crate) log: Vec<String>,
+    pub(crate) answers: Vec<(u64, Result<(), Refusal>)>,
+    pub(crate) kinds: Vec<(String, EventKind)>,
+}
+
+impl Sim {
+    pub(crate) fn new(specs: Vec<ChildSpec>) -> Self {
+        let tree = Tree::new("root".into(), Strategy::OneForOne);
+        let mut sim = Self { tree, now: Instant::now(), log: vec![], answers: vec![], kinds: vec![] };
+        let children = specs.into_iter().map(new_child).collect();
+        sim.step(Input::Init(children));
+        sim
+    }
+
+    /// One running child.
+    pub(crate) fn running(spec: ChildSpec) -> Self {
+        let id = spec.id.clone();
+        let mut sim = Self::new(vec![spec]);
+        sim.started(id.as_str());
+        sim
+    }
+
+    pub(crate) fn step(&mut self, input: Input<&'static str>) {
+        for action in self.tree.step(self.now, 0.5, input) {
+            let name = |key: Key| self.tree.child(key).map(|(_, spec)| spec.id.to_string()).unwrap_or_default();
+            match action {
+                Action::Launch { key, incarnation, adopted } => {
+                    let adopted = if adopted { " adopted" } else { "" };
+                    self.log.push(format!("launch {} {incarnation}{adopted}", name(key)));
+                }
+                Action::Stop(key) => self.log.push(format!("stop {}", name(key))),
+                Action::Kill(key) => self.log.push(format!("kill {}", name(key))),
+                Action::Close(key) => self.log.push(format!("close {}", name(key))),
+                Action::Dispose(payload) => self.log.push(format!("dispose {payload}")),
+                Action::Ready => self.log.push("ready".into()),
+                Action::Finished => self.log.push("finished".into()),
+                Action::Answer(Token(token), result) => self.answers.push((token, result)),
+                Action::Emit(event) => self.kinds.push((event.id.to_string(), event.kind)),
+            }
+        }
+    }
+
+    pub(crate) fn after(&mut self, wait: Duration) {
+        self.now += wait;
+        self.step(Input::Tick);
+    }
+
+    pub(crate) fn key_node(&self, id: &str) -> (Key, TreeNode) {
+        self.tree.nodes(self.now).find(|(_, node)| node.id.as_str() == id).expect("a child of that name")
+    }
+
+    pub(crate) fn node(&self, id: &str) -> TreeNode {
+        self.key_node(id).1
+    }
+
+    pub(crate) fn state(&self, id: &str) -> ChildState {
+        self.node(id).state
+    }
+
+    pub(crate) fn started(&mut self, id: &str) {
+        let (key, node) = self.key_node(id);
+        self.step(Input::Started { key, incarnation: node.incarnation });
+    }
+
+    pub(crate) fn down(&mut self, id: &str, reason: ExitReason) {
+        let (key, node) = self.key_node(id);
+        self.step(Input::Down { key, incarnation: node.incarnation, reason });
+    }
+
+    /// Crashes it and lets its zero delay pass.
+    pub(crate) fn crash_and_retry(&mut self, id: &str) {
+        self.down(id, crash());
+        self.after(Duration::ZERO);
+        if self.state(id) == ChildState::Starting {
+            self.started(id);
+        }
+    }
+
+    pub(crate) fn ask(&mut self, token: u64, request: Request<&'static str>) {
+        self.step(Input::Asked(Token(token), request));
+    }
+
+    pub(crate) fn log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    pub(crate) fn answers(&mut self) -> Vec<(u64, Result<(), Refusal>)> {
+        std::mem::take(&mut self.answers)
+    }
+}
+
+pub(crate) fn new_child(spec: ChildSpec) -> NewChild<&'static str> {
+    NewChild { seed: spec.seed.clone(), spec: Arc::new(spec), role: Role::Worker, payload: "payload" }
+}
+
+pub(crate) fn id(name: &str) -> ChildId {
+    name.into()
+}
+
+/// A child without delay between restarts.
+pub(crate) fn eager(name: &str) -> ChildSpec {
+    let backoff = Backoff { then: Duration::ZERO, jitter: 0.0, ..Backoff::default() };
+    ChildSpec { backoff, ..ChildSpec::new(name) }
+}
+
+pub(crate) fn of_type(restart: RestartType) -> ChildSpec {
+    ChildSpec { restart, ..eager("a") }
+}
+
+pub(crate) fn exit_of(restart: RestartType, reason: ExitReason) -> Sim {
+    let mut sim = Sim::running(of_type(restart));
+    sim.down("a", reason);
+    sim.after(Duration::ZERO);
+    sim
+}

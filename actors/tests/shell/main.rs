@@ -1,0 +1,9 @@
+//! The crate as a program sees it: real actors on a real actix system.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod harness;
+mod lifecycle;
+mod messages;
+mod panics;
+mod supervision;

@@ -1,0 +1,182 @@
+//! A panic anywhere in a child is its exit and nobody else's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use actix::prelude::*;
+use hivekeeper_actors::{BoxError, Child, ChildSpec, ExitReason, Intensity};
+
+use crate::harness::*;
+
+/// Panics a child in some way and expects the text as its exit, a second incarnation that answers, and an untouched sibling.
+fn isolated(text: &'static str, torment: fn(&mut Probe, &mut Context<Probe>)) {
+    system(async move {
+        let ((a, victim), (b, sibling)) = (probe("victim"), probe("sibling"));
+        let (root, record) = start(vec![a, b]);
+        victim.run(torment).unwrap();
+        record.saw("victim exited").await;
+        assert_eq!(answers(&victim).await, 2);
+        assert_eq!(answers(&sibling).await, 1);
+        match &record.exits("victim")[..] {
+            [ExitReason::Panic { text: said, location }] => {
+                assert_eq!(&**said, text);
+                assert!(location.contains("panics.rs:"), "{location}");
+            }
+            other => panic!("not one panic: {other:?}"),
+        }
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn panic_in_a_message() {
+    isolated("in a message 7", |_, _| panic!("in a message {}", 7));
+}
+
+#[test]
+fn panic_in_spawn() {
+    isolated("in spawn", |_, ctx| {
+        ctx.spawn(actix::fut::ready(()).map(|(), _: &mut Probe, _| panic!("in spawn")));
+    });
+}
+
+#[test]
+fn panic_in_wait() {
+    isolated("in wait", |_, ctx| ctx.wait(actix::fut::ready(()).map(|(), _: &mut Probe, _| panic!("in wait"))));
+}
+
+#[test]
+fn panic_in_run_later() {
+    isolated("in run_later", |_, ctx| {
+        ctx.run_later(MS, |_, _| panic!("in run_later"));
+    });
+}
+
+#[test]
+fn panic_in_stopping() {
+    system(async {
+        let script = Script { in_stopping: Some(|_, _| panic!("in stopping")), ..Script::default() };
+        let (child, victim) = scripted(eager("a"), script.clone());
+        let (root, record) = start(vec![child]);
+        victim.run(|_, ctx| ctx.stop()).unwrap();
+        record.saw("a exited").await;
+        assert_eq!(answers(&victim).await, 2);
+        root.shutdown().await.unwrap();
+        assert_eq!(script.alive.load(Ordering::SeqCst), 0);
+        assert!(
+            record.exits("a").iter().all(|exit| matches!(exit, ExitReason::Panic { .. })),
+            "{:?}",
+            record.exits("a")
+        );
+    });
+}
+
+#[test]
+fn panic_without_text() {
+    isolated("a panic without text", |_, _| std::panic::panic_any(42_u8));
+}
+
+#[test]
+fn panic_in_started_is_a_failed_start() {
+    system(async {
+        let script = Script { in_started: Some(|_, _| panic!("in started")), ..Script::default() };
+        let intensity = Intensity { max_restarts: 3, ..Intensity::default() };
+        let (a, _) = scripted(ChildSpec { intensity, ..eager("a") }, script);
+        let (b, sibling) = probe("b");
+        let (root, record) = start(vec![a, b]);
+        record.saw("a failed").await;
+        assert_eq!((record.count("a starting"), record.count("a started")), (4, 0));
+        assert_eq!(answers(&sibling).await, 1, "the order goes on");
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn panic_and_error_in_the_factory() {
+    system(async {
+        let (child, victim) = Child::actor(eager("a"), |child| match child.incarnation() {
+            1 => panic!("in the factory"),
+            2 => Err(BoxError::from("no room")),
+            _ => Ok(Plain),
+        });
+        let (root, record) = start(vec![child]);
+        record.saw("a started").await;
+        assert_eq!(victim.incarnation(), 3);
+        let exits = record.exits("a");
+        assert!(matches!(&exits[0], ExitReason::Panic { text, .. } if &**text == "in the factory"), "{exits:?}");
+        assert_eq!(exits[1..], [ExitReason::StartFailed("no room".into())]);
+        root.shutdown().await.unwrap();
+    });
+}
+
+struct Plain;
+impl Actor for Plain {
+    type Context = Context<Self>;
+}
+
+/// With actix alone each of these aborts the process: hooks run during unwinding, and panic again.
+#[test]
+fn double_panic_does_not_abort() {
+    system(async {
+        let script = Script {
+            in_stopping: Some(|_, _| panic!("second, in stopping")),
+            in_stopped: Some(|| panic!("second, in stopped")),
+            in_drop: Some(|| panic!("second, in drop")),
+            ..Script::default()
+        };
+        let (child, victim) = scripted(eager("a"), script);
+        let (root, record) = start(vec![child]);
+        victim.tell(Boom).unwrap();
+        assert_eq!(answers(&victim).await, 2);
+        let exits = record.exits("a");
+        assert!(
+            matches!(&exits[..], [ExitReason::Panic { text, .. }] if &**text == "boom in the handler"),
+            "{exits:?}"
+        );
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// With actix alone `Running::Continue` makes waiting messages run on the broken actor while it is dropped.
+#[test]
+fn nothing_runs_on_a_broken_actor() {
+    system(async {
+        let script = Script { in_stopping: Some(|_, _| Running::Continue), ..Script::default() };
+        let (child, victim) =
+            scripted(ChildSpec { shutdown: hivekeeper_actors::Shutdown::Brutal, ..eager("a") }, script);
+        let (root, _) = start(vec![child]);
+        let native = Arc::new(parking_lot::Mutex::new(0_u32));
+        let seen = Arc::clone(&native);
+        victim
+            .run(move |_, ctx| {
+                let seen = Arc::clone(&seen);
+                ctx.run_later(MS * 50, move |_, _| *seen.lock() += 1);
+                panic!("with a timer and messages behind");
+            })
+            .unwrap();
+        for _ in 0..10 {
+            victim.tell(Add(1)).unwrap();
+        }
+        assert_eq!(victim.ask(Add(0), PATIENCE).await.unwrap(), (10, 2), "all ten on the new incarnation");
+        assert_eq!(*native.lock(), 0);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_sink_that_panics_is_not_fatal() {
+    struct Bad;
+    impl hivekeeper_actors::EventSink for Bad {
+        fn event(&self, _: hivekeeper_actors::SupervisionEvent) {
+            panic!("the sink");
+        }
+    }
+    system(async {
+        let (child, victim) = probe("a");
+        let root =
+            hivekeeper_actors::Root::start(hivekeeper_actors::Strategy::OneForOne, vec![child], Arc::new(Bad)).unwrap();
+        victim.tell(Boom).unwrap();
+        assert_eq!(answers(&victim).await, 2);
+        root.shutdown().await.unwrap();
+    });
+}
