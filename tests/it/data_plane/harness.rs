@@ -6,17 +6,17 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
-        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, System};
+use actix::System;
 use hivekeeper::{
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats},
     model::{Admission, AgentId, Refusal, Telemetry, TelemetryKind, TelemetrySink},
 };
+use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
 use serde_json::{Value, json};
 
 /// Longest wait for anything that should happen.
@@ -83,18 +83,20 @@ impl Recorder {
     }
 }
 
-enum Tell {
-    Restart,
-    End,
+struct Unheard;
+
+impl EventSink for Unheard {
+    fn event(&self, _: SupervisionEvent) {}
 }
 
-/// One data plane. Ends with the test, and checks that it ends.
+/// One data plane under a supervisor, as in the daemon. Ends with the test, and checks that it ends.
 pub(super) struct Plane {
     pub(super) handle: DataPlaneHandle,
     pub(super) addr: SocketAddr,
     pub(super) house: Arc<House>,
     pub(super) sink: Arc<Recorder>,
-    tell: tokio::sync::mpsc::Sender<Tell>,
+    listener: ChildRef<DataPlane>,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -105,21 +107,19 @@ impl Plane {
         let handle = DataPlaneHandle::new(house.clone(), sink.clone(), limits);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let (tell, mut told) = tokio::sync::mpsc::channel(1);
-        let (ready, is_ready) = mpsc::channel();
-        let of_thread = handle.clone();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let (child, child_ref) = {
+            let handle = handle.clone();
+            Child::actor(ChildSpec::new("data_plane"), move |_| Ok(DataPlane::new(&handle, &listener)?))
+        };
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
-                let mut actor = DataPlane::new(&of_thread, &listener).unwrap().start();
-                ready.send(()).unwrap();
-                while let Some(Tell::Restart) = told.recv().await {
-                    actor.do_send(Halt);
-                    actor = DataPlane::new(&of_thread, &listener).unwrap().start();
-                }
+                let root = Root::start(Strategy::OneForOne, vec![child], Arc::new(Unheard)).unwrap();
+                let _ended = ended.await;
+                root.shutdown().await.unwrap();
             });
         });
-        is_ready.recv().unwrap();
-        let plane = Self { handle, addr, house, sink, tell, thread: Some(thread) };
+        let plane = Self { handle, addr, house, sink, listener: child_ref, end: Some(end), thread: Some(thread) };
         eventually("the listener listens", || plane.stats().presence.listening);
         plane
     }
@@ -128,8 +128,9 @@ impl Plane {
         self.handle.stats()
     }
 
+    /// The actor panics, and its supervisor makes another.
     pub(super) fn restart_listener(&self) {
-        self.tell.blocking_send(Tell::Restart).unwrap();
+        self.listener.run(|_, _| panic!("the test says so")).unwrap();
     }
 
     pub(super) fn connect(&self) -> Client {
@@ -152,7 +153,7 @@ impl Plane {
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        let _gone = self.tell.blocking_send(Tell::End);
+        drop(self.end.take());
         let ended = self.thread.take().unwrap().join();
         if !thread::panicking() {
             ended.unwrap();
@@ -163,21 +164,6 @@ impl Drop for Plane {
                 "something outlived its owner"
             );
         }
-    }
-}
-
-/// What a supervisor's stop comes down to.
-pub(super) struct Halt;
-
-impl actix::Message for Halt {
-    type Result = ();
-}
-
-impl actix::Handler<Halt> for DataPlane {
-    type Result = ();
-
-    fn handle(&mut self, _: Halt, ctx: &mut actix::Context<Self>) {
-        ctx.stop();
     }
 }
 
