@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Bounds that a test may tighten; everybody else takes the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaneLimits {
-    /// Connections that came in by TCP, open at a time. Each costs about 10 KiB at rest, so 1024 are 10 MiB, and they fit the usual limit of
-    /// open files.
+    /// Connections that came in by TCP, open at a time. Each holds a buffer of 8 KiB at rest, so 1024 hold 8 MiB. Where the system allows fewer
+    /// open files, accepting fails, waits and is counted.
     pub direct_max: usize,
     /// Connections that launchers relay, open at a time: a few for each of a thousand agents. Counted apart, so that a crowd on the port
     /// can't lock out what we launched.
@@ -14,15 +14,16 @@ pub struct PlaneLimits {
     /// Time from the connection to an accepted `hive/open`, however busy the peer is meanwhile. Ten seconds are long for a program that starts
     /// under load and short for somebody who only wants to hold a place.
     pub open_deadline: Duration,
-    /// Time that a peer has to take what we wrote. A local peer that reads at all takes 64 KiB in milliseconds.
+    /// Time that a peer has to take what we wrote. At most 64 KiB and one answer wait, which a
+    /// peer that reads at all takes at once.
     pub write_deadline: Duration,
     /// Silence after which an open session is asked by `hive/ping`, and again after as long. Twelve times the usual heartbeat interval: who keeps
     /// to the protocol is never asked.
     pub ping_after: Duration,
     /// Silence after which a session is given up. Ten pings went unanswered then; a program that blocks this long in one call connects again.
     pub silence_max: Duration,
-    /// Notifications a second from one connection in the long run. A busy agent sends tens; a hundred flooding ones at this rate are what the
-    /// fold takes in a second.
+    /// Notifications a second from one connection in the long run. A busy agent sends tens; this leaves room for one that
+    /// hands in its whole log.
     pub notifications_per_second: u32,
     /// Notifications at once: two seconds' worth, so that a reconnecting agent can hand in what it saved up.
     pub notifications_burst: u32,

@@ -100,6 +100,8 @@ pub(super) struct Session {
     id: Uuid,
     limits: PlaneLimits,
     state: State,
+    /// Stays when the session has ended, so that its last refusal is put down to somebody.
+    agent: Option<AgentId>,
     bucket: Bucket,
     began: Instant,
     heard: Instant,
@@ -112,12 +114,22 @@ impl Session {
     pub(super) fn new(id: Uuid, now: Now, limits: &PlaneLimits) -> Self {
         let bucket = Bucket::new(now.steady, limits.notifications_per_second, limits.notifications_burst);
         let limits = limits.clone();
-        Self { id, limits, state: State::New, bucket, began: now.steady, heard: now.steady, pinged: None, requests: 0 }
+        Self {
+            id,
+            limits,
+            state: State::New,
+            agent: None,
+            bucket,
+            began: now.steady,
+            heard: now.steady,
+            pinged: None,
+            requests: 0,
+        }
     }
 
     /// Whom it serves, once that is proven.
     pub(super) fn agent(&self) -> Option<&AgentId> {
-        self.pass().map(|pass| &pass.agent)
+        self.agent.as_ref()
     }
 
     /// Longest line that is taken now.
@@ -249,6 +261,7 @@ impl Session {
                 let interval = gate.admission.heartbeat_interval(&agent).unwrap_or(HEARTBEAT_INTERVAL);
                 write_result(&mut out.replies, id, &self.opened(interval));
                 out.opened = Some(Opening { agent: agent.clone(), incarnation });
+                self.agent = Some(agent.clone());
                 self.bucket =
                     Bucket::new(now.steady, self.limits.notifications_per_second, self.limits.notifications_burst);
                 self.state = State::Open(Pass { agent, incarnation, token: token.into_owned() });

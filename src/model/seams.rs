@@ -43,6 +43,7 @@ pub trait Admission: Send + Sync {
 /// Takes what the data plane has read and authenticated. The composition root implements it: health folds, the log book keeps log records.
 pub trait TelemetrySink: Send + Sync {
     /// Takes a batch, in order. Never blocks: what does not fit is dropped by class (log and metric samples, oldest first) and counted.
+    /// Called while an agent's sessions are locked, so it must not call [`Drain`] itself.
     fn accept(&self, batch: Vec<Telemetry>);
     /// Counts messages that were refused by a code, before or after `hive/open`.
     fn refused(&self, agent: Option<&AgentId>, code: i64);

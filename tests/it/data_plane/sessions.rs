@@ -97,6 +97,7 @@ fn an_ended_incarnation_is_refused_and_closed() {
     new.is_well();
     let beats = plane.sink.of("s/a").into_iter().filter(|k| word(k) == "heartbeat").count();
     assert_eq!((beats, plane.stats().refused[&1003]), (1, 1));
+    assert_eq!(*plane.sink.refused.lock().unwrap(), [(Some("s/a".parse().unwrap()), 1003)], "put down to its agent");
 }
 
 #[test]
