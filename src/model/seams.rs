@@ -1,5 +1,7 @@
 //! Traits through which a lower room reaches a higher one without knowing it.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ids::AgentId, observation::Observation, telemetry::Telemetry};
@@ -30,11 +32,18 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// Why it is refused.
     fn admit(&self, agent: &AgentId, incarnation: u64, token: &str) -> Result<(), Refusal>;
+
+    /// How often this agent is asked to send a heartbeat, as its document's `heartbeat_timeout` wants it; `None` leaves it to the data
+    /// plane's own figure.
+    fn heartbeat_interval(&self, _agent: &AgentId) -> Option<Duration> {
+        None
+    }
 }
 
 /// Takes what the data plane has read and authenticated. The composition root implements it: health folds, the log book keeps log records.
 pub trait TelemetrySink: Send + Sync {
     /// Takes a batch, in order. Never blocks: what does not fit is dropped by class (log and metric samples, oldest first) and counted.
+    /// Called while an agent's sessions are locked, so it must not call [`Drain`] itself.
     fn accept(&self, batch: Vec<Telemetry>);
     /// Counts messages that were refused by a code, before or after `hive/open`.
     fn refused(&self, agent: Option<&AgentId>, code: i64);

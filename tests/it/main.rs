@@ -1,3 +1,5 @@
 //! One integration binary; a module for each capability.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod data_plane;
 mod house;

@@ -1,0 +1,198 @@
+//! One connection: moves bytes, waits, and leaves every decision to the session. While answers wait for the peer nothing is read from it, so a
+//! peer that does not read costs a bounded buffer, and after the write deadline nothing.
+
+use std::{io, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, watch},
+    task::yield_now,
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    limits::{ANSWER_BYTES_HELD, LINGER, LINGER_BYTES_MAX, ORDERS_MAX, READ_BYTES},
+    plane::{Phase, Plane, Presence, count},
+    seats::{Order, Seat},
+    session::{Effects, Now, Session},
+};
+use crate::{
+    model::{AgentId, DuplexStream},
+    wire::{lines::Lines, rpc::Code},
+};
+
+/// Serves a connection to its end. `via` is the agent whose launcher relays it: refusals before `hive/open` are put down to that agent.
+pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Option<AgentId>) {
+    let _present = Counted::new(&plane, |now| &mut now.connections);
+    let session = Session::new(Uuid::now_v7(), Now::read(), &plane.limits);
+    let lines = Lines::new(session.line_bytes_max());
+    let (order, orders) = mpsc::channel(ORDERS_MAX);
+    let phase = plane.phase.subscribe();
+    let mut connection = Connection { plane, stream, via, session, lines, order, seat: None };
+    if connection.run(orders, phase).await == End::Said {
+        connection.say_goodbye().await;
+    }
+}
+
+struct Connection<S> {
+    plane: Arc<Plane>,
+    stream: S,
+    via: Option<AgentId>,
+    session: Session,
+    lines: Lines,
+    order: mpsc::Sender<Order>,
+    seat: Option<(Seat, Counted)>,
+}
+
+/// Why a connection ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// We end it; what we wrote should arrive.
+    Said,
+    /// The peer is gone, or does not read.
+    Gone,
+}
+
+enum Turn {
+    Read(io::Result<usize>),
+    Order(Order),
+    Phase,
+    Deadline,
+}
+
+impl<S: DuplexStream> Connection<S> {
+    async fn run(&mut self, mut orders: mpsc::Receiver<Order>, mut phase: watch::Receiver<Phase>) -> End {
+        let mut chunk = vec![0; READ_BYTES];
+        loop {
+            if *phase.borrow_and_update() == Phase::Closing {
+                return End::Said;
+            }
+            let due = Instant::from_std(self.session.deadline());
+            let turn = tokio::select! {
+                read = self.stream.read(&mut chunk) => Turn::Read(read),
+                Some(order) = orders.recv() => Turn::Order(order),
+                _ = phase.changed() => Turn::Phase,
+                () = sleep_until(due) => Turn::Deadline,
+            };
+            let mut effects = Effects::default();
+            let written = match turn {
+                Turn::Phase => continue,
+                Turn::Read(Ok(0) | Err(_)) => {
+                    if self.lines.unfinished() {
+                        self.plane.refused(self.session.agent().or(self.via.as_ref()), Code::ParseError);
+                    }
+                    return End::Gone;
+                }
+                Turn::Read(Ok(n)) => {
+                    let taken = self.take(&chunk[..n], &mut effects).await;
+                    if n == chunk.len() {
+                        // More waits behind it. Everybody else gets a turn first, or a few floods would hold up the quiet ones.
+                        yield_now().await;
+                    }
+                    taken
+                }
+                Turn::Order(Order::Drain) => {
+                    self.session.drain(&mut effects);
+                    self.perform(&mut effects).await
+                }
+                Turn::Deadline => {
+                    self.session.tick(Now::read(), self.plane.gate(), &mut effects);
+                    if effects.close && effects.refused.is_empty() {
+                        count(&self.plane.counters.overdue);
+                    }
+                    self.perform(&mut effects).await
+                }
+            };
+            match written {
+                Err(_) => return End::Gone,
+                Ok(()) if effects.close => return End::Said,
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// All lines that a read has completed.
+    async fn take(&mut self, mut chunk: &[u8], effects: &mut Effects) -> io::Result<()> {
+        let plane = Arc::clone(&self.plane);
+        let (now, gate) = (Now::read(), plane.gate());
+        self.session.verify(gate);
+        while let Some(line) = self.lines.next(&mut chunk) {
+            count(&plane.counters.messages);
+            self.session.line(now, &line, gate, effects);
+            if let Some(opening) = effects.opened.take() {
+                let counted = Counted::new(&plane, |now| &mut now.sessions);
+                self.seat = Some((plane.seats.take(opening, self.order.clone()), counted));
+                self.lines.set_limit(self.session.line_bytes_max());
+            }
+            if effects.close {
+                break;
+            }
+            if effects.replies.len() >= ANSWER_BYTES_HELD {
+                self.perform(effects).await?;
+            }
+        }
+        self.perform(effects).await
+    }
+
+    /// Hands telemetry up first: it must not wait for a peer that does not read.
+    async fn perform(&mut self, effects: &mut Effects) -> io::Result<()> {
+        for code in effects.refused.drain(..) {
+            self.plane.refused(self.session.agent().or(self.via.as_ref()), code);
+        }
+        if !effects.telemetry.is_empty() {
+            self.plane.sink.accept(std::mem::take(&mut effects.telemetry));
+        }
+        if effects.replies.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(self.plane.limits.write_deadline, async {
+            self.stream.write_all(&effects.replies).await?;
+            self.stream.flush().await
+        });
+        let written = written.await.unwrap_or_else(|_| {
+            count(&self.plane.counters.overdue);
+            Err(io::ErrorKind::TimedOut.into())
+        });
+        effects.replies.clear();
+        written
+    }
+
+    /// Ends our side and reads on for a moment: a system that closes a socket with unread data resets it, and the peer might never see what was
+    /// written last.
+    async fn say_goodbye(mut self) {
+        self.seat = None;
+        let _in_time = timeout(LINGER, async {
+            let mut left = LINGER_BYTES_MAX;
+            let mut scrap = [0; 1024];
+            self.stream.shutdown().await?;
+            while left > 0 {
+                match self.stream.read(&mut scrap).await? {
+                    0 => break,
+                    n => left = left.saturating_sub(n),
+                }
+            }
+            io::Result::Ok(())
+        })
+        .await;
+    }
+}
+
+/// Counts itself in and, however it ends, out.
+pub(super) struct Counted {
+    plane: Arc<Plane>,
+    which: fn(&mut Presence) -> &mut u64,
+}
+
+impl Counted {
+    pub(super) fn new(plane: &Arc<Plane>, which: fn(&mut Presence) -> &mut u64) -> Self {
+        plane.presence.send_modify(|now| *which(now) += 1);
+        Self { plane: Arc::clone(plane), which }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.plane.presence.send_modify(|now| *(self.which)(now) -= 1);
+    }
+}

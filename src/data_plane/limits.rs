@@ -1,0 +1,77 @@
+//! The bounds of the data plane.
+
+use std::time::Duration;
+
+/// Bounds that a test may tighten; everybody else takes the default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaneLimits {
+    /// Connections that came in by TCP, open at a time. Each holds a buffer of 8 KiB at rest, so 1024 hold 8 MiB. Where the system allows fewer
+    /// open files, accepting fails, waits and is counted.
+    pub direct_max: usize,
+    /// Connections that launchers relay, open at a time: a few for each of a thousand agents. Counted apart, so that a crowd on the port
+    /// can't lock out what we launched.
+    pub relayed_max: usize,
+    /// Time from the connection to an accepted `hive/open`, however busy the peer is meanwhile. Ten seconds are long for a program that starts
+    /// under load and short for somebody who only wants to hold a place.
+    pub open_deadline: Duration,
+    /// Time that a peer has to take what we wrote. At most 64 KiB and one answer wait, which a
+    /// peer that reads at all takes at once.
+    pub write_deadline: Duration,
+    /// Silence after which an open session is asked by `hive/ping`, and again after as long. Twelve times the usual heartbeat interval: who keeps
+    /// to the protocol is never asked.
+    pub ping_after: Duration,
+    /// Silence after which a session is given up. Ten pings went unanswered then; a program that blocks this long in one call connects again.
+    pub silence_max: Duration,
+    /// Notifications a second from one connection in the long run. A busy agent sends tens; this leaves room for one that
+    /// hands in its whole log.
+    pub notifications_per_second: u32,
+    /// Notifications at once: two seconds' worth, so that a reconnecting agent can hand in what it saved up.
+    pub notifications_burst: u32,
+}
+
+impl Default for PlaneLimits {
+    fn default() -> Self {
+        Self {
+            direct_max: 1024,
+            relayed_max: 4096,
+            open_deadline: Duration::from_secs(10),
+            write_deadline: Duration::from_secs(10),
+            ping_after: Duration::from_secs(60),
+            silence_max: Duration::from_secs(600),
+            notifications_per_second: 10_000,
+            notifications_burst: 20_000,
+        }
+    }
+}
+
+/// How often a heartbeat is wanted of an agent whose document says nothing: a third of the default `heartbeat_timeout` of 15 s, so that one late
+/// and one lost beat don't make it `degraded`.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest line before `hive/open`: an unknown peer must not make us hold a megabyte, and an open with any sensible capabilities is far shorter.
+pub(super) const LINE_BYTES_MAX_UNOPENED: usize = 64 * 1024;
+/// Longest `progress`: it stands in every health document of the agent.
+pub(super) const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// Longest attributes of one metric, and longest `hive/usage`: dozens of attributes.
+pub(super) const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+/// Longest `hive/event`: it is journaled and sent to every viewer.
+pub(super) const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Longest name of a metric, an event, a unit or a stream: a generous identifier.
+pub(super) const NAME_BYTES_MAX: usize = 256;
+/// Longest piece of a `hive/log` line in one record, like the launcher's pieces of output; a longer line becomes several records.
+pub(super) const LOG_PIECE_MAX: usize = crate::wire::channel::LINE_PIECE_MAX;
+/// Bytes read at once from one connection: dozens of usual notifications in one batch, and small enough to hold for every idle connection.
+pub(super) const READ_BYTES: usize = 8 * 1024;
+/// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
+pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
+/// Orders that wait for one connection: drain and close, each once.
+pub(super) const ORDERS_MAX: usize = 2;
+/// Relayed connections that wait for the listener, while it is restarted: every agent of a large swarm may reconnect at once.
+pub(super) const RELAYS_WAITING_MAX: usize = 1024;
+/// How long, and for how many bytes, we read on after our last word, so that the peer's system does not throw that word away for unread data.
+pub(super) const LINGER: Duration = Duration::from_millis(500);
+/// See [`LINGER`].
+pub(super) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Pause after a failed accept: it fails for lack of descriptors or memory, and trying at once would spin.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a shutdown waits for connections that were told to close.
+pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

@@ -1,0 +1,136 @@
+//! The actor that listens. It owns the accepting loop, and that owns one task a connection: when the actor ends, all of them end, and its
+//! successor goes on with the same port.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinSet},
+    time::sleep,
+};
+
+use super::{
+    connection,
+    limits::ACCEPT_PAUSE,
+    plane::{DataPlaneHandle, Plane, Relayed, count},
+};
+
+/// One incarnation of the listener. Made by a factory from the same bound socket each time.
+pub struct DataPlane {
+    plane: Arc<Plane>,
+    listener: Option<StdListener>,
+}
+
+impl DataPlane {
+    /// Takes a copy of the bound socket, so that the port stays ours when the actor is restarted.
+    ///
+    /// # Errors
+    /// No descriptor for the copy.
+    pub fn new(handle: &DataPlaneHandle, listener: &StdListener) -> io::Result<Self> {
+        let copy = listener.try_clone()?;
+        copy.set_nonblocking(true)?;
+        Ok(Self { plane: Arc::clone(&handle.plane), listener: Some(copy) })
+    }
+}
+
+impl Actor for DataPlane {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let plane = Arc::clone(&self.plane);
+        let listener = self.listener.take();
+        let accepting = async move {
+            match listener.map(TcpListener::from_std) {
+                Some(Ok(listener)) => accept(plane, listener).await,
+                Some(Err(why)) => tracing::error!(%why, "the data plane's socket can't be polled"),
+                None => {}
+            }
+        };
+        ctx.spawn(accepting.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+/// What the loop waits for.
+enum Turn {
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
+    Relayed(Option<Relayed>),
+    Ended(Result<(), JoinError>),
+}
+
+/// Ends only when nobody can relay any more, which is when the daemon has let go of the data plane.
+async fn accept(plane: Arc<Plane>, listener: TcpListener) {
+    let mut relays = plane.relays.lock().await;
+    let _listening = Listening::new(&plane);
+    let direct = Arc::new(Semaphore::new(plane.limits.direct_max));
+    let relayed = Arc::new(Semaphore::new(plane.limits.relayed_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let turn = tokio::select! {
+            accepted = listener.accept() => Turn::Accepted(accepted),
+            stream = relays.recv() => Turn::Relayed(stream),
+            Some(ended) = connections.join_next() => Turn::Ended(ended),
+        };
+        match turn {
+            Turn::Accepted(Ok((stream, _peer))) => {
+                if let Some(place) = place(&plane, &direct) {
+                    // Answers are small and each is waited for.
+                    let _best_effort = stream.set_nodelay(true);
+                    connections.spawn(keep(place, connection::serve(Arc::clone(&plane), stream, None)));
+                }
+            }
+            Turn::Accepted(Err(why)) => {
+                count(&plane.counters.accept_errors);
+                tracing::warn!(%why, "a connection to the data plane could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+            Turn::Relayed(Some(Relayed { agent, stream })) => {
+                if let Some(place) = place(&plane, &relayed) {
+                    connections.spawn(keep(place, connection::serve(Arc::clone(&plane), stream, Some(agent))));
+                }
+            }
+            Turn::Relayed(None) => return,
+            Turn::Ended(Err(why)) if why.is_panic() => {
+                count(&plane.counters.panics);
+                tracing::error!("a panic ended one connection of the data plane");
+            }
+            Turn::Ended(_) => {}
+        }
+    }
+}
+
+/// A place for one more connection. Without one the connection is closed at once: its caller drops it.
+fn place(plane: &Plane, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let place = Arc::clone(places).try_acquire_owned().ok();
+    if place.is_none() {
+        count(&plane.counters.turned_away);
+    }
+    place
+}
+
+/// Gives the place back when the connection has ended, by a panic or an abort, too.
+async fn keep(place: OwnedSemaphorePermit, connection: impl Future<Output = ()>) {
+    connection.await;
+    drop(place);
+}
+
+/// Says that the listener accepts, for as long as it does.
+struct Listening(Arc<Plane>);
+
+impl Listening {
+    fn new(plane: &Arc<Plane>) -> Self {
+        plane.presence.send_modify(|now| now.listening = true);
+        Self(Arc::clone(plane))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.presence.send_modify(|now| now.listening = false);
+    }
+}

@@ -1,0 +1,99 @@
+//! Who has a session open. A seat is left by dropping it, so that a connection task that panics or is aborted leaves it, too.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use dashmap::{DashMap, Entry};
+use tokio::sync::mpsc;
+
+use super::session::Opening;
+use crate::model::{AgentId, Telemetry, TelemetryKind, TelemetrySink};
+
+/// What a connection is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Ask the agent to finish.
+    Drain,
+}
+
+struct Taken {
+    number: u64,
+    incarnation: u64,
+    orders: mpsc::Sender<Order>,
+}
+
+/// All open sessions by agent.
+pub(super) struct Seats {
+    by_agent: DashMap<AgentId, Vec<Taken>>,
+    next: AtomicU64,
+    sink: Arc<dyn TelemetrySink>,
+}
+
+impl Seats {
+    pub(super) fn new(sink: Arc<dyn TelemetrySink>) -> Self {
+        Self { by_agent: DashMap::new(), next: AtomicU64::new(0), sink }
+    }
+
+    /// Takes a seat and tells of it. Told under the agent's lock, so that opened and closed are told in the order in which they happened; the
+    /// sink must not call back.
+    pub(super) fn take(self: &Arc<Self>, opening: Opening, orders: mpsc::Sender<Order>) -> Seat {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut taken = self.by_agent.entry(opening.agent.clone()).or_default();
+        taken.push(Taken { number, incarnation: opening.incarnation, orders });
+        // Before anybody is told: if telling panics, the seat is left again.
+        let seat = Seat { seats: Arc::clone(self), number, opening };
+        let told = catch_unwind(AssertUnwindSafe(|| self.tell(&seat.opening, TelemetryKind::SessionOpened)));
+        drop(taken);
+        if let Err(panic) = told {
+            std::panic::resume_unwind(panic);
+        }
+        seat
+    }
+
+    /// Hands an order to every session of an incarnation. One whose queue is full has its orders already.
+    pub(super) fn order(&self, agent: &AgentId, incarnation: u64, order: Order) {
+        if let Some(taken) = self.by_agent.get(agent) {
+            for seat in taken.iter().filter(|seat| seat.incarnation == incarnation) {
+                let _already_told = seat.orders.try_send(order);
+            }
+        }
+    }
+
+    fn leave(&self, number: u64, opening: &Opening) {
+        let Entry::Occupied(mut entry) = self.by_agent.entry(opening.agent.clone()) else { return };
+        entry.get_mut().retain(|seat| seat.number != number);
+        if !entry.get().iter().any(|seat| seat.incarnation == opening.incarnation) {
+            self.tell(opening, TelemetryKind::SessionClosed);
+        }
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+    }
+
+    fn tell(&self, Opening { agent, incarnation }: &Opening, kind: TelemetryKind) {
+        let (agent, incarnation) = (agent.clone(), *incarnation);
+        self.sink.accept(vec![Telemetry { agent, incarnation, at: SystemTime::now(), kind }]);
+    }
+}
+
+/// One open session.
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+    opening: Opening,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A seat may be left while a panic unwinds; a second panic that escaped from here would end the daemon.
+        if catch_unwind(AssertUnwindSafe(|| self.seats.leave(self.number, &self.opening))).is_err() {
+            tracing::error!(agent = %self.opening.agent, "the end of a session could not be told: the sink panicked");
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The rules of one connection, pure: a line and a time in, effects out. No IO, no clock, no lock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use uuid::Uuid;
+
+use super::{
+    bucket::Bucket,
+    limits::{
+        ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LINE_BYTES_MAX_UNOPENED, PROGRESS_BYTES_MAX,
+        PlaneLimits,
+    },
+    notice,
+};
+use crate::{
+    model::{Admission, AgentId, Refusal, Telemetry, TelemetryKind},
+    wire::{
+        lines::{LINE_BYTES_MAX, Line},
+        rpc::{
+            Batch, Code, Id, Limits, Message, Open, Opened, Version, object, parse, write_error, write_request,
+            write_result,
+        },
+    },
+};
+
+/// The protocol that is spoken here.
+const PROTOCOL: u64 = 1;
+
+/// The time, by both clocks: telemetry carries the one, deadlines are judged by the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// For people and documents.
+    pub(super) wall: SystemTime,
+    /// For intervals.
+    pub(super) steady: Instant,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub(super) fn read() -> Self {
+        Self { wall: SystemTime::now(), steady: Instant::now() }
+    }
+}
+
+/// What a session asks of the house at each line.
+#[derive(Clone, Copy)]
+pub(super) struct Gate<'a> {
+    /// Who may open.
+    pub(super) admission: &'a dyn Admission,
+    /// Newcomers are sent away.
+    pub(super) shutting_down: bool,
+}
+
+/// An accepted `hive/open`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// Who.
+    pub(super) agent: AgentId,
+    /// Which start of it.
+    pub(super) incarnation: u64,
+}
+
+/// What is to be done, gathered over some lines.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Bytes for the peer, whole lines.
+    pub(super) replies: Vec<u8>,
+    /// Telemetry, in order.
+    pub(super) telemetry: Vec<Telemetry>,
+    /// What was refused, in order.
+    pub(super) refused: Vec<Code>,
+    /// The session was opened; to be performed before anything that comes later.
+    pub(super) opened: Option<Opening>,
+    /// Nothing more is read. Replies are written before.
+    pub(super) close: bool,
+}
+
+enum State {
+    /// Nothing is believed.
+    New,
+    /// Proven.
+    Open(Pass),
+    /// Proven, and asked to finish.
+    Draining(Pass),
+    /// The incarnation has ended; the next line is the last.
+    Stale,
+    /// Nothing more is read.
+    Closed,
+}
+
+/// What was proven. The token is kept to ask again, never shown.
+struct Pass {
+    agent: AgentId,
+    incarnation: u64,
+    token: String,
+}
+
+/// The state of one connection.
+pub(super) struct Session {
+    id: Uuid,
+    limits: PlaneLimits,
+    state: State,
+    /// Stays when the session has ended, so that its last refusal is put down to somebody.
+    agent: Option<AgentId>,
+    bucket: Bucket,
+    began: Instant,
+    heard: Instant,
+    pinged: Option<Instant>,
+    requests: u64,
+}
+
+impl Session {
+    /// A fresh connection.
+    pub(super) fn new(id: Uuid, now: Now, limits: &PlaneLimits) -> Self {
+        let bucket = Bucket::new(now.steady, limits.notifications_per_second, limits.notifications_burst);
+        let limits = limits.clone();
+        Self {
+            id,
+            limits,
+            state: State::New,
+            agent: None,
+            bucket,
+            began: now.steady,
+            heard: now.steady,
+            pinged: None,
+            requests: 0,
+        }
+    }
+
+    /// Whom it serves, once that is proven.
+    pub(super) fn agent(&self) -> Option<&AgentId> {
+        self.agent.as_ref()
+    }
+
+    /// Longest line that is taken now.
+    pub(super) fn line_bytes_max(&self) -> usize {
+        if matches!(self.state, State::New) { LINE_BYTES_MAX_UNOPENED } else { LINE_BYTES_MAX }
+    }
+
+    /// Asks again whether the incarnation still lives. To be called before the lines of each read.
+    pub(super) fn verify(&mut self, gate: Gate<'_>) {
+        let ended = self.pass().is_some_and(|p| gate.admission.admit(&p.agent, p.incarnation, &p.token).is_err());
+        if ended {
+            self.state = State::Stale;
+        }
+    }
+
+    /// Takes one line.
+    pub(super) fn line(&mut self, now: Now, line: &Line<'_>, gate: Gate<'_>, out: &mut Effects) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.heard = self.heard.max(now.steady);
+        let message = match line {
+            Line::Whole(line) => parse(line),
+            Line::TooLong => Err(Code::LineTooLong),
+        };
+        match (&self.state, message) {
+            (_, Err(code)) => out.refuse(Some(Id::NULL), code, ""),
+            (State::New, Ok(Message::Request { id, method, params })) if method == "hive/open" => {
+                self.open(now, id, params, gate, out);
+            }
+            (State::New, Ok(Message::Request { id, .. })) => {
+                out.refuse(Some(id), Code::NotOpen, "send hive/open first");
+            }
+            (State::New, Ok(Message::Notification { .. } | Message::Answer { .. })) => {
+                out.refuse(None, Code::NotOpen, "")
+            }
+            (State::Stale, Ok(Message::Request { id, .. })) => self.end_stale(Some(id), out),
+            (State::Stale, Ok(_)) => self.end_stale(None, out),
+            (State::Open(_) | State::Draining(_), Ok(Message::Answer { .. })) => self.answered(now, out),
+            (State::Open(_) | State::Draining(_), Ok(Message::Request { id, method, .. })) if method == "hive/open" => {
+                out.refuse(Some(id), Code::InvalidRequest, "the session is open already");
+            }
+            (State::Open(_) | State::Draining(_), Ok(Message::Request { id, method, params })) => {
+                self.notice(now, Some(id), &method, params, out);
+            }
+            (State::Open(_) | State::Draining(_), Ok(Message::Notification { method, params })) => {
+                self.notice(now, None, &method, params, out);
+            }
+            (State::Closed, Ok(_)) => {}
+        }
+    }
+
+    /// Asks the agent to finish; once.
+    pub(super) fn drain(&mut self, out: &mut Effects) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Open(pass) => {
+                self.request("hive/drain", out);
+                State::Draining(pass)
+            }
+            other => other,
+        };
+    }
+
+    /// When [`Session::tick`] is due.
+    pub(super) fn deadline(&self) -> Instant {
+        match self.state {
+            State::New => self.began + self.limits.open_deadline,
+            State::Open(_) | State::Draining(_) => {
+                let since = self.pinged.map_or(self.heard, |asked| asked.max(self.heard));
+                (since + self.limits.ping_after).min(self.heard + self.limits.silence_max)
+            }
+            State::Stale | State::Closed => self.heard,
+        }
+    }
+
+    /// Judges silence.
+    pub(super) fn tick(&mut self, now: Now, gate: Gate<'_>, out: &mut Effects) {
+        if now.steady < self.deadline() {
+            return;
+        }
+        self.verify(gate);
+        let silent = now.steady.saturating_duration_since(self.heard);
+        match self.state {
+            State::Stale => self.end_stale(None, out),
+            State::Open(_) | State::Draining(_) if silent < self.limits.silence_max => {
+                self.pinged = Some(now.steady);
+                self.request("hive/ping", out);
+            }
+            State::New | State::Open(_) | State::Draining(_) | State::Closed => self.close(out),
+        }
+    }
+
+    fn pass(&self) -> Option<&Pass> {
+        match &self.state {
+            State::Open(pass) | State::Draining(pass) => Some(pass),
+            State::New | State::Stale | State::Closed => None,
+        }
+    }
+
+    fn open(&mut self, now: Now, id: Id<'_>, params: Params<'_>, gate: Gate<'_>, out: &mut Effects) {
+        if gate.shutting_down {
+            out.refuse(Some(id), Code::ShuttingDown, "the daemon ends");
+            return self.close(out);
+        }
+        match object::<Version>(params) {
+            Err(why) => return out.refuse(Some(id), Code::InvalidParams, &why.detail),
+            Ok(Version { protocol: PROTOCOL }) => {}
+            Ok(_) => return out.refuse(Some(id), Code::UnsupportedProtocol, "protocol 1 is spoken here"),
+        }
+        let Open { token, agent, incarnation } = match object(params) {
+            Err(why) => return out.refuse(Some(id), Code::InvalidParams, &why.detail),
+            Ok(open) => open,
+        };
+        // A name that can't be one gets the answer of a name that nobody has: who guesses learns nothing.
+        let admitted = match agent.parse::<AgentId>() {
+            Ok(agent) => gate.admission.admit(&agent, incarnation, &token).map(|()| agent),
+            Err(_) => Err(Refusal::BadToken),
+        };
+        match admitted {
+            Err(Refusal::BadToken) => {
+                out.refuse(Some(id), Code::BadToken, "no such agent, or not its token");
+                self.close(out);
+            }
+            Err(Refusal::StaleIncarnation) => {
+                out.refuse(Some(id), Code::StaleIncarnation, "this incarnation does not live");
+                self.close(out);
+            }
+            Ok(agent) => {
+                let interval = gate.admission.heartbeat_interval(&agent).unwrap_or(HEARTBEAT_INTERVAL);
+                write_result(&mut out.replies, id, &self.opened(interval));
+                out.opened = Some(Opening { agent: agent.clone(), incarnation });
+                self.agent = Some(agent.clone());
+                self.bucket =
+                    Bucket::new(now.steady, self.limits.notifications_per_second, self.limits.notifications_burst);
+                self.state = State::Open(Pass { agent, incarnation, token: token.into_owned() });
+            }
+        }
+    }
+
+    fn opened(&self, heartbeat_interval: Duration) -> Opened {
+        Opened {
+            session: self.id.to_string(),
+            heartbeat_interval_ms: u64::try_from(heartbeat_interval.as_millis()).unwrap_or(u64::MAX),
+            limits: Limits {
+                line_bytes_max: LINE_BYTES_MAX,
+                notifications_per_second: self.limits.notifications_per_second,
+                notifications_burst: self.limits.notifications_burst,
+                progress_bytes_max: PROGRESS_BYTES_MAX,
+                attributes_bytes_max: ATTRIBUTES_BYTES_MAX,
+                event_bytes_max: EVENT_BYTES_MAX,
+            },
+        }
+    }
+
+    /// A notification, or the same as a request, which gets `{}` for an answer.
+    fn notice(&mut self, now: Now, id: Option<Id<'_>>, method: &str, params: Params<'_>, out: &mut Effects) {
+        let told =
+            if method == "hive/batch" { self.batch(now, params, out) } else { self.one(now, method, params, out) };
+        match (told, id) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(id)) => write_result(&mut out.replies, id, &serde_json::Map::new()),
+            (Err((code, detail)), id) => out.refuse(id, code, &detail),
+        }
+    }
+
+    /// Each member stands for itself: a bad one is counted and the others are taken.
+    fn batch(&mut self, now: Now, params: Params<'_>, out: &mut Effects) -> Result<(), (Code, String)> {
+        let batch: Batch<'_> = object(params).map_err(|why| (Code::InvalidParams, why.detail))?;
+        for item in batch.notifications {
+            let told = if item.has_id || item.method == "hive/batch" {
+                Err((Code::InvalidRequest, String::new()))
+            } else {
+                self.one(now, &item.method, item.params, out)
+            };
+            if let Err((code, _)) = told {
+                out.refused.push(code);
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, now: Now, method: &str, params: Params<'_>, out: &mut Effects) -> Result<(), (Code, String)> {
+        let Some(Pass { agent, incarnation, .. }) = self.pass() else { return Ok(()) };
+        let (agent, incarnation) = (agent.clone(), *incarnation);
+        let in_time = self.bucket.take(now.steady);
+        if !in_time && method != "hive/heartbeat" {
+            return Err((Code::RateLimited, "slow down".to_owned()));
+        }
+        let telemetry = &mut out.telemetry;
+        let tell = |kind| {
+            let next = Telemetry { agent: agent.clone(), incarnation, at: now.wall, kind };
+            match telemetry.last_mut() {
+                // A heartbeat is never lost, but beyond the rate it takes the place of the one before it.
+                Some(last) if !in_time && merges(&last.kind, &next.kind) => merge(last, next),
+                _ => telemetry.push(next),
+            }
+        };
+        match notice::read(method, params, tell) {
+            Some(told) => told.map_err(|why| (Code::InvalidParams, why.detail)),
+            None => Err((Code::MethodNotFound, String::new())),
+        }
+    }
+
+    /// Whatever the answer says: who answers, lives. Agents that ignore `hive/ping` are not worse off than those that know it.
+    fn answered(&mut self, now: Now, out: &mut Effects) {
+        if self.pinged.take().is_none() {
+            return;
+        }
+        if let Some(Pass { agent, incarnation, .. }) = self.pass() {
+            let kind = TelemetryKind::Heartbeat { progress: None, busy: None };
+            out.telemetry.push(Telemetry { agent: agent.clone(), incarnation: *incarnation, at: now.wall, kind });
+        }
+    }
+
+    fn request(&mut self, method: &str, out: &mut Effects) {
+        self.requests += 1;
+        write_request(&mut out.replies, self.requests, method);
+    }
+
+    fn end_stale(&mut self, id: Option<Id<'_>>, out: &mut Effects) {
+        out.refuse(id, Code::StaleIncarnation, "this incarnation has ended");
+        self.close(out);
+    }
+
+    fn close(&mut self, out: &mut Effects) {
+        self.state = State::Closed;
+        out.close = true;
+    }
+}
+
+type Params<'a> = Option<&'a serde_json::value::RawValue>;
+
+impl Effects {
+    /// Counts, and answers where there is something to answer.
+    fn refuse(&mut self, id: Option<Id<'_>>, code: Code, detail: &str) {
+        self.refused.push(code);
+        if let Some(id) = id {
+            write_error(&mut self.replies, id, code, detail);
+        }
+    }
+}
+
+fn merges(last: &TelemetryKind, next: &TelemetryKind) -> bool {
+    matches!((last, next), (TelemetryKind::Heartbeat { .. }, TelemetryKind::Heartbeat { .. }))
+}
+
+/// What the younger heartbeat does not say, the older one has said.
+fn merge(last: &mut Telemetry, next: Telemetry) {
+    let old = std::mem::replace(last, next);
+    if let (
+        TelemetryKind::Heartbeat { progress: old_progress, busy: old_busy },
+        TelemetryKind::Heartbeat { progress, busy },
+    ) = (old.kind, &mut last.kind)
+    {
+        *progress = progress.take().or(old_progress);
+        *busy = busy.or(old_busy);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,11 @@
+//! JSON-RPC 2.0 as the data plane speaks it: one message a line, borrowed from the line, ids echoed as they came.
+
+mod answer;
+mod code;
+mod message;
+mod params;
+
+pub use answer::{Limits, Opened, write_error, write_request, write_result};
+pub use code::Code;
+pub use message::{DEPTH_MAX, ID_BYTES_MAX, Id, Message, parse};
+pub use params::{BadParams, Batch, EventKind, Heartbeat, Item, Log, Metric, Open, Text, Usage, Version, object};

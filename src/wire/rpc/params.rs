@@ -1,0 +1,179 @@
+//! The parameters of every `hive/*` method, as they stand on the wire. Members that are not known here are ignored, so that a newer agent can
+//! talk to an older daemon.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::message::seen;
+
+/// Longest explanation of what is wrong with parameters: it may quote them.
+const DETAIL_CHARS_MAX: usize = 200;
+
+/// Text, borrowed from the line unless an escape forbids that.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// The one member of `hive/open` that every version of the protocol has. Read first.
+#[derive(Debug, Deserialize)]
+pub struct Version {
+    /// The protocol that the agent speaks.
+    pub protocol: u64,
+}
+
+/// `hive/open` of protocol 1.
+#[derive(Debug, Deserialize)]
+pub struct Open<'a> {
+    /// The incarnation's token.
+    #[serde(borrow)]
+    pub token: Cow<'a, str>,
+    /// `SWARM/NAME`.
+    #[serde(borrow)]
+    pub agent: Cow<'a, str>,
+    /// Which start of it.
+    pub incarnation: u64,
+}
+
+/// `hive/heartbeat`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Heartbeat<'a> {
+    /// Anything that changes when work goes on.
+    #[serde(borrow, default)]
+    pub progress: Option<&'a RawValue>,
+    /// Whether it works on something.
+    #[serde(default)]
+    pub busy: Option<bool>,
+}
+
+/// `hive/log`.
+#[derive(Debug, Deserialize)]
+pub struct Log<'a> {
+    /// `trace`, `debug`, `info`, `warn` or `error`; `info` when it is missing.
+    #[serde(borrow, default)]
+    pub level: Option<Text<'a>>,
+    /// The line.
+    #[serde(borrow)]
+    pub line: Cow<'a, str>,
+    /// Which stream of the agent's it belongs to.
+    #[serde(borrow, default)]
+    pub stream: Option<Text<'a>>,
+    /// When, RFC 3339.
+    #[serde(borrow, default)]
+    pub at: Option<Text<'a>>,
+}
+
+/// `hive/metric`.
+#[derive(Debug, Deserialize)]
+pub struct Metric<'a> {
+    /// Its name.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// Its value.
+    pub value: f64,
+    /// UCUM unit.
+    #[serde(borrow, default)]
+    pub unit: Option<Text<'a>>,
+    /// An object of attributes.
+    #[serde(borrow, default)]
+    pub attributes: Option<&'a RawValue>,
+}
+
+/// `hive/usage`: OpenTelemetry's GenAI names. Only what must hold is read here; the object is passed on whole.
+#[derive(Debug, Deserialize)]
+pub struct Usage {
+    /// Absolute total.
+    #[serde(rename = "gen_ai.usage.input_tokens", default)]
+    pub input_tokens: Option<u64>,
+    /// Absolute total.
+    #[serde(rename = "gen_ai.usage.output_tokens", default)]
+    pub output_tokens: Option<u64>,
+}
+
+/// The one member of `hive/event` that is ours.
+#[derive(Debug, Deserialize)]
+pub struct EventKind<'a> {
+    /// What happened, in the agent's words.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+}
+
+/// `hive/batch`.
+#[derive(Debug, Deserialize)]
+pub struct Batch<'a> {
+    /// Notifications, in order.
+    #[serde(borrow)]
+    pub notifications: Vec<Item<'a>>,
+}
+
+/// One notification of a batch; `jsonrpc` may be left out.
+#[derive(Debug, Deserialize)]
+pub struct Item<'a> {
+    /// What is told.
+    #[serde(borrow)]
+    pub method: Cow<'a, str>,
+    /// As in a message of its own.
+    #[serde(borrow, default)]
+    pub params: Option<&'a RawValue>,
+    /// Must not be there: a batch takes notifications only.
+    #[serde(default, deserialize_with = "seen", rename = "id")]
+    pub has_id: bool,
+}
+
+/// Parameters that don't fit their method.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct BadParams {
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl BadParams {
+    /// Says what is wrong, shortened.
+    pub fn new(detail: impl ToString) -> Self {
+        Self { detail: detail.to_string().chars().take(DETAIL_CHARS_MAX).collect() }
+    }
+}
+
+/// Reads parameters by name. None at all count as `{}`.
+///
+/// # Errors
+/// Parameters by position, missing members, members of a wrong type.
+pub fn object<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, BadParams> {
+    let text = params.map_or("{}", RawValue::get);
+    if !text.starts_with('{') {
+        return Err(BadParams::new("parameters are taken by name, from an object"));
+    }
+    serde_json::from_str(text).map_err(BadParams::new)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_and_known_ones_are_judged() {
+        let good =
+            raw(r#"{"token":"t","agent":"a/b","incarnation":3,"protocol":1,"capabilities":{"x":[]},"new":null}"#);
+        let open: Open = object(Some(&good)).unwrap();
+        assert_eq!((open.token.as_ref(), open.agent.as_ref(), open.incarnation), ("t", "a/b", 3));
+        assert!(matches!(open.token, Cow::Borrowed(_)));
+        for bad in [r#"{"token":"t"}"#, r#"["t","a/b",3]"#, r#"{"token":"t","agent":"a/b","incarnation":-1}"#] {
+            assert!(object::<Open>(Some(&raw(bad))).is_err(), "{bad}");
+        }
+        assert!(object::<Heartbeat>(None).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_shortly() {
+        let bad = raw(&format!(r#"{{"token":"t","agent":"a/b","incarnation":"{}"}}"#, "x".repeat(10_000)));
+        let detail = object::<Open>(Some(&bad)).unwrap_err().detail;
+        assert!(detail.starts_with("invalid type: string"), "{detail}");
+        assert!(detail.chars().count() <= DETAIL_CHARS_MAX);
+    }
+}

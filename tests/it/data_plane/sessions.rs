@@ -1,0 +1,182 @@
+//! What a well-behaved agent gets.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use hivekeeper::{
+    data_plane::PlaneLimits,
+    model::{Drain, RelaySink, TelemetryKind},
+};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
+
+use super::harness::{Plane, SOON, eventually};
+
+#[test]
+fn telemetry_goes_up_in_order_between_opened_and_closed() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut agent = plane.open("a");
+    agent.notify("hive/heartbeat", json!({"progress": 0.5}));
+    agent.notify("hive/log", json!({"level": "warn", "line": "careful"}));
+    agent.notify(
+        "hive/batch",
+        json!({"notifications": [{"method": "hive/metric", "params": {"name": "n", "value": 1}}]}),
+    );
+    agent.notify("hive/usage", json!({"gen_ai.usage.input_tokens": 5}));
+    agent.notify("hive/event", json!({"kind": "done"}));
+    agent.is_well();
+    eventually("one session", || plane.stats().presence.sessions == 1);
+    drop(agent);
+    eventually("the session's end is told", || plane.sink.of("s/a").contains(&TelemetryKind::SessionClosed));
+    let words: Vec<&str> = plane.sink.of("s/a").iter().map(word).collect();
+    assert_eq!(words, ["opened", "heartbeat", "log", "metric", "usage", "event", "heartbeat", "closed"]);
+    let stats = plane.stats();
+    assert_eq!((stats.messages, stats.refused.len(), stats.overdue), (7, 0, 0));
+}
+
+fn word(kind: &TelemetryKind) -> &'static str {
+    match kind {
+        TelemetryKind::SessionOpened => "opened",
+        TelemetryKind::SessionClosed => "closed",
+        TelemetryKind::Heartbeat { .. } => "heartbeat",
+        TelemetryKind::Log { .. } => "log",
+        TelemetryKind::Metric { .. } => "metric",
+        TelemetryKind::Usage { .. } => "usage",
+        TelemetryKind::Event { .. } => "event",
+    }
+}
+
+#[test]
+fn closed_is_told_when_the_last_session_ends() {
+    let plane = Plane::start(PlaneLimits::default());
+    let first = plane.open("a");
+    let mut second = plane.open("a");
+    drop(first);
+    eventually("one session is left", || plane.stats().presence.sessions == 1);
+    second.is_well();
+    assert_eq!(plane.sink.count("s/a", &TelemetryKind::SessionClosed), 0);
+    drop(second);
+    eventually("no session is left", || plane.sink.count("s/a", &TelemetryKind::SessionClosed) == 1);
+    assert_eq!(plane.sink.count("s/a", &TelemetryKind::SessionOpened), 2);
+}
+
+#[test]
+fn a_message_in_single_bytes_is_the_same_message() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut agent = plane.open("a");
+    agent.stream().set_nodelay(true).unwrap();
+    for byte in b"\r\n{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"hive/heartbeat\"}\r\n" {
+        agent.send([*byte]);
+    }
+    assert_eq!(agent.line(), json!({"jsonrpc": "2.0", "id": 9, "result": {}}));
+}
+
+#[test]
+fn drain_reaches_the_sessions_of_one_incarnation() {
+    let plane = Plane::start(PlaneLimits::default());
+    let (mut asked, mut other) = (plane.open("a"), plane.open("b"));
+    let a = "s/a".parse().unwrap();
+    plane.handle.drain(&a, 2);
+    plane.handle.drain(&"s/nobody".parse().unwrap(), 1);
+    asked.is_well();
+    plane.handle.drain(&a, 1);
+    let drain = asked.line();
+    assert_eq!(drain["method"], "hive/drain");
+    asked.send(format!("{}\n", json!({"jsonrpc": "2.0", "id": drain["id"], "result": {}})));
+    asked.is_well();
+    other.is_well();
+}
+
+#[test]
+fn an_ended_incarnation_is_refused_and_closed() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut old = plane.open("a");
+    plane.house.incarnation.store(2, Ordering::Relaxed);
+    let mut new = plane.open("a");
+    old.notify("hive/heartbeat", json!({"progress": "a ghost"}));
+    assert!(old.closed());
+    new.is_well();
+    let beats = plane.sink.of("s/a").into_iter().filter(|k| word(k) == "heartbeat").count();
+    assert_eq!((beats, plane.stats().refused[&1003]), (1, 1));
+    assert_eq!(*plane.sink.refused.lock().unwrap(), [(Some("s/a".parse().unwrap()), 1003)], "put down to its agent");
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_its_seat_is_left() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut good = plane.open("good");
+    let mut bad = plane.open("bad");
+    bad.notify("hive/metric", json!({"name": "panic", "value": 1}));
+    assert!(bad.closed());
+    good.is_well();
+    eventually("the panic is counted", || plane.stats().panics == 1);
+    assert_eq!(plane.sink.count("s/bad", &TelemetryKind::SessionClosed), 1);
+    eventually("one session is left", || plane.stats().presence.sessions == 1);
+    plane.open("bad").is_well();
+}
+
+#[test]
+fn a_restarted_listener_keeps_the_port() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut agent = plane.open("a");
+    plane.restart_listener();
+    assert!(agent.closed(), "connections end with their owner");
+    eventually("the end is told", || plane.sink.count("s/a", &TelemetryKind::SessionClosed) == 1);
+    plane.open("a").is_well();
+    assert!(plane.stats().presence.listening);
+}
+
+#[test]
+fn relayed_streams_are_served_by_the_same_rules() {
+    let plane = Plane::start(PlaneLimits::default());
+    let (ours, theirs) = tokio::io::duplex(512);
+    plane.handle.serve("s/a".parse().unwrap(), 1, Box::new(theirs));
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "hive/open", "params": plane.credentials("a")});
+    let (read, mut write) = tokio::io::split(ours);
+    let mut lines = tokio::io::BufReader::new(read).lines();
+    runtime().block_on(async {
+        write.write_all(format!("nonsense\n{open}\n").as_bytes()).await.unwrap();
+        let error = lines.next_line().await.unwrap().unwrap();
+        assert!(error.contains("-32700"), "{error}");
+        let opened = lines.next_line().await.unwrap().unwrap();
+        assert!(opened.contains("\"heartbeat_interval_ms\":200"), "{opened}");
+    });
+    eventually("the session is told", || plane.sink.count("s/a", &TelemetryKind::SessionOpened) == 1);
+    drop((lines, write));
+    assert_eq!(*plane.sink.refused.lock().unwrap(), [(Some("s/a".parse().unwrap()), -32700)], "put down to its agent");
+    eventually("the session's end is told", || plane.sink.count("s/a", &TelemetryKind::SessionClosed) == 1);
+}
+
+#[test]
+fn shutdown_sends_newcomers_away_and_closes_what_is_left() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut old = plane.open("a");
+    let mut newcomer = plane.connect();
+    eventually("both are connected", || plane.stats().presence.connections == 2);
+    let handle = plane.handle.clone();
+    let ending = std::thread::spawn(move || runtime().block_on(handle.shutdown(Duration::from_secs(2))));
+    eventually("newcomers are refused", || {
+        let mut late = plane.connect();
+        let answer = late.ask("hive/open", plane.credentials("a"));
+        answer["error"]["code"] == 1007 && late.closed()
+    });
+    assert_eq!(newcomer.ask("hive/open", plane.credentials("a"))["error"]["code"], 1007);
+    assert!(newcomer.closed());
+    old.is_well();
+    assert!(old.closed(), "closed when the deadline has passed");
+    ending.join().unwrap();
+    assert_eq!(plane.stats().presence.connections, 0);
+    assert!(plane.connect().closed(), "nobody is served any more");
+}
+
+#[test]
+fn shutdown_does_not_wait_when_nobody_is_there() {
+    let plane = Plane::start(PlaneLimits::default());
+    drop(plane.open("a"));
+    let done = std::time::Instant::now();
+    runtime().block_on(plane.handle.shutdown(SOON));
+    assert!(done.elapsed() < SOON, "it waited for the deadline");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
