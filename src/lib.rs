@@ -4,4 +4,5 @@ pub mod control_plane;
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod view;
 pub mod wire;
