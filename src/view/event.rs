@@ -29,7 +29,7 @@ pub struct EventView<'a> {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 enum Body<'a> {
-    AgentChanged { from: Option<&'static str>, agent: AgentView<'a> },
+    AgentChanged { from: Option<&'static str>, agent: Box<AgentView<'a>> },
     Samples { agents: Vec<AgentView<'a>> },
     SwarmChanged { from: Option<&'static str>, swarm: SwarmView<'a> },
     AgentRemoved {},
@@ -57,7 +57,7 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
             agent.id.to_string(),
             Body::AgentChanged {
                 from: from.map(|state: AgentState| words::agent_state(state)),
-                agent: health::agent(agent),
+                agent: Box::new(health::agent(agent)),
             },
         ),
         EventKind::Samples { agents } => {
