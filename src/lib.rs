@@ -1,6 +1,7 @@
 //! Hivekeeper keeps swarms of AI agents alive. See ARCHITECTURE.md for the map.
 
 pub mod control_plane;
+pub mod events;
 pub mod model;
 pub mod runtime;
 pub mod store;
