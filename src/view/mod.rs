@@ -6,6 +6,7 @@ pub mod event;
 pub mod health;
 pub mod operation;
 pub mod time;
+pub mod tree;
 pub mod words;
 
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
@@ -16,6 +17,7 @@ pub use health::{
 };
 pub use operation::{OperationView, StepView, operation};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};
+pub use tree::{TreeView, tree};
 
 #[cfg(test)]
 mod tests;
