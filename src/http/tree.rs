@@ -1,5 +1,7 @@
 //! The supervision tree, shown.
 
+use std::time::SystemTime;
+
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 use super::{dto, error::Problem, server::Deps};
@@ -9,5 +11,5 @@ use crate::view;
 pub(super) async fn tree(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let dto::NoQuery {} = dto::query(&request)?;
     let tree = deps.control.tree().await?;
-    Ok(HttpResponse::Ok().json(view::tree(&tree)))
+    Ok(HttpResponse::Ok().json(view::tree(&tree, SystemTime::now())))
 }

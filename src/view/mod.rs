@@ -17,7 +17,7 @@ pub use health::{
 };
 pub use operation::{OperationView, StepView, operation};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};
-pub use tree::{TreeView, tree};
+pub use tree::{LastExitView, TreeView, tree};
 
 #[cfg(test)]
 mod tests;
