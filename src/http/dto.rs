@@ -55,7 +55,7 @@ pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload
 async fn collect(mut payload: Payload) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Problem::new(Code::InvalidBody, format!("the body broke off: {error}")))?;
+        let chunk = chunk.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
         if bytes.len() + chunk.len() > BODY_BYTES_MAX {
             return Err(Problem::new(Code::BodyTooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes")));
         }
