@@ -146,7 +146,7 @@ impl EventSource {
         frames
     }
 
-    fn from_waiting(&mut self) -> Frames {
+    fn waiting_frames(&mut self) -> Frames {
         let mut frames = Frames::default();
         while let Some(event) = self.waiting.pop_front() {
             frames.push(Some(event.seq.0), &event.kind, &view::stored_event(&event.body));
@@ -158,7 +158,7 @@ impl EventSource {
     }
 
     /// A step through the journal. `None` when it ended and the ring goes on.
-    async fn from_journal(&mut self, after: Seq, first_kept: Seq) -> Option<Frames> {
+    async fn journal_frames(&mut self, after: Seq, first_kept: Seq) -> Option<Frames> {
         let read = self.control.events(after, JOURNAL_STEP).await;
         let (stored, failure) = match read {
             Ok(stored) => (before(stored, first_kept), None),
@@ -181,7 +181,7 @@ impl EventSource {
     }
 
     /// What the ring holds already, behind a first event.
-    fn from_ring(&mut self, first: &Event) -> Frames {
+    fn ring_frames(&mut self, first: &Event) -> Frames {
         let mut frames = Frames::default();
         push(&mut frames, first);
         while !frames.is_full() {
@@ -209,16 +209,16 @@ impl Source for EventSource {
                 return Some(self.announce(&gap));
             }
             if !self.waiting.is_empty() {
-                return Some(self.from_waiting());
+                return Some(self.waiting_frames());
             }
             if let Some((after, first_kept)) = self.journal {
-                if let Some(frames) = self.from_journal(after, first_kept).await {
+                if let Some(frames) = self.journal_frames(after, first_kept).await {
                     return Some(frames);
                 }
                 continue;
             }
             match self.ring.next().await {
-                Ok(event) => return Some(self.from_ring(&event)),
+                Ok(event) => return Some(self.ring_frames(&event)),
                 Err(gap) => self.gap = Some(gap),
             }
         }

@@ -101,7 +101,7 @@ impl LogSource {
         gap
     }
 
-    fn from_page(&mut self) -> Option<Frames> {
+    fn page_frames(&mut self) -> Option<Frames> {
         let (page, sent) = self.page.as_mut()?;
         let mut frames = Frames::default();
         while let Some(line) = page.lines.get(*sent) {
@@ -132,7 +132,7 @@ impl Source for LogSource {
             if self.ended {
                 return None;
             }
-            if let Some(frames) = self.from_page() {
+            if let Some(frames) = self.page_frames() {
                 return Some(frames);
             }
             // Marked as seen before the log is read: what is written in between wakes the next wait.

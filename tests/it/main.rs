@@ -2,6 +2,7 @@
 
 mod house;
 mod http;
+mod http_desk;
 mod http_guard;
 mod http_streams;
 mod http_support;
