@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hivekeeper::{
     control_plane::{Check, ControlError},
-    model::{Command, Level, OperationState, Requester, RestartType, Seq, Target, spec::Strategy},
+    model::{Command, Level, Requester, RestartType, Seq, Target, spec::Strategy},
     view::parse_rfc3339,
 };
 use hivekeeper_actors::{ChildKind, ChildState, TreeNode};
@@ -259,14 +259,12 @@ fn waiting_answers_with_the_end_or_with_202() {
 }
 
 #[test]
-fn an_ended_operation_without_a_wait_is_still_202() {
+fn a_replayed_operation_needs_no_wait() {
     let hive = hive(Setup::default());
-    hive.desk.ended.send_replace(true);
+    *hive.desk.replays.lock() = true;
     assert_eq!(hive.post("/api/v1/swarms/review/restart", "").status, 202);
-    let mut ended = hive.desk.operations.lock().values().next().cloned().unwrap();
-    ended.state = OperationState::Failed;
-    let shown = hive.get(&format!("/api/v1/operations/{}", ended.id));
-    assert_eq!(shown.status, 200);
+    assert_eq!(hive.post("/api/v1/swarms/review/restart?wait=9s", "").status, 200);
+    assert!(hive.desk.waits.lock().is_empty());
 }
 
 #[test]

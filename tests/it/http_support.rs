@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
@@ -198,8 +198,10 @@ pub(crate) struct Reply {
 impl Reply {
     fn read(stream: &mut TcpStream) -> Self {
         let mut bytes = Vec::new();
-        // A server that refuses without reading everything may reset the connection behind its answer.
-        let _ = stream.read_to_end(&mut bytes);
+        // A server that refuses without reading everything may reset the connection behind its answer; one that never ends it is wrong.
+        if let Err(error) = stream.read_to_end(&mut bytes) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{:?}", String::from_utf8_lossy(&bytes));
+        }
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         let mut lines = head.lines();
@@ -272,7 +274,7 @@ impl EventStream {
                 return Some(block);
             }
             let mut size = String::new();
-            self.reader.read_line(&mut size).unwrap();
+            assert_ne!(self.reader.read_line(&mut size).unwrap(), 0, "the stream was cut, not ended");
             let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
             if size == 0 {
                 return None;
