@@ -106,7 +106,7 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("allowed here: {allow}")) }
     }
 
-    /// What a framework's own error becomes: its status, none of its text.
+    /// What an error of the framework, or a bare status of another room, becomes: the nearest of our codes, none of its text.
     pub(super) fn foreign(status: StatusCode) -> Self {
         let code = match status.as_u16() {
             404 => Code::NotFound,

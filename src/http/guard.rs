@@ -165,15 +165,33 @@ pub(super) async fn guard(
         Err(problem) => request.into_response(problem.response(Some(&path))),
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
     };
-    let problem = response.response().error().map(|error| match error.as_error::<Problem>() {
-        Some(problem) => problem.clone(),
-        None => Problem::foreign(error.error_response().status()),
-    });
-    if let Some(problem) = problem {
+    if let Some(problem) = problem_of(&response) {
+        let own = response.headers().clone();
         response = response.into_response(problem.response(Some(&path)));
+        // What another room said beside its status stays said: Retry-After, Sec-WebSocket-Version.
+        for (name, value) in own {
+            if name != header::CONTENT_LENGTH && name != header::CONTENT_TYPE {
+                response.headers_mut().insert(name, value);
+            }
+        }
     }
     seal(response.headers_mut());
     Ok(response)
+}
+
+/// The problem that an answer stands for, unless it is a document of its own already.
+fn problem_of(response: &ServiceResponse<BoxBody>) -> Option<Problem> {
+    match response.response().error() {
+        Some(error) => Some(match error.as_error::<Problem>() {
+            Some(problem) => problem.clone(),
+            None => Problem::foreign(error.error_response().status()),
+        }),
+        None => {
+            let status = response.status();
+            let bare = !response.headers().contains_key(header::CONTENT_TYPE);
+            (bare && (status.is_client_error() || status.is_server_error())).then(|| Problem::foreign(status))
+        }
+    }
 }
 
 /// An API's answers are data: nothing of them is to be kept by caches, guessed at, or run as a page.

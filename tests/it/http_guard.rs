@@ -107,6 +107,9 @@ fn errors_of_other_rooms_show_nothing_of_the_framework() {
     assert_eq!(reply.status, 400);
     assert!(!reply.body.contains("secret"), "{reply:?}");
     assert_eq!(reply.json()["code"], "invalid_request");
+    let reply = hive.get("/ws/full");
+    reply.problem(503, "unavailable");
+    assert_eq!(reply.header("retry-after"), "5");
 }
 
 #[test]

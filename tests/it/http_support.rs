@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{Actor as _, ActorContext as _, Addr, Context, Handler, Message};
+use actix_web::HttpResponse;
 use hivekeeper::{
     control_plane::Control,
     events::Feed,
@@ -79,6 +80,8 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         hosts: setup.hosts,
         sockets: Arc::new(|config| {
             config.route("/ws/hybrid-health", actix_web::web::get().to(|| async { "a socket" }));
+            let full = || async { HttpResponse::ServiceUnavailable().insert_header(("retry-after", "5")).finish() };
+            config.route("/ws/full", actix_web::web::get().to(full));
             config.route(
                 "/ws/broken",
                 actix_web::web::get()
