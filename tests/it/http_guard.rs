@@ -7,6 +7,7 @@ use std::{
 };
 
 use hivekeeper::http::Limits;
+use tungstenite::{HandshakeError, client::IntoClientRequest as _};
 
 use crate::http_support::{SOON, Setup, hive};
 
@@ -198,4 +199,30 @@ fn a_body_that_never_comes_holds_nobody_up() {
     let _ = broken.read_to_string(&mut text);
     assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
     assert!(hive.desk.requests.lock().is_empty());
+}
+
+#[test]
+fn sockets_pass_the_guard_and_foreign_pages_do_not() {
+    let hive = hive(Setup { token: Some("s3cret"), ..Setup::default() });
+    let open = |token: &str, origin: Option<&str>| {
+        let mut request = format!("ws://{}/ws/echo", hive.address).into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+        }
+        tungstenite::client(request, hive.connect())
+    };
+    let (mut socket, answer) = open("s3cret", Some(&format!("http://{}", hive.address))).unwrap();
+    assert_eq!(answer.status(), 101);
+    socket.send("hello".into()).unwrap();
+    assert_eq!(socket.read().unwrap().to_text().unwrap(), "hello");
+    for (token, origin, status) in [("guess", None, 401), ("s3cret", Some("https://evil.example"), 403)] {
+        let Err(HandshakeError::Failure(tungstenite::Error::Http(refusal))) = open(token, origin) else {
+            panic!("{token} {origin:?} was let in");
+        };
+        assert_eq!(refusal.status(), status);
+    }
+    // A plain request to a socket's address is refused as a problem, too.
+    let reply = hive.send("GET", "/ws/echo", &["Authorization: Bearer s3cret"], "");
+    reply.problem(400, "invalid_request");
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use actix::{Actor as _, ActorContext as _, Addr, Context, Handler, Message};
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::Control,
     events::Feed,
@@ -38,6 +39,25 @@ pub(crate) struct Hive {
     pub(crate) feed: Feed,
     server: Addr<Server>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// A WebSocket that says what it hears.
+struct Echo;
+
+impl actix::Actor for Echo {
+    type Context = ws::WebsocketContext<Self>;
+}
+
+impl actix::StreamHandler<Result<ws::Message, ws::ProtocolError>> for Echo {
+    fn handle(&mut self, message: Result<ws::Message, ws::ProtocolError>, context: &mut Self::Context) {
+        if let Ok(ws::Message::Text(text)) = message {
+            context.text(text);
+        }
+    }
+}
+
+async fn echo(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, actix_web::Error> {
+    ws::start(Echo, &request, payload)
 }
 
 /// Asks the server to stop, as its supervisor does.
@@ -79,12 +99,13 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         auth: setup.token.map_or(Auth::Open, Auth::token),
         hosts: setup.hosts,
         sockets: Arc::new(|config| {
-            config.route("/ws/hybrid-health", actix_web::web::get().to(|| async { "a socket" }));
+            config.route("/ws/hybrid-health", web::get().to(|| async { "a socket" }));
+            config.route("/ws/echo", web::get().to(echo));
             let full = || async { HttpResponse::ServiceUnavailable().insert_header(("retry-after", "5")).finish() };
-            config.route("/ws/full", actix_web::web::get().to(full));
+            config.route("/ws/full", web::get().to(full));
             config.route(
                 "/ws/broken",
-                actix_web::web::get()
+                web::get()
                     .to(|| async { Err::<&str, _>(actix_web::error::ErrorImATeapot("a secret of the framework")) }),
             );
         }),
