@@ -3,3 +3,8 @@
 
 mod data_plane;
 mod house;
+mod http;
+mod http_desk;
+mod http_guard;
+mod http_streams;
+mod http_support;

@@ -1,0 +1,20 @@
+//! The HTTP edge: decodes requests, asks the control plane, the health documents and the feed, and shows what they say.
+//!
+//! [`routes`] holds the whole table. [`guard`] stands before every route. [`error`] maps every refusal to a problem document.
+
+mod commands;
+mod dto;
+mod error;
+mod events;
+mod guard;
+mod logs;
+mod operations;
+mod probes;
+mod routes;
+mod server;
+mod sse;
+mod swarms;
+mod tree;
+
+pub use guard::{Auth, Hosts};
+pub use server::{Deps, HealthReader, Limits, OnFailure, STOP_GRACE_S, Server};

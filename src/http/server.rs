@@ -1,0 +1,203 @@
+//! The server as an actor that can be supervised: made anew from the same listener, it keeps the port.
+
+use std::{any::Any, io, net::TcpListener, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorContext, ActorFutureExt as _, AsyncContext, Context, Running, WrapFuture as _};
+use actix_web::{
+    App, HttpServer,
+    dev::{Extensions, ServerHandle},
+    http::KeepAlive,
+    middleware::from_fn,
+    rt::net::TcpStream,
+    web,
+    web::ServiceConfig,
+};
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use tokio::sync::watch;
+
+use super::{
+    guard::{self, Auth, Gate, Hosts, LocalAddr},
+    routes,
+    sse::Streams,
+};
+use crate::{
+    control_plane::Control,
+    events::Feed,
+    model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
+};
+
+/// Threads that serve. Requests are small and never block: one would do, the second keeps probes answered beside a large document.
+const WORKERS: usize = 2;
+/// How long the farewell of a connection may take.
+const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// Seconds that requests under way may take to end once the server was asked to stop; streams are ended at once. A supervisor's deadline for
+/// the actor must be longer.
+pub const STOP_GRACE_S: u64 = 3;
+
+/// The server's bounds in time and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of each of the two workers. Beyond them newcomers wait in the listener's backlog. 256: together they stay below the usual
+    /// limit of 1024 open files, with room for launchers and the journal.
+    pub connections_per_worker: usize,
+    /// Event streams that are open at once, each a connection. 128: several windows for each of some operators and scripts, and a quarter of
+    /// the connections, so that plain requests always find room.
+    pub streams: usize,
+    /// How long the head of a first request may take to arrive: 5 s.
+    pub head_deadline: Duration,
+    /// How long a connection may wait for its next request, the head's arrival included: 30 s.
+    pub idle_deadline: Duration,
+    /// How long a client may leave our bytes unread before the kernel cuts it off (TCP_USER_TIMEOUT; covers a closed window, too). 20 s: above
+    /// the 15 s after which a WebSocket viewer is judged, so that such a viewer is dropped by its own rule and counted there.
+    pub write_deadline: Duration,
+    /// Silence on an event stream after which a comment is sent. 15 s: proxies cut idle connections after 30 or 60 s.
+    pub stream_keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_worker: 256,
+            streams: 128,
+            head_deadline: Duration::from_secs(5),
+            idle_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(20),
+            stream_keep_alive: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The health documents, as the health room keeps them.
+pub trait HealthReader: Send + Sync {
+    /// The whole document.
+    fn hive(&self) -> Arc<HiveHealth>;
+    /// One swarm; `None` when it is not part of the hive.
+    fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>>;
+    /// One agent.
+    fn agent(&self, id: &AgentId) -> Option<Arc<AgentHealth>>;
+}
+
+/// What the server needs from the other rooms.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where commands are handed in and desired state is read.
+    pub control: Arc<dyn Control>,
+    /// What was seen.
+    pub health: Arc<dyn HealthReader>,
+    /// What happens.
+    pub feed: Feed,
+    /// Who may come in.
+    pub auth: Auth,
+    /// Names under which we are reached beside the bound address and loopback: `[http] hosts`.
+    pub hosts: Vec<String>,
+    /// Registers the routes of other rooms (`/ws/hybrid-health`); they stand behind the same guard.
+    pub sockets: Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>,
+    /// Bounds; the defaults say why.
+    pub limits: Limits,
+}
+
+/// Tells the supervisor that the server ended by itself, and why.
+pub type OnFailure = Box<dyn Fn(&mut Context<Server>, String)>;
+
+/// The server.
+pub struct Server {
+    server: Option<actix_web::dev::Server>,
+    handle: ServerHandle,
+    closing: watch::Sender<bool>,
+    state: State,
+    on_failure: OnFailure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    Stopping,
+    Ended,
+}
+
+impl Server {
+    /// A server on a clone of the listener. It serves once the actor is started.
+    ///
+    /// # Errors
+    /// The listener can't be cloned or used.
+    pub fn new(listener: &TcpListener, deps: Deps, on_failure: OnFailure) -> io::Result<Self> {
+        let listener = listener.try_clone()?;
+        let hosts = Hosts::new(listener.local_addr()?, &deps.hosts);
+        let gate = web::Data::new(Gate { auth: deps.auth.clone(), hosts });
+        let (closing, closed) = watch::channel(false);
+        let streams = web::Data::new(Streams::new(closed, deps.limits));
+        let limits = deps.limits;
+        let deps = web::Data::new(deps);
+        let app = move || {
+            let sockets = Arc::clone(&deps.sockets);
+            App::new()
+                .app_data(gate.clone())
+                .app_data(streams.clone())
+                .app_data(deps.clone())
+                .configure(routes::table)
+                .configure(move |config| sockets(config))
+                .default_service(web::to(routes::not_found))
+                .wrap(from_fn(guard::guard))
+        };
+        let server = HttpServer::new(app)
+            .workers(WORKERS)
+            .max_connections(limits.connections_per_worker)
+            .client_request_timeout(limits.head_deadline)
+            .client_disconnect_timeout(DISCONNECT_DEADLINE)
+            .keep_alive(KeepAlive::Timeout(limits.idle_deadline))
+            .shutdown_timeout(STOP_GRACE_S)
+            .disable_signals()
+            .on_connect(move |connection, data| on_connect(connection, data, limits.write_deadline))
+            .listen(listener)?
+            .run();
+        let handle = server.handle();
+        Ok(Self { server: Some(server), handle, closing, state: State::Serving, on_failure })
+    }
+
+    fn ended(&mut self, result: io::Result<()>, context: &mut Context<Self>) {
+        let was = std::mem::replace(&mut self.state, State::Ended);
+        if was == State::Stopping {
+            context.stop();
+            return;
+        }
+        let why = result.err().map_or_else(|| "the server ended by itself".to_owned(), |error| error.to_string());
+        tracing::error!(why, "http server ended");
+        (self.on_failure)(context, why);
+    }
+}
+
+impl Actor for Server {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        if let Some(server) = self.server.take() {
+            // Dropping the actor drops the server, which closes its clone of the listener and ends its workers.
+            context.spawn(server.into_actor(self).map(|result, actor, context| actor.ended(result, context)));
+        }
+    }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        match self.state {
+            State::Ended => Running::Stop,
+            State::Stopping => Running::Continue,
+            State::Serving => {
+                self.state = State::Stopping;
+                self.closing.send_replace(true);
+                // The order is given by the call; its end shows as the end of the server.
+                drop(self.handle.stop(true));
+                Running::Continue
+            }
+        }
+    }
+}
+
+fn on_connect(connection: &dyn Any, data: &mut Extensions, write_deadline: Duration) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let deadline_ms = u32::try_from(write_deadline.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = setsockopt(stream, TcpUserTimeout, &deadline_ms) {
+        tracing::warn!(%error, "a connection has no write deadline");
+    }
+    if let Ok(local) = stream.local_addr() {
+        data.insert(LocalAddr(local));
+    }
+}

@@ -1,0 +1,101 @@
+//! Swarms and agents, shown: what is desired beside what was seen.
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    dto,
+    error::{Code, Problem},
+    server::Deps,
+};
+use crate::{
+    control_plane::SwarmEntry,
+    model::{AgentHealth, AgentId, SwarmHealth},
+    view::{self, AgentView, Rfc3339, SwarmDocument, SwarmView, words},
+};
+use std::sync::Arc;
+
+/// A swarm: what the operator wants, what was seen of it (`null` as long as nothing was), and its document.
+#[derive(Serialize)]
+struct Entry<'a> {
+    name: &'a str,
+    origin: &'static str,
+    desired: &'static str,
+    desired_since: Rfc3339,
+    health: Option<SwarmView<'a>>,
+    agents: Vec<AgentView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<&'a SwarmDocument>,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    swarms: Vec<Entry<'a>>,
+}
+
+/// What was seen of one swarm.
+struct Seen {
+    swarm: Option<Arc<SwarmHealth>>,
+    agents: Vec<Arc<AgentHealth>>,
+}
+
+/// All swarms by name, without their documents.
+pub(super) async fn list(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::NoQuery {} = dto::query(&request)?;
+    let entries = deps.control.swarms();
+    let seen: Vec<Seen> = entries.iter().map(|entry| seen(entry, &deps)).collect();
+    let swarms = entries.iter().zip(&seen).map(|(entry, seen)| show_entry(entry, seen, None)).collect();
+    Ok(HttpResponse::Ok().json(List { swarms }))
+}
+
+/// One swarm. Its ETag names the version of the document alone: what `If-Match` will be held against when documents can be replaced.
+pub(super) async fn show(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::NoQuery {} = dto::query(&request)?;
+    let name = dto::swarm_name(&request)?;
+    let not_found = || Problem::new(Code::NotFound, format!("swarm {name} not found"));
+    let entry = deps.control.swarm(&name).ok_or_else(not_found)?;
+    let document = view::document(&entry.spec);
+    let mut response = HttpResponse::Ok();
+    if let Some(document) = &document {
+        response.insert_header((header::ETAG, etag(document)));
+    }
+    Ok(response.json(show_entry(&entry, &seen(&entry, &deps), document.as_ref())))
+}
+
+/// One agent.
+pub(super) async fn agent(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::NoQuery {} = dto::query(&request)?;
+    let id = dto::agent_id(&request)?;
+    let not_found = || Problem::new(Code::NotFound, format!("agent {id} not found"));
+    let agent = deps.health.agent(&id).ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(view::agent(&agent)))
+}
+
+fn seen(entry: &SwarmEntry, deps: &Deps) -> Seen {
+    let swarm = deps.health.swarm(&entry.spec.name);
+    let agents = swarm.iter().flat_map(|swarm| &swarm.agents).filter_map(|name| {
+        let id = AgentId { swarm: entry.spec.name.clone(), name: name.clone() };
+        deps.health.agent(&id)
+    });
+    Seen { agents: agents.collect(), swarm }
+}
+
+fn show_entry<'a>(entry: &'a SwarmEntry, seen: &'a Seen, document: Option<&'a SwarmDocument>) -> Entry<'a> {
+    Entry {
+        name: entry.spec.name.as_str(),
+        origin: words::origin(entry.spec.origin),
+        desired: words::desired(entry.desired),
+        desired_since: Rfc3339(entry.since),
+        health: seen.swarm.as_deref().map(view::swarm),
+        agents: seen.agents.iter().map(|agent| view::agent(agent)).collect(),
+        document,
+    }
+}
+
+/// A strong entity tag of the document's text; 16 hexadecimal digits tell versions of one document apart.
+fn etag(document: &SwarmDocument) -> String {
+    let digest = Sha256::digest(serde_json::to_vec(document).unwrap_or_default());
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
+}

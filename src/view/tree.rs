@@ -1,0 +1,163 @@
+//! The supervision tree.
+
+use std::time::SystemTime;
+
+use hivekeeper_actors::{ChildKind, ChildState, ExitReason, LastExit, TreeNode};
+use serde::Serialize;
+
+use super::{time::Rfc3339, words};
+
+/// One child as its supervisor sees it, with everything below it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TreeView<'a> {
+    id: &'a str,
+    path: &'a str,
+    kind: &'static str,
+    strategy: Option<&'static str>,
+    restart: &'static str,
+    state: &'static str,
+    since: Rfc3339,
+    incarnation: u64,
+    restarts: u64,
+    restarts_in_window: u32,
+    retry_at: Option<Rfc3339>,
+    last_exit: Option<LastExitView>,
+    children: Vec<TreeView<'a>>,
+}
+
+/// How an incarnation of an actor ended; `detail` says it in one line for people. An agent's own exit record is in its health document.
+#[derive(Debug, Clone, Serialize)]
+pub struct LastExitView {
+    incarnation: u64,
+    at: Rfc3339,
+    cause: &'static str,
+    detail: String,
+}
+
+/// Shows a tree whose ages were taken at `now`.
+pub fn tree(node: &TreeNode, now: SystemTime) -> TreeView<'_> {
+    TreeView {
+        id: node.id.as_str(),
+        path: &node.path,
+        kind: match node.kind {
+            ChildKind::Worker => "worker",
+            ChildKind::Supervisor => "supervisor",
+        },
+        strategy: node.strategy.and_then(words::strategy),
+        restart: words::restart(node.restart),
+        state: state(node.state),
+        since: Rfc3339(now.checked_sub(node.in_state_for).unwrap_or(SystemTime::UNIX_EPOCH)),
+        incarnation: node.incarnation,
+        restarts: node.restarts,
+        restarts_in_window: node.restarts_in_window,
+        retry_at: node.retry_in.and_then(|wait| now.checked_add(wait)).map(Rfc3339),
+        last_exit: node.last_exit.as_ref().map(|exit| last_exit(exit, now)),
+        children: node.children.iter().map(|child| tree(child, now)).collect(),
+    }
+}
+
+fn last_exit(exit: &LastExit, now: SystemTime) -> LastExitView {
+    LastExitView {
+        incarnation: exit.incarnation,
+        at: Rfc3339(now.checked_sub(exit.age).unwrap_or(SystemTime::UNIX_EPOCH)),
+        cause: cause(&exit.reason),
+        detail: exit.reason.to_string(),
+    }
+}
+
+fn state(state: ChildState) -> &'static str {
+    match state {
+        ChildState::Pending => "pending",
+        ChildState::Starting => "starting",
+        ChildState::Running => "running",
+        ChildState::BackingOff => "backing_off",
+        ChildState::Stopping => "stopping",
+        ChildState::Stopped => "stopped",
+        ChildState::Completed => "completed",
+        ChildState::Failed => "failed",
+    }
+}
+
+fn cause(reason: &ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Normal => "normal",
+        ExitReason::Shutdown => "shutdown",
+        ExitReason::Panic { .. } => "panic",
+        ExitReason::Error(_) => "error",
+        ExitReason::StartFailed(_) => "start_failed",
+        ExitReason::StartTimeout => "start_timeout",
+        ExitReason::Killed => "killed",
+        ExitReason::DeadlineExceeded => "deadline_exceeded",
+        ExitReason::ArbiterGone => "thread_ended",
+        // The crate may learn more reasons; `detail` tells them.
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use hivekeeper_actors::{RestartType, Strategy};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ages_become_times_and_children_stay_in_order() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_233_900_000);
+        let child = TreeNode {
+            id: "coder-1".into(),
+            path: "root/review/coder-1".into(),
+            kind: ChildKind::Worker,
+            strategy: None,
+            restart: RestartType::Transient,
+            state: ChildState::BackingOff,
+            in_state_for: Duration::from_millis(1),
+            incarnation: 3,
+            restarts: 2,
+            restarts_in_window: 1,
+            retry_in: Some(Duration::from_secs(1)),
+            last_exit: Some(LastExit {
+                reason: ExitReason::Panic { text: "boom".into(), location: "src/a.rs:1:2".into() },
+                age: Duration::from_millis(2),
+                incarnation: 2,
+            }),
+            children: vec![],
+        };
+        let root = TreeNode {
+            id: "root".into(),
+            path: "root".into(),
+            kind: ChildKind::Supervisor,
+            strategy: Some(Strategy::OneForOne),
+            restart: RestartType::Permanent,
+            state: ChildState::Running,
+            in_state_for: Duration::MAX,
+            incarnation: 1,
+            restarts: 0,
+            restarts_in_window: 0,
+            retry_in: None,
+            last_exit: None,
+            children: vec![child],
+        };
+        assert_eq!(
+            serde_json::to_value(tree(&root, now)).unwrap(),
+            json!({
+                "id": "root", "path": "root", "kind": "supervisor", "strategy": "one_for_one", "restart": "permanent",
+                "state": "running", "since": "1970-01-01T00:00:00.000Z", "incarnation": 1, "restarts": 0,
+                "restarts_in_window": 0, "retry_at": null, "last_exit": null,
+                "children": [{
+                    "id": "coder-1", "path": "root/review/coder-1", "kind": "worker", "strategy": null, "restart": "transient",
+                    "state": "backing_off", "since": "2026-11-21T04:04:59.999Z", "incarnation": 3, "restarts": 2,
+                    "restarts_in_window": 1, "retry_at": "2026-11-21T04:05:01.000Z",
+                    "last_exit": {
+                        "incarnation": 2, "at": "2026-11-21T04:04:59.998Z", "cause": "panic",
+                        "detail": "panic at src/a.rs:1:2: boom"
+                    },
+                    "children": []
+                }]
+            })
+        );
+    }
+}
