@@ -2,6 +2,7 @@
 
 pub mod control_plane;
 pub mod events;
+pub mod health;
 pub mod model;
 pub mod runtime;
 pub mod store;
