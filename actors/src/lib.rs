@@ -1,6 +1,114 @@
 //! Supervision trees in the manner of OTP for unmodified actix actors.
+//!
+//! actix by itself restarts nothing after a panic: the actor's task dies, its mailbox closes, its messages are lost and nobody is told.
+//! Here any `Actor<Context = Context<Self>>` can be a [`Child`] of a supervisor, which notices every end, names its reason, and decides
+//! what follows.
+//!
+//! # Concepts
+//!
+//! - **[`Child`]**: a [`ChildSpec`] (name, when to restart, how to stop) and a factory that makes each incarnation. A child is an actor
+//!   or a supervisor with children of its own.
+//! - **Incarnation**: the nth start of a child. At most one lives at a time, and its number only grows.
+//! - **[`ChildRef`]**: the handle on a child, valid across restarts. Messages wait in an inbox that belongs to the child: what a crash
+//!   leaves behind is handled by the next incarnation. The inbox is bounded, and a flood of it does not starve the neighbours.
+//! - **[`ExitReason`]**: every incarnation ends with one. A panic is caught and carries its text and place; an actor may also
+//!   [`fail`](ChildCtx::fail) without a panic, or end normally with `ctx.stop()`.
+//! - **Restart**: [`RestartType`] says after which exits, [`Backoff`] after which delay, [`Intensity`] how often within a sliding
+//!   window. Under one_for_one each child has a window of its own; the exit that would exceed it makes that child `failed`, its siblings
+//!   go on. A restart that somebody asks for spends nothing.
+//! - **Order**: children start in order, each when the one before is ready or has failed to start, and stop in reverse, each within its
+//!   [`Shutdown`] deadline. A stop is `ctx.stop()`; an actor whose `stopping()` returns `Running::Continue` may wind down and stop
+//!   itself later (its `stopping()` is called again then, and whenever a stop is asked for). After the deadline it is dropped.
+//! - **[`EventSink`]**: hears everything that happens to any child, in order. [`SupervisorRef::snapshot`] shows the tree as data.
+//!
+//! # Limits
+//!
+//! - The process must unwind on panic; with `panic = "abort"` the crate does not compile.
+//! - Panics are caught in handlers, hooks, `ctx.spawn`, `ctx.wait`, `run_later`, `ResponseActFuture` and the factory. A `ResponseFuture`
+//!   or a task given to the runtime runs outside the actor: its panic is not the actor's end.
+//! - A handler that blocks its thread cannot be killed. Whoever waits for it is told [`SupervisorError::Unresponsive`].
+//! - Messages sent through actix's own `ctx.address()` die with the incarnation; [`ChildCtx::self_ref`] sends through the inbox.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use actix::prelude::*;
+//! use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
+//!
+//! struct Counter(u32);
+//! impl Actor for Counter {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(Message)]
+//! #[rtype(result = "u32")]
+//! struct Add(u32);
+//! impl Handler<Add> for Counter {
+//!     type Result = u32;
+//!     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u32 {
+//!         assert!(n < 100, "{n} is too much for me");
+//!         self.0 += n;
+//!         self.0
+//!     }
+//! }
+//!
+//! struct Print;
+//! impl EventSink for Print {
+//!     fn event(&self, event: SupervisionEvent) {
+//!         println!("{} #{}: {:?}", event.path, event.incarnation, event.kind);
+//!     }
+//! }
+//!
+//! actix::System::new().block_on(async {
+//!     let (child, counter) = Child::actor(ChildSpec::new("counter"), |_| Ok(Counter(0)));
+//!     let root = Root::start(Strategy::OneForOne, vec![child], Arc::new(Print)).unwrap();
+//!
+//!     counter.tell(Add(1000)).unwrap(); // panics, the supervisor restarts the counter
+//!     let sum = counter.ask(Add(5), Duration::from_secs(10)).await.unwrap();
+//!     assert_eq!((sum, counter.incarnation()), (5, 2));
+//!
+//!     root.shutdown().await.unwrap();
+//! });
+//! ```
+//!
+//! # Map
+//!
+//! `spec` what a supervisor knows of a child · `exit`, `event`, `snapshot` what it tells · [`tree`] the pure core that decides, `window`
+//! its arithmetic · `supervisor` the actor around it · `cell` one incarnation as a task, `inbox` the messages, `panics` the hook ·
+//! `child`, `child_ref`, `supervisor_ref`, `root` what a program holds · `pool` the threads.
 
-pub mod spec;
-pub use spec::{Backoff, Intensity, OnExceeded, RestartType, Strategy};
-pub mod snapshot;
-pub use snapshot::TreeNode;
+#[cfg(not(panic = "unwind"))]
+compile_error!("panic isolation rests on unwinding: build with panic = \"unwind\"");
+
+mod cell;
+mod child;
+mod child_ref;
+mod event;
+mod exit;
+mod inbox;
+mod panics;
+mod pool;
+mod root;
+mod snapshot;
+mod spec;
+mod supervisor;
+mod supervisor_ref;
+pub mod tree;
+mod window;
+
+pub use child::{BoxError, Child, ChildCtx};
+pub use child_ref::{AskError, ChildRef};
+pub use event::{EventKind, EventSink, SupervisionEvent};
+pub use exit::ExitReason;
+pub use inbox::TellError;
+pub use root::{Root, ShutdownError};
+pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
+pub use spec::{
+    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, Intensity, MAX_RESTARTS_LIMIT, OnExceeded, Ready, RestartType,
+    Seed, SeedState, Shutdown, SpecError, Strategy,
+};
+pub use supervisor_ref::{SupervisorError, SupervisorRef};
+pub use tree::KILL_WAIT;
+pub use window::Window;

@@ -1,4 +1,79 @@
 //! The tree as data.
-/// Node.
-#[derive(Debug, Clone)]
-pub struct TreeNode {}
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exit::ExitReason;
+use crate::spec::{ChildId, RestartType, Strategy};
+
+/// One child as its supervisor sees it, with everything below it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeNode {
+    /// Its name.
+    pub id: ChildId,
+    /// The way from the root.
+    pub path: Arc<str>,
+    /// Whether it works or supervises.
+    pub kind: ChildKind,
+    /// A supervisor's strategy.
+    pub strategy: Option<Strategy>,
+    /// When it is restarted.
+    pub restart: RestartType,
+    /// What it is doing.
+    pub state: ChildState,
+    /// For how long.
+    pub in_state_for: Duration,
+    /// Its latest incarnation; 0 when it was never started.
+    pub incarnation: u64,
+    /// Automatic restarts that were launched so far.
+    pub restarts: u64,
+    /// Automatic restarts in its intensity window, a delayed one included.
+    pub restarts_in_window: u32,
+    /// Time until the automatic restart, in back-off and when failed with a retry.
+    pub retry_in: Option<Duration>,
+    /// How its last incarnation ended.
+    pub last_exit: Option<LastExit>,
+    /// Its children in start order; empty for a supervisor that does not run.
+    pub children: Vec<TreeNode>,
+}
+
+/// Whether a child works or supervises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChildKind {
+    /// An actor.
+    Worker,
+    /// A supervisor.
+    Supervisor,
+}
+
+/// What a child is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChildState {
+    /// It waits for its turn in an ordered start.
+    Pending,
+    /// Its incarnation is made but not ready.
+    Starting,
+    /// It is ready.
+    Running,
+    /// It waits for an automatic restart.
+    BackingOff,
+    /// It was asked to stop and has not ended.
+    Stopping,
+    /// It was stopped.
+    Stopped,
+    /// It has done its work.
+    Completed,
+    /// It is not restarted (or not yet, see `retry_in`).
+    Failed,
+}
+
+/// How an incarnation ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastExit {
+    /// Why.
+    pub reason: ExitReason,
+    /// How long ago.
+    pub age: Duration,
+    /// Which incarnation.
+    pub incarnation: u64,
+}

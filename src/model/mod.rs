@@ -4,6 +4,7 @@ pub mod command;
 pub mod event;
 pub mod exit;
 pub mod health;
+pub mod observation;
 pub mod ids;
 pub mod seams;
 pub mod spec;
@@ -17,6 +18,7 @@ pub use health::{
     SwarmHealth,
 };
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
-pub use seams::{Admission, Drain, DuplexStream, Refusal, RelaySink, TelemetrySink};
+pub use observation::Observation;
+pub use seams::{Admission, Drain, DuplexStream, Refusal, RelaySink, TelemetrySink, Witness};
 pub use spec::{AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec};
 pub use telemetry::{Lost, Telemetry, TelemetryKind};

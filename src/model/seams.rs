@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{ids::AgentId, telemetry::Telemetry};
+use super::{ids::AgentId, observation::Observation, telemetry::Telemetry};
 
 /// A two-way byte stream.
 pub trait DuplexStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -44,4 +44,10 @@ pub trait TelemetrySink: Send + Sync {
 pub trait Drain: Send + Sync {
     /// Sends `hive/drain` to every open session of this incarnation. Must not block.
     fn drain(&self, agent: &AgentId, incarnation: u64);
+}
+
+/// Hears what the runtime room sees of agents. The composition root implements it: health folds.
+pub trait Witness: Send + Sync {
+    /// Takes one observation. Must not block.
+    fn saw(&self, agent: &AgentId, incarnation: u64, what: Observation);
 }

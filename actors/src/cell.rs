@@ -1,0 +1,270 @@
+//! One incarnation of a child as a task: polls the actor, catches its panics, obeys the supervisor, reports the end.
+//!
+//! The cell polls the actor's own context future (`Context::into_future`) inside `catch_unwind`. After a panic it calls `terminate()`
+//! before it drops the context: otherwise actix would run `stopping()`, `stopped()` and even waiting messages on the broken actor, and a
+//! second panic there would abort the process.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context as TaskContext, Poll};
+
+use actix::dev::ContextFut;
+use actix::{Actor, ActorContext, AsyncContext, Context};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::time::Sleep;
+
+use crate::child::{ChildCtx, Factory};
+use crate::exit::ExitReason;
+use crate::inbox::{Inbox, Pump};
+use crate::panics::guarded;
+use crate::pool::Env;
+use crate::spec::{ChildSpec, Ready, Shutdown};
+use crate::supervisor_ref::SupervisorRef;
+use crate::tree::Key;
+
+/// Hears what becomes of incarnations.
+pub(crate) trait Watcher: Send + Sync {
+    fn started(&self, key: Key, incarnation: u64);
+    fn down(&self, key: Key, incarnation: u64, reason: ExitReason);
+    /// The supervisor, unless it is the root's owner that watches.
+    fn supervisor(&self) -> Option<SupervisorRef>;
+}
+
+const STOP: u8 = 1;
+/// The supervisor is gone: stop, and judge the deadline yourself.
+const ORPHANED: u8 = 2;
+const KILL: u8 = 3;
+
+/// What an incarnation, its supervisor and its cell share.
+pub(crate) struct Seat {
+    pub(crate) key: Key,
+    pub(crate) incarnation: u64,
+    pub(crate) adopted: bool,
+    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) path: Arc<str>,
+    pub(crate) watcher: Arc<dyn Watcher>,
+    pub(crate) env: Arc<Env>,
+    order: AtomicU8,
+    waker: AtomicWaker,
+    ready_said: AtomicBool,
+    failure: Mutex<Option<Arc<str>>>,
+}
+
+impl Seat {
+    pub(crate) fn new(
+        key: Key,
+        (incarnation, adopted): (u64, bool),
+        (spec, path): (Arc<ChildSpec>, Arc<str>),
+        watcher: Arc<dyn Watcher>,
+        env: Arc<Env>,
+    ) -> Self {
+        Self {
+            key,
+            incarnation,
+            adopted,
+            spec,
+            path,
+            watcher,
+            env,
+            order: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
+            ready_said: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// Says once that the incarnation is ready.
+    pub(crate) fn say_ready(&self) {
+        if !self.ready_said.load(Ordering::Acquire) && !self.ready_said.swap(true, Ordering::AcqRel) {
+            self.watcher.started(self.key, self.incarnation);
+        }
+    }
+
+    /// Names the failure that the incarnation is about to end with; the first one counts.
+    pub(crate) fn say_failed(&self, reason: Arc<str>) {
+        self.failure.lock().get_or_insert(reason);
+    }
+
+    fn order(&self, order: u8) {
+        self.order.fetch_max(order, Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+/// The supervisor's end of a seat. Dropping it stops the incarnation: no child outlives its supervisor.
+pub(crate) struct Leash(pub(crate) Arc<Seat>);
+
+impl Leash {
+    pub(crate) fn stop(&self) {
+        self.0.order(STOP);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.0.order(KILL);
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.order(ORPHANED);
+    }
+}
+
+/// Reports the end of an incarnation, even of one whose thread ended before or while it ran.
+struct Report<A: Actor> {
+    seat: Arc<Seat>,
+    inbox: Arc<Inbox<A>>,
+    entered: bool,
+    told: bool,
+}
+
+impl<A: Actor> Report<A> {
+    fn tell(&mut self, reason: ExitReason) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        if std::mem::take(&mut self.entered) {
+            self.inbox.leave();
+        }
+        self.seat.watcher.down(self.seat.key, self.seat.incarnation, reason);
+    }
+}
+
+impl<A: Actor> Drop for Report<A> {
+    fn drop(&mut self) {
+        self.tell(ExitReason::ArbiterGone);
+    }
+}
+
+/// A cell before it reaches its thread; dropping it unspawned reports the thread as gone.
+pub(crate) struct Unborn<A: Actor<Context = Context<A>>> {
+    report: Report<A>,
+    factory: Arc<Factory<A>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Unborn<A> {
+    pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox<A>>, factory: Arc<Factory<A>>) -> Self {
+        Self { report: Report { seat, inbox, entered: false, told: false }, factory }
+    }
+
+    /// Starts the incarnation on the thread that calls.
+    pub(crate) fn spawn_here(self) {
+        // The cell reports its own end; its owner is the leash, which ends it.
+        let Self { report, factory } = self;
+        drop(actix_rt::spawn(Cell { actor: None, factory, stop_passed_on: false, judge: None, report }));
+    }
+}
+
+/// The task of one incarnation.
+struct Cell<A: Actor<Context = Context<A>>> {
+    actor: Option<ContextFut<A, Context<A>>>,
+    factory: Arc<Factory<A>>,
+    stop_passed_on: bool,
+    /// Runs out when an orphan has had its time.
+    judge: Option<Pin<Box<Sleep>>>,
+    report: Report<A>,
+}
+
+impl<A: Actor<Context = Context<A>>> Unpin for Cell<A> {}
+
+impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        match this.advance(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(reason) => {
+                this.bury();
+                this.report.tell(reason);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Cell<A> {
+    fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
+        let Self { actor, factory, stop_passed_on, judge, report } = self;
+        let Report { seat, inbox, entered, .. } = report;
+        seat.waker.register(cx.waker());
+        let order = seat.order.load(Ordering::Acquire);
+        if order == KILL || (order == ORPHANED && orphan_is_overdue(judge, seat.spec.shutdown, cx)) {
+            return Poll::Ready(ExitReason::Killed);
+        }
+        let actor = match actor {
+            Some(actor) => actor,
+            None if order >= STOP => return Poll::Ready(ExitReason::Shutdown),
+            None if !inbox.enter(cx) => return Poll::Pending,
+            None => {
+                *entered = true;
+                match make(seat, inbox, factory) {
+                    Ok(made) => actor.insert(made),
+                    Err(reason) => return Poll::Ready(reason),
+                }
+            }
+        };
+        if order >= STOP && !std::mem::replace(stop_passed_on, true) {
+            actor.ctx().stop();
+        }
+        let ended = match guarded(&seat.path, || Pin::new(actor).poll(cx)) {
+            Ok(polled) => polled.is_ready(),
+            Err(panic) => return Poll::Ready(panic),
+        };
+        let failure = seat.failure.lock().clone();
+        let well = failure.is_none() && (!ended || order < STOP);
+        if well && seat.spec.ready == Ready::Started {
+            seat.say_ready();
+        }
+        match (ended, failure) {
+            (false, _) => Poll::Pending,
+            (true, Some(failure)) => Poll::Ready(ExitReason::Error(failure)),
+            (true, None) if order >= STOP => Poll::Ready(ExitReason::Shutdown),
+            (true, None) => Poll::Ready(ExitReason::Normal),
+        }
+    }
+
+    /// Drops the actor so that neither hooks nor messages run on it and a panic of its destructor goes no further.
+    fn bury(&mut self) {
+        if let Some(mut actor) = self.actor.take() {
+            // The reason of the end is known already; this panic, if any, is logged.
+            let _ = guarded(&self.report.seat.path, move || {
+                actor.ctx().terminate();
+                drop(actor);
+            });
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Drop for Cell<A> {
+    fn drop(&mut self) {
+        self.bury();
+    }
+}
+
+fn make<A: Actor<Context = Context<A>>>(
+    seat: &Arc<Seat>,
+    inbox: &Arc<Inbox<A>>,
+    factory: &Arc<Factory<A>>,
+) -> Result<ContextFut<A, Context<A>>, ExitReason> {
+    let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
+    let actor =
+        guarded(&seat.path, || factory(child))?.map_err(|error| ExitReason::StartFailed(error.to_string().into()))?;
+    let mut context = Context::new();
+    context.spawn(Pump(Arc::clone(inbox)));
+    Ok(context.into_future(actor))
+}
+
+/// Nobody is left to judge the deadline of an orphan, so its cell does.
+fn orphan_is_overdue(judge: &mut Option<Pin<Box<Sleep>>>, shutdown: Shutdown, cx: &mut TaskContext<'_>) -> bool {
+    match shutdown {
+        Shutdown::Brutal => true,
+        Shutdown::Infinity => false,
+        Shutdown::Deadline(limit) => {
+            judge.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx).is_ready()
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a child is made of: a specification, a factory, and the context its actor is given.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Context};
+
+use crate::cell::{Seat, Unborn};
+use crate::child_ref::ChildRef;
+use crate::inbox::Inbox;
+use crate::pool::Env;
+use crate::spec::{ChildId, ChildSpec, Ready, Shutdown, SpecError, Strategy};
+use crate::supervisor::Supervisor;
+use crate::supervisor_ref::SupervisorRef;
+use crate::tree::Role;
+
+/// Any error that a factory may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes an incarnation, on the thread where it will live.
+pub(crate) type Factory<A> = dyn Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync;
+
+/// A child that can be put under a supervisor.
+#[derive(Clone)]
+pub struct Child {
+    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) role: Role,
+    pub(crate) blueprint: Arc<dyn Blueprint>,
+    problem: Option<SpecError>,
+}
+
+impl Child {
+    /// An actor. The factory makes each incarnation on the thread where it lives, so the actor need not be `Send`; it keeps the
+    /// [`ChildCtx`] it is given if it wants to report readiness or failure.
+    ///
+    /// A specification that is not valid is refused by whoever is given the child.
+    pub fn actor<A, F>(spec: ChildSpec, factory: F) -> (Self, ChildRef<A>)
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync + 'static,
+    {
+        let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
+        let child_ref = ChildRef::new(Arc::clone(&inbox));
+        let made = Made { inbox, factory: Arc::new(factory), place: Place::Pool, nested: None };
+        let problem = spec.validate().err();
+        (Self { spec: Arc::new(spec), role: Role::Worker, blueprint: Arc::new(made), problem }, child_ref)
+    }
+
+    /// A supervisor with the children that it starts with, each time it starts.
+    ///
+    /// It counts as started when each of them has started or failed to. It stops when they have stopped, each within its own
+    /// deadline. The `ready`, `shutdown` and `start_timeout` of `spec` therefore don't apply: they are `Signalled`, `Infinity` and
+    /// none. Children that were added later are not started again when the supervisor is restarted.
+    #[must_use]
+    pub fn supervisor(mut spec: ChildSpec, strategy: Strategy, children: Vec<Self>) -> (Self, SupervisorRef) {
+        spec.ready = Ready::Signalled;
+        spec.shutdown = Shutdown::Infinity;
+        spec.start_timeout = None;
+        let problem = spec.validate().err().or_else(|| problem_among(&children));
+        let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
+        let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
+        let children: Arc<[Self]> = children.into();
+        let made = Made {
+            inbox,
+            factory: Arc::new(move |child| Ok(Supervisor::new(child, strategy, Arc::clone(&children)))),
+            place: Place::Here,
+            nested: Some(supervisor_ref.clone()),
+        };
+        let role = Role::Supervisor(strategy);
+        (Self { spec: Arc::new(spec), role, blueprint: Arc::new(made), problem }, supervisor_ref)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        &self.spec.id
+    }
+
+    /// Checks its specification and, for a supervisor, those of all below.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        self.problem.clone().map_or(Ok(()), Err)
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child").field("spec", &self.spec).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+fn problem_among(children: &[Child]) -> Option<SpecError> {
+    let mut ids = std::collections::HashSet::new();
+    children.iter().find_map(|child| match child.validate() {
+        Err(problem) => Some(problem),
+        Ok(()) if !ids.insert(child.id()) => Some(SpecError::Duplicate { id: child.id().clone() }),
+        Ok(()) => None,
+    })
+}
+
+/// How a supervisor makes incarnations of a child whose type it doesn't know.
+pub(crate) trait Blueprint: Send + Sync {
+    /// Makes an incarnation; its end is reported to the seat's watcher whatever happens.
+    fn launch(&self, seat: Arc<Seat>);
+    /// Refuses and forgets messages.
+    fn close(&self);
+    /// The latest incarnation that was launched; 0 is none.
+    fn incarnation(&self) -> u64;
+    /// The handle on the supervisor, if it is one.
+    fn nested(&self) -> Option<&SupervisorRef>;
+}
+
+enum Place {
+    /// One of the threads for children.
+    Pool,
+    /// The thread of the supervisor.
+    Here,
+}
+
+struct Made<A: Actor<Context = Context<A>>> {
+    inbox: Arc<Inbox<A>>,
+    factory: Arc<Factory<A>>,
+    place: Place,
+    nested: Option<SupervisorRef>,
+}
+
+impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
+    fn launch(&self, seat: Arc<Seat>) {
+        self.inbox.note(seat.incarnation);
+        self.inbox.open();
+        let env = Arc::clone(&seat.env);
+        let unborn = Unborn::new(seat, Arc::clone(&self.inbox), Arc::clone(&self.factory));
+        match self.place {
+            Place::Pool => env.pool.place(move || unborn.spawn_here()),
+            Place::Here => unborn.spawn_here(),
+        }
+    }
+
+    fn close(&self) {
+        self.inbox.close();
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.inbox.incarnation()
+    }
+
+    fn nested(&self) -> Option<&SupervisorRef> {
+        self.nested.as_ref()
+    }
+}
+
+/// What an incarnation knows of itself, and its way to its supervisor. Cheap to clone, and usable from any thread.
+pub struct ChildCtx<A: Actor<Context = Context<A>>> {
+    seat: Arc<Seat>,
+    inbox: Arc<Inbox<A>>,
+}
+
+impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
+    pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox<A>>) -> Self {
+        Self { seat, inbox }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ChildId {
+        &self.seat.spec.id
+    }
+
+    /// The way from the root, such as `root/swarms/review/coder-1`.
+    #[must_use]
+    pub fn path(&self) -> &Arc<str> {
+        &self.seat.path
+    }
+
+    /// Which start of the child this is, counted from 1.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.seat.incarnation
+    }
+
+    /// Whether what this incarnation stands for lives already and has to be taken over, not made.
+    #[must_use]
+    pub fn adopted(&self) -> bool {
+        self.seat.adopted
+    }
+
+    /// Says that the incarnation is ready. Needed with [`Ready::Signalled`], harmless otherwise and when said twice.
+    pub fn ready(&self) {
+        if self.seat.spec.ready == Ready::Signalled {
+            self.seat.say_ready();
+        }
+    }
+
+    /// Ends the incarnation with [`ExitReason::Error`](crate::ExitReason::Error), without the cost of a panic. The hooks run as after
+    /// `ctx.stop()`. The first reason counts. (`ctx.stop()` alone is a normal exit.)
+    pub fn fail(&self, context: &mut impl ActorContext, reason: impl Into<Arc<str>>) {
+        self.seat.say_failed(reason.into());
+        context.stop();
+    }
+
+    /// The handle that everyone else has, too: for messages to itself that survive a crash.
+    #[must_use]
+    pub fn self_ref(&self) -> ChildRef<A> {
+        ChildRef::new(Arc::clone(&self.inbox))
+    }
+
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        &self.seat.env
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Clone for ChildCtx<A> {
+    fn clone(&self) -> Self {
+        Self { seat: Arc::clone(&self.seat), inbox: Arc::clone(&self.inbox) }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for ChildCtx<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildCtx").field("path", self.path()).field("incarnation", &self.incarnation()).finish()
+    }
+}

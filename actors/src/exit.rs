@@ -1,0 +1,57 @@
+//! Why an incarnation ended.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why an incarnation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// It stopped itself.
+    Normal,
+    /// It stopped because its supervisor asked for it.
+    Shutdown,
+    /// It panicked.
+    Panic {
+        /// What the panic said.
+        text: Arc<str>,
+        /// Where: `file:line:column`.
+        location: Arc<str>,
+    },
+    /// It failed without a panic, see [`ChildCtx::fail`](crate::ChildCtx::fail).
+    Error(Arc<str>),
+    /// Its factory returned an error.
+    StartFailed(Arc<str>),
+    /// It was not ready within its start timeout.
+    StartTimeout,
+    /// It was dropped without being asked first.
+    Killed,
+    /// It was asked to stop, outlived its deadline and was dropped.
+    DeadlineExceeded,
+    /// The thread it lived on ended.
+    ArbiterGone,
+}
+
+impl ExitReason {
+    /// Whether a transient child is done after this exit.
+    #[must_use]
+    pub fn is_normal(&self) -> bool {
+        matches!(self, Self::Normal | Self::Shutdown)
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("normal exit"),
+            Self::Shutdown => f.write_str("stopped on request"),
+            Self::Panic { text, location } => write!(f, "panic at {location}: {text}"),
+            Self::Error(text) => write!(f, "failed: {text}"),
+            Self::StartFailed(text) => write!(f, "start failed: {text}"),
+            Self::StartTimeout => f.write_str("not ready within its start timeout"),
+            Self::Killed => f.write_str("killed"),
+            Self::DeadlineExceeded => f.write_str("killed after its stop deadline"),
+            Self::ArbiterGone => f.write_str("its thread ended"),
+        }
+    }
+}

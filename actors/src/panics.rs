@@ -1,0 +1,141 @@
+//! Panics of supervised actors: caught, named, counted, never printed twice.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::exit::ExitReason;
+
+/// Panics logged within [`LOG_PERIOD`]; a storm of crashing children must not drown the log. Every panic is in the events all the same.
+const LOGGED_PER_PERIOD: u32 = 10;
+
+/// See [`LOGGED_PER_PERIOD`].
+const LOG_PERIOD: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// `Some` while this thread polls a supervised actor; holds where the first panic of that poll happened.
+    static WATCHED: RefCell<Option<Option<Arc<str>>>> = const { RefCell::new(None) };
+}
+
+/// Wraps the panic hook of the process: a panic inside a supervised actor is recorded, any other goes to the previous hook. Runs once.
+pub(crate) fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !record(info) {
+                previous(info);
+            }
+        }));
+    });
+}
+
+fn record(info: &PanicHookInfo<'_>) -> bool {
+    WATCHED
+        .try_with(|watched| {
+            let Ok(mut watched) = watched.try_borrow_mut() else { return false };
+            let Some(seen) = watched.as_mut() else { return false };
+            if seen.is_none() {
+                *seen = Some(info.location().map_or_else(|| "unknown".into(), |at| at.to_string().into()));
+            }
+            true
+        })
+        .unwrap_or(false)
+}
+
+/// Runs a piece of a supervised actor; a panic in it becomes an exit reason and is logged.
+pub(crate) fn guarded<R>(path: &str, piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
+    // A thread that is ending has no thread-locals any more: the panic is caught all the same, and printed by the hook.
+    let outer = WATCHED.try_with(|watched| watched.replace(Some(None))).unwrap_or_default();
+    let result = catch_unwind(AssertUnwindSafe(piece));
+    let location = WATCHED.try_with(|watched| watched.replace(outer)).unwrap_or_default().flatten();
+    result.map_err(|payload| {
+        let text = text_of(&*payload);
+        // A payload may have a destructor of its own, and that one may panic, too.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+        let location = location.unwrap_or_else(|| "unknown".into());
+        if let Some(unlogged) = LOG.lock().admit(Instant::now()) {
+            tracing::error!(actor = path, %text, %location, unlogged, "actor panicked");
+        }
+        ExitReason::Panic { text, location }
+    })
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> Arc<str> {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        Arc::from(*text)
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        Arc::from(text.as_str())
+    } else {
+        Arc::from("a panic without text")
+    }
+}
+
+static LOG: Mutex<Ration> = Mutex::new(Ration { since: None, used: 0, refused: 0 });
+
+/// So many per period.
+struct Ration {
+    since: Option<Instant>,
+    used: u32,
+    refused: u64,
+}
+
+impl Ration {
+    /// `Some(number refused since the last one)` when there is one left.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= LOG_PERIOD) {
+            self.since = Some(now);
+            self.used = 0;
+        }
+        if self.used == LOGGED_PER_PERIOD {
+            self.refused += 1;
+            return None;
+        }
+        self.used += 1;
+        Some(std::mem::take(&mut self.refused))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ration_refuses_counts_and_refills() {
+        let t0 = Instant::now();
+        let mut ration = Ration { since: None, used: 0, refused: 0 };
+        let admitted = (0..15).filter(|_| ration.admit(t0).is_some()).count();
+        assert_eq!(admitted, LOGGED_PER_PERIOD as usize);
+        assert_eq!(ration.admit(t0 + LOG_PERIOD), Some(5));
+        assert_eq!(ration.admit(t0 + LOG_PERIOD), Some(0));
+    }
+
+    #[test]
+    fn guarded_names_text_and_place() {
+        install_hook();
+        let line = line!() + 1;
+        let reason = guarded("t", || panic!("boom {}", 7)).err();
+        let Some(ExitReason::Panic { text, location }) = reason else { panic!("no panic seen: {reason:?}") };
+        assert_eq!(&*text, "boom 7");
+        assert!(location.contains(&format!("panics.rs:{line}")), "{location}");
+    }
+
+    #[test]
+    fn guarded_survives_a_payload_that_panics_when_dropped() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("second");
+            }
+        }
+        install_hook();
+        let reason = guarded("t", || std::panic::panic_any(Bomb)).err();
+        assert!(matches!(reason, Some(ExitReason::Panic { text, .. }) if &*text == "a panic without text"));
+    }
+}

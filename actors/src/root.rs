@@ -1,0 +1,109 @@
+//! The root of a tree: owns the threads, the first supervisor and the end of it all.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::cell::{Leash, Seat, Watcher};
+use crate::child::Child;
+use crate::event::EventSink;
+use crate::exit::ExitReason;
+use crate::panics;
+use crate::pool::{Env, Pool};
+use crate::spec::{ChildSpec, SpecError, Strategy};
+use crate::supervisor_ref::SupervisorRef;
+use crate::tree::Key;
+
+/// The name of the first supervisor, with which every path begins.
+const ROOT: &str = "root";
+
+/// Threads that did not end: handlers block them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{threads} threads of the children did not end")]
+pub struct ShutdownError {
+    /// How many.
+    pub threads: usize,
+}
+
+/// A running tree. Dropping it stops the tree in the background; [`Root::shutdown`] waits for the end.
+pub struct Root {
+    leash: Leash,
+    supervisor: SupervisorRef,
+    life: watch::Receiver<Life>,
+}
+
+#[derive(Clone, Default)]
+struct Life {
+    started: bool,
+    ended: Option<ExitReason>,
+}
+
+impl Root {
+    /// Starts a tree inside the running actix system: its supervisors on the calling thread, its children on a few threads of their
+    /// own. Wraps the panic hook of the process, so that panics of children are events and not noise.
+    ///
+    /// # Errors
+    /// The first child, anywhere below, whose specification is not valid; nothing is started then.
+    ///
+    /// # Panics
+    /// Outside an actix system.
+    pub fn start(strategy: Strategy, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, SpecError> {
+        let (child, supervisor) = Child::supervisor(ChildSpec::new(ROOT), strategy, children);
+        child.validate()?;
+        panics::install_hook();
+        let env = Arc::new(Env { pool: Pool::new(), sink });
+        let (sender, life) = watch::channel(Life::default());
+        let watcher = Arc::new(RootWatcher(sender));
+        let seat = Arc::new(Seat::new(Key::ROOT, (1, false), (Arc::clone(&child.spec), ROOT.into()), watcher, env));
+        let leash = Leash(Arc::clone(&seat));
+        child.blueprint.launch(seat);
+        Ok(Self { leash, supervisor, life })
+    }
+
+    /// The first supervisor.
+    #[must_use]
+    pub fn supervisor(&self) -> SupervisorRef {
+        self.supervisor.clone()
+    }
+
+    /// Resolves when every child that the tree was started with has started or failed to, or when the tree has ended before.
+    pub async fn started(&self) {
+        // The sender lives as long as the seat, which this root holds: the wait can't fail.
+        let _ = self.life.clone().wait_for(|life| life.started || life.ended.is_some()).await;
+    }
+
+    /// Resolves when the first supervisor has ended: after [`Root::shutdown`], or because it gave up.
+    pub async fn done(&self) -> ExitReason {
+        let mut life = self.life.clone();
+        match life.wait_for(|life| life.ended.is_some()).await {
+            Ok(life) => life.ended.clone().unwrap_or(ExitReason::ArbiterGone),
+            Err(_) => ExitReason::ArbiterGone,
+        }
+    }
+
+    /// Stops everything in reverse order, each child within its deadline, then ends the threads. May be called more than once.
+    ///
+    /// # Errors
+    /// When a thread does not end because a handler blocks it.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.leash.stop();
+        self.done().await;
+        self.leash.0.env.pool.close().await.map_err(|threads| ShutdownError { threads })
+    }
+}
+
+struct RootWatcher(watch::Sender<Life>);
+
+impl Watcher for RootWatcher {
+    fn started(&self, _: Key, _: u64) {
+        self.0.send_modify(|life| life.started = true);
+    }
+
+    fn down(&self, _: Key, _: u64, reason: ExitReason) {
+        self.0.send_modify(|life| life.ended = Some(reason));
+    }
+
+    fn supervisor(&self) -> Option<SupervisorRef> {
+        None
+    }
+}

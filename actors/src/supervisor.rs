@@ -1,0 +1,309 @@
+//! The shell around the core: an actix actor that feeds it and performs what it decides.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Running, SpawnHandle};
+use tokio::sync::oneshot;
+
+use crate::cell::{Leash, Seat, Watcher};
+use crate::child::{Blueprint, Child, ChildCtx};
+use crate::event::SupervisionEvent;
+use crate::exit::ExitReason;
+use crate::snapshot::{ChildKind, ChildState, TreeNode};
+use crate::spec::{RestartType, Seed, Strategy};
+use crate::supervisor_ref::SupervisorRef;
+use crate::tree::{Action, Input, Key, NewChild, Refusal, Request, Token, Tree};
+
+/// A supervisor: itself the actor of a cell, so that its parent supervises it like any other child.
+pub(crate) struct Supervisor {
+    tree: Tree<Bench>,
+    child: ChildCtx<Self>,
+    children: Arc<[Child]>,
+    /// How children reach this incarnation; a later one doesn't hear of them.
+    watcher: Option<Arc<dyn Watcher>>,
+    answers: HashMap<Token, oneshot::Sender<Result<(), Refusal>>>,
+    asked: u64,
+    /// When the next tick comes, and how to take it back unless it is on its way.
+    alarm: Option<(Instant, Option<SpawnHandle>)>,
+    since: Instant,
+    state: ChildState,
+    finished: bool,
+}
+
+/// What the shell keeps with a child.
+pub(crate) struct Bench {
+    blueprint: Arc<dyn Blueprint>,
+    leash: Option<Leash>,
+}
+
+/// What one supervisor shows of itself and its children.
+pub(crate) struct View {
+    /// The supervisor above and the key under which it knows this one.
+    pub(crate) parent: Option<(SupervisorRef, Key)>,
+    /// The supervisor itself, as far as it knows.
+    pub(crate) own: TreeNode,
+    /// Its children, with the handles of those that are supervisors.
+    pub(crate) children: Vec<(TreeNode, Option<SupervisorRef>)>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(child: ChildCtx<Self>, strategy: Strategy, children: Arc<[Child]>) -> Self {
+        Self {
+            tree: Tree::new(Arc::clone(child.path()), strategy),
+            child,
+            children,
+            watcher: None,
+            answers: HashMap::new(),
+            asked: 0,
+            alarm: None,
+            since: now(),
+            state: ChildState::Starting,
+            finished: false,
+        }
+    }
+
+    /// Feeds a request; the answer comes when what was asked has happened.
+    pub(crate) fn ask(
+        &mut self,
+        context: &mut Context<Self>,
+        request: Request<Bench>,
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    ) {
+        self.asked += 1;
+        let token = Token(self.asked);
+        self.answers.insert(token, answer);
+        self.feed(context, Input::Asked(token, request));
+    }
+
+    pub(crate) fn view(&self) -> View {
+        let now = now();
+        let seat = self.child.seat();
+        View {
+            parent: seat.watcher.supervisor().map(|parent| (parent, seat.key)),
+            own: TreeNode {
+                id: seat.spec.id.clone(),
+                path: Arc::clone(&seat.path),
+                kind: ChildKind::Supervisor,
+                strategy: Some(self.tree.strategy()),
+                restart: RestartType::Temporary,
+                state: self.state,
+                in_state_for: now.saturating_duration_since(self.since),
+                incarnation: seat.incarnation,
+                restarts: 0,
+                restarts_in_window: 0,
+                retry_in: None,
+                last_exit: None,
+                children: Vec::new(),
+            },
+            children: self.tree.nodes(now).map(|(key, node)| (node, self.nested(key))).collect(),
+        }
+    }
+
+    /// One child as a node.
+    pub(crate) fn node_of(&self, key: Key) -> Option<TreeNode> {
+        self.tree.node(now(), key)
+    }
+
+    fn nested(&self, key: Key) -> Option<SupervisorRef> {
+        self.tree.payload(key).and_then(|bench| bench.blueprint.nested().cloned())
+    }
+
+    fn feed(&mut self, context: &mut Context<Self>, input: Input<Bench>) {
+        let now = now();
+        let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
+        for action in self.tree.step(now, chance, input) {
+            self.perform(context, action);
+        }
+        self.set_alarm(context, now);
+    }
+
+    fn perform(&mut self, context: &mut Context<Self>, action: Action<Bench>) {
+        match action {
+            Action::Emit(event) => self.emit(event),
+            Action::Launch { key, incarnation, adopted } => self.launch(key, incarnation, adopted),
+            Action::Stop(key) => self.leash(key, Leash::stop),
+            Action::Kill(key) => self.leash(key, Leash::kill),
+            Action::Close(key) => {
+                if let Some(bench) = self.tree.payload_mut(key) {
+                    bench.leash = None;
+                    bench.blueprint.close();
+                }
+            }
+            Action::Dispose(bench) => bench.blueprint.close(),
+            Action::Answer(token, result) => {
+                if let Some(answer) = self.answers.remove(&token) {
+                    // Whoever asked may have gone; what was asked has happened all the same.
+                    let _ = answer.send(result);
+                }
+            }
+            Action::Ready => {
+                self.enter(ChildState::Running);
+                self.child.ready();
+            }
+            Action::Finished => {
+                self.finished = true;
+                context.stop();
+            }
+        }
+    }
+
+    fn launch(&mut self, key: Key, incarnation: u64, adopted: bool) {
+        let Some(watcher) = self.watcher.clone() else { return };
+        let env = Arc::clone(self.child.env());
+        let Some((path, spec)) = self.tree.child(key) else { return };
+        let (spec, path) = (Arc::clone(spec), Arc::clone(path));
+        let seat = Arc::new(Seat::new(key, (incarnation, adopted), (spec, path), watcher, env));
+        if let Some(bench) = self.tree.payload_mut(key) {
+            bench.leash = Some(Leash(Arc::clone(&seat)));
+            bench.blueprint.launch(seat);
+        }
+    }
+
+    fn leash(&mut self, key: Key, order: fn(&Leash)) {
+        if let Some(leash) = self.tree.payload_mut(key).and_then(|bench| bench.leash.as_ref()) {
+            order(leash);
+        }
+    }
+
+    fn emit(&self, event: SupervisionEvent) {
+        let sink = &self.child.env().sink;
+        if catch_unwind(AssertUnwindSafe(|| sink.event(event))).is_err() {
+            tracing::error!(supervisor = &**self.child.path(), "the event sink panicked, the event is lost");
+        }
+    }
+
+    /// Sees to it that the core gets its tick. A retry that is due at once comes back as a message, so that orders overtake it. An
+    /// alarm that rings too early does no harm, so a later deadline leaves an earlier alarm alone.
+    fn set_alarm(&mut self, context: &mut Context<Self>, now: Instant) {
+        let Some(at) = self.tree.next_deadline() else { return };
+        if let Some((set, handle)) = self.alarm {
+            if set <= at {
+                return;
+            }
+            if let Some(handle) = handle {
+                context.cancel_future(handle);
+            }
+        }
+        let wait = at.saturating_duration_since(now);
+        let handle = if wait.is_zero() {
+            context.notify(Tick);
+            None
+        } else {
+            Some(context.notify_later(Tick, wait))
+        };
+        self.alarm = Some((at, handle));
+    }
+
+    fn enter(&mut self, state: ChildState) {
+        self.state = state;
+        self.since = now();
+    }
+}
+
+impl Bench {
+    /// A child on its way into the core. One that was launched before, under an earlier incarnation of the supervisor, starts afresh
+    /// with the next number.
+    pub(crate) fn admit(child: Child) -> NewChild<Self> {
+        let Child { spec, role, blueprint, .. } = child;
+        let seed = match blueprint.incarnation() {
+            0 => spec.seed.clone(),
+            incarnation => Seed { incarnation, restarts: spec.seed.restarts, ..Seed::default() },
+        };
+        NewChild { spec, seed, role, payload: Self { blueprint, leash: None } }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let me = SupervisorRef::new(self.child.self_ref());
+        self.watcher = Some(Arc::new(ToSupervisor { address: context.address(), me }));
+        let children = self.children.iter().cloned().map(Bench::admit).collect();
+        self.feed(context, Input::Init(children));
+    }
+
+    fn stopping(&mut self, context: &mut Self::Context) -> Running {
+        if !self.finished {
+            self.enter(ChildState::Stopping);
+            self.feed(context, Input::Shutdown);
+        }
+        if self.finished { Running::Stop } else { Running::Continue }
+    }
+}
+
+impl Drop for Supervisor {
+    /// The leashes stop the children; nobody will read what is sent to them until a new incarnation starts them again.
+    fn drop(&mut self) {
+        for bench in self.tree.payloads() {
+            bench.blueprint.close();
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Tick;
+
+impl Handler<Tick> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, context: &mut Self::Context) {
+        self.alarm = None;
+        self.feed(context, Input::Tick);
+    }
+}
+
+/// A notice of a cell; sent to one incarnation of the supervisor and lost with it.
+#[derive(Message)]
+#[rtype(result = "()")]
+enum Notice {
+    Started { key: Key, incarnation: u64 },
+    Down { key: Key, incarnation: u64, reason: ExitReason },
+}
+
+impl Handler<Notice> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, notice: Notice, context: &mut Self::Context) {
+        let input = match notice {
+            Notice::Started { key, incarnation } => Input::Started { key, incarnation },
+            Notice::Down { key, incarnation, reason } => Input::Down { key, incarnation, reason },
+        };
+        self.feed(context, input);
+    }
+}
+
+struct ToSupervisor {
+    address: Addr<Supervisor>,
+    me: SupervisorRef,
+}
+
+impl Watcher for ToSupervisor {
+    fn started(&self, key: Key, incarnation: u64) {
+        self.address.do_send(Notice::Started { key, incarnation });
+    }
+
+    fn down(&self, key: Key, incarnation: u64, reason: ExitReason) {
+        self.address.do_send(Notice::Down { key, incarnation, reason });
+    }
+
+    fn supervisor(&self) -> Option<SupervisorRef> {
+        Some(self.me.clone())
+    }
+}
+
+/// The clock of the runtime, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A number from 0 to 1, for jitter: the standard library's hash keys are random enough and cost no dependency.
+fn chance() -> f64 {
+    let bits = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
+    f64::from(bits) / f64::from(u32::MAX)
+}

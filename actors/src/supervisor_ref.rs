@@ -1,0 +1,226 @@
+//! The handle on a supervisor.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use actix::Context;
+use tokio::sync::oneshot;
+
+use crate::child::Child;
+use crate::child_ref::ChildRef;
+use crate::exit::ExitReason;
+use crate::inbox::TellError;
+use crate::snapshot::{ChildState, TreeNode};
+use crate::spec::{ChildId, SpecError};
+use crate::supervisor::{Bench, Supervisor, View};
+use crate::tree::{Refusal, Request};
+
+/// How long a supervisor may take to look at a request. It never blocks, so a longer silence means that it does not run.
+const ACCEPT_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a request to a supervisor came to nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisorError {
+    /// The supervisor has no such child.
+    #[error("no such child")]
+    NotFound,
+    /// The supervisor has a child of that name already.
+    #[error("the child is there already")]
+    AlreadyPresent,
+    /// The child runs already.
+    #[error("the child runs already")]
+    Running,
+    /// Somebody asked for something else before this was done.
+    #[error("superseded by a later request")]
+    Superseded,
+    /// The start failed. The child is kept, and what its restart type asks for follows.
+    #[error("the start failed: {reason}")]
+    StartFailed {
+        /// How the incarnation ended.
+        reason: ExitReason,
+    },
+    /// The child was killed and has not ended, because its thread is blocked. It stays `stopping` until it does.
+    #[error("the child does not end")]
+    Unresponsive,
+    /// The supervisor is stopping, has stopped, or ended before it answered.
+    #[error("the supervisor is gone")]
+    Gone,
+    /// Too many requests wait for the supervisor.
+    #[error("too many requests wait")]
+    Busy,
+    /// The supervisor did not look at the request in time; the request is void.
+    #[error("the supervisor does not answer")]
+    Unreachable,
+    /// The child's specification is not valid.
+    #[error("the child is not valid")]
+    Invalid(#[source] SpecError),
+}
+
+impl From<Refusal> for SupervisorError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::NotFound,
+            Refusal::AlreadyPresent => Self::AlreadyPresent,
+            Refusal::Running => Self::Running,
+            Refusal::Superseded => Self::Superseded,
+            Refusal::StartFailed(reason) => Self::StartFailed { reason },
+            Refusal::Unresponsive => Self::Unresponsive,
+            Refusal::Closing => Self::Gone,
+        }
+    }
+}
+
+/// A handle on a supervisor, valid across its restarts. Cheap to clone.
+///
+/// Each call resolves when what it asks for has happened, so it takes as long as the child's start timeout and stop deadline allow. A
+/// call that is dropped half-way has been asked for all the same.
+#[derive(Clone, Debug)]
+pub struct SupervisorRef {
+    inner: ChildRef<Supervisor>,
+}
+
+impl SupervisorRef {
+    pub(crate) fn new(inner: ChildRef<Supervisor>) -> Self {
+        Self { inner }
+    }
+
+    /// Takes a new child and starts it as its seed says, at once and beside any other start. Resolves when it has started, or at once
+    /// when the seed starts nothing.
+    ///
+    /// # Errors
+    /// `AlreadyPresent`, `Invalid`; `StartFailed` (the child is kept and goes on as its specification says); `Superseded`.
+    pub async fn start_child(&self, child: Child) -> Result<(), SupervisorError> {
+        child.validate().map_err(SupervisorError::Invalid)?;
+        self.request(Request::Add(Bench::admit(child))).await
+    }
+
+    /// Starts a child that is stopped, completed, failed or backing off, with a clean record. Resolves when it has started.
+    ///
+    /// # Errors
+    /// `NotFound`, `Running`, `StartFailed`, `Superseded`.
+    pub async fn start_existing(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Start(id.clone())).await
+    }
+
+    /// Stops a child and keeps it. Resolves when its incarnation has ended.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unresponsive`, `Superseded` (it is being deleted).
+    pub async fn stop_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Stop(id.clone())).await
+    }
+
+    /// Stops a child if it lives, waits until the incarnation has really ended, and starts it with a clean record: whatever state it is
+    /// in, and without spending its intensity. Resolves when it has started.
+    ///
+    /// # Errors
+    /// `NotFound`, `StartFailed`, `Unresponsive`, `Superseded`.
+    pub async fn restart_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Restart(id.clone())).await
+    }
+
+    /// Stops a child and forgets it. Resolves when it is gone.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unresponsive`.
+    pub async fn delete_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Delete(id.clone())).await
+    }
+
+    /// Stops every child in reverse order, then starts every child in order with a clean record, those that were stopped, failed or
+    /// completed, too. Resolves when each has started or failed to.
+    ///
+    /// # Errors
+    /// `Superseded`.
+    pub async fn restart_all(&self) -> Result<(), SupervisorError> {
+        self.request(Request::RestartAll).await
+    }
+
+    /// Stops every child in reverse order, each within its deadline. What is completed stays so.
+    ///
+    /// # Errors
+    /// `Superseded`, `Unresponsive` (the others are stopped).
+    pub async fn stop_all(&self) -> Result<(), SupervisorError> {
+        self.request(Request::StopAll).await
+    }
+
+    /// Starts in order, with a clean record, every child that is stopped, failed or backing off. Resolves when each has started or
+    /// failed to. What is completed stays so.
+    ///
+    /// # Errors
+    /// `Superseded`.
+    pub async fn start_all(&self) -> Result<(), SupervisorError> {
+        self.request(Request::StartAll).await
+    }
+
+    /// The supervisor and everything below it as data.
+    ///
+    /// # Errors
+    /// `Gone`, `Unreachable`.
+    pub async fn snapshot(&self) -> Result<TreeNode, SupervisorError> {
+        let View { parent, own, children } = self.accepted(|supervisor, _| supervisor.view()).await?;
+        let mut node = match parent {
+            None => own,
+            // What its parent knows of it is the truth: restarts, last exit, state.
+            Some((parent, key)) => {
+                let node = parent.accepted(move |supervisor, _| supervisor.node_of(key)).await?;
+                node.ok_or(SupervisorError::Gone)?
+            }
+        };
+        node.children = below(children).await;
+        Ok(node)
+    }
+
+    async fn request(&self, request: Request<Bench>) -> Result<(), SupervisorError> {
+        let answer = self
+            .accepted(move |supervisor, context| {
+                let (sender, receiver) = oneshot::channel();
+                supervisor.ask(context, request, sender);
+                receiver
+            })
+            .await?;
+        answer.await.map_err(|_| SupervisorError::Gone)?.map_err(SupervisorError::from)
+    }
+
+    /// Runs `work` inside the supervisor; when its turn does not come in time, it never will.
+    async fn accepted<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Supervisor, &mut Context<Supervisor>) -> R + Send + 'static,
+    ) -> Result<R, SupervisorError> {
+        let (sender, receiver) = oneshot::channel();
+        let accept = move |supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
+            if !sender.is_closed() {
+                // The caller may go at this very moment: then what it asked for happens without it.
+                let _ = sender.send(work(supervisor, context));
+            }
+        };
+        self.inner.run(accept).map_err(|error| match error {
+            TellError::Full => SupervisorError::Busy,
+            TellError::Stopped => SupervisorError::Gone,
+        })?;
+        match tokio::time::timeout(ACCEPT_WAIT, receiver).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_)) => Err(SupervisorError::Gone),
+            Err(_) => Err(SupervisorError::Unreachable),
+        }
+    }
+}
+
+/// Fills in what lies below the children that are supervisors; one that does not run has nothing below it.
+fn below(children: Vec<(TreeNode, Option<SupervisorRef>)>) -> Pin<Box<dyn Future<Output = Vec<TreeNode>> + Send>> {
+    Box::pin(async move {
+        let mut nodes = Vec::with_capacity(children.len());
+        for (mut node, nested) in children {
+            let runs = matches!(node.state, ChildState::Starting | ChildState::Running | ChildState::Stopping);
+            if let (true, Some(nested)) = (runs, nested)
+                && let Ok(view) = nested.accepted(|supervisor, _| supervisor.view()).await
+            {
+                node.children = below(view.children).await;
+            }
+            nodes.push(node);
+        }
+        nodes
+    })
+}
