@@ -6,4 +6,5 @@ pub mod health;
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod view;
 pub mod wire;

@@ -1,0 +1,276 @@
+//! The swarm document: the form of the configuration, in JSON. Durations stay text (`"60s"`), numbers stay numbers.
+//!
+//! Holds the keys that the `process` runtime honours and no others; an unknown key is an error. Every key is required but `workdir`, `env` and
+//! `replicas`: defaults are the configuration's business and are filled in before a document is kept.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{time::DurationText, words};
+use crate::model::{
+    AgentName, AgentSpec, Backoff, InvalidName, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy,
+    SwarmName, SwarmSpec,
+};
+
+/// One `[[swarm]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwarmDocument {
+    name: String,
+    runtime: String,
+    strategy: String,
+    intensity: u32,
+    period: DurationText,
+    on_exceeded: OnExceededDocument,
+    backoff: BackoffDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workdir: Option<PathBuf>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    agent: Vec<AgentDocument>,
+}
+
+/// One `[[swarm.agent]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentDocument {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replicas: Option<u32>,
+    command: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    restart: String,
+    ready: String,
+    start_timeout: DurationText,
+    heartbeat_timeout: DurationText,
+    progress_timeout: DurationText,
+    on_stuck: String,
+    stop_grace: DurationText,
+    lease: DurationText,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnExceededDocument {
+    Fail,
+    RetryAfter(DurationText),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackoffDocument {
+    initial: DurationText,
+    then: DurationText,
+    factor: f64,
+    max: DurationText,
+    jitter: f64,
+    reset_after: DurationText,
+}
+
+/// Why a document means nothing here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// A name that is no name.
+    #[error("{key}: {error}")]
+    Name {
+        /// Where.
+        key: &'static str,
+        /// What is wrong with it.
+        error: InvalidName,
+    },
+    /// A word that is none of those allowed.
+    #[error("{key}: found {found:?}, allowed: {allowed}")]
+    Word {
+        /// Where.
+        key: &'static str,
+        /// What was found.
+        found: String,
+        /// The words that are allowed.
+        allowed: String,
+    },
+}
+
+/// Shows a swarm's document. `None` for a strategy that this version has no word for.
+pub fn document(spec: &SwarmSpec) -> Option<SwarmDocument> {
+    Some(SwarmDocument {
+        name: spec.name.to_string(),
+        runtime: words::runtime(spec.runtime).to_owned(),
+        strategy: words::strategy(spec.strategy)?.to_owned(),
+        intensity: spec.intensity,
+        period: DurationText(spec.period),
+        on_exceeded: match spec.on_exceeded {
+            OnExceeded::Fail => OnExceededDocument::Fail,
+            OnExceeded::RetryAfter(after) => OnExceededDocument::RetryAfter(DurationText(after)),
+        },
+        backoff: BackoffDocument {
+            initial: DurationText(spec.backoff.initial),
+            then: DurationText(spec.backoff.then),
+            factor: spec.backoff.factor,
+            max: DurationText(spec.backoff.max),
+            jitter: spec.backoff.jitter,
+            reset_after: DurationText(spec.backoff.reset_after),
+        },
+        workdir: spec.workdir.clone(),
+        env: spec.env.clone(),
+        agent: spec.agents.iter().map(|agent| agent_document(agent)).collect(),
+    })
+}
+
+fn agent_document(agent: &AgentSpec) -> AgentDocument {
+    AgentDocument {
+        name: agent.name.to_string(),
+        replicas: agent.replicas,
+        command: agent.command.clone(),
+        env: agent.env.clone(),
+        restart: words::restart(agent.restart).to_owned(),
+        ready: words::ready(agent.ready).to_owned(),
+        start_timeout: DurationText(agent.start_timeout),
+        heartbeat_timeout: DurationText(agent.heartbeat_timeout),
+        progress_timeout: DurationText(agent.progress_timeout),
+        on_stuck: words::on_stuck(agent.on_stuck).to_owned(),
+        stop_grace: DurationText(agent.stop_grace),
+        lease: DurationText(agent.lease),
+    }
+}
+
+impl SwarmDocument {
+    /// What the document means. The counterpart of [`document()`]: together they are the identity.
+    ///
+    /// # Errors
+    /// A name or a word that is not allowed.
+    pub fn into_spec(self, origin: Origin) -> Result<SwarmSpec, DocumentError> {
+        Ok(SwarmSpec {
+            name: self.name.parse::<SwarmName>().map_err(|error| DocumentError::Name { key: "name", error })?,
+            origin,
+            runtime: word("runtime", &self.runtime, &[RuntimeKind::Process], words::runtime)?,
+            strategy: word("strategy", &self.strategy, &[Strategy::OneForOne], |one| {
+                words::strategy(one).unwrap_or_default()
+            })?,
+            intensity: self.intensity,
+            period: self.period.0,
+            on_exceeded: match self.on_exceeded {
+                OnExceededDocument::Fail => OnExceeded::Fail,
+                OnExceededDocument::RetryAfter(after) => OnExceeded::RetryAfter(after.0),
+            },
+            backoff: Backoff {
+                initial: self.backoff.initial.0,
+                then: self.backoff.then.0,
+                max: self.backoff.max.0,
+                reset_after: self.backoff.reset_after.0,
+                factor: self.backoff.factor,
+                jitter: self.backoff.jitter,
+            },
+            workdir: self.workdir,
+            env: self.env,
+            agents: self
+                .agent
+                .into_iter()
+                .map(|agent| agent.into_spec().map(Arc::new))
+                .collect::<Result<_, DocumentError>>()?,
+        })
+    }
+}
+
+impl AgentDocument {
+    fn into_spec(self) -> Result<AgentSpec, DocumentError> {
+        let restarts = [RestartType::Permanent, RestartType::Transient, RestartType::Temporary];
+        Ok(AgentSpec {
+            name: self.name.parse::<AgentName>().map_err(|error| DocumentError::Name { key: "agent.name", error })?,
+            replicas: self.replicas,
+            command: self.command,
+            env: self.env,
+            restart: word("agent.restart", &self.restart, &restarts, words::restart)?,
+            ready: word("agent.ready", &self.ready, &[Ready::Process, Ready::Session], words::ready)?,
+            start_timeout: self.start_timeout.0,
+            heartbeat_timeout: self.heartbeat_timeout.0,
+            progress_timeout: self.progress_timeout.0,
+            on_stuck: word("agent.on_stuck", &self.on_stuck, &[OnStuck::Report, OnStuck::Restart], words::on_stuck)?,
+            stop_grace: self.stop_grace.0,
+            lease: self.lease.0,
+        })
+    }
+}
+
+fn word<T: Copy>(
+    key: &'static str,
+    found: &str,
+    allowed: &[T],
+    show: impl Fn(T) -> &'static str,
+) -> Result<T, DocumentError> {
+    allowed.iter().copied().find(|one| show(*one) == found).ok_or_else(|| DocumentError::Word {
+        key,
+        found: found.to_owned(),
+        allowed: allowed.iter().map(|one| show(*one)).collect::<Vec<_>>().join(", "),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sample() -> serde_json::Value {
+        json!({
+            "name": "review", "runtime": "process", "strategy": "one_for_one", "intensity": 5, "period": "60s",
+            "on_exceeded": { "retry_after": "10m" },
+            "backoff": { "initial": "0s", "then": "1s", "factor": 2.0, "max": "60s", "jitter": 0.25, "reset_after": "10m" },
+            "workdir": "/workspace",
+            "env": { "LANG": "C.UTF-8" },
+            "agent": [{
+                "name": "coder", "replicas": 3, "command": ["my-agent", "--role", "coder"], "env": {},
+                "restart": "permanent", "ready": "process", "start_timeout": "30s", "heartbeat_timeout": "15s",
+                "progress_timeout": "0s", "on_stuck": "report", "stop_grace": "10s", "lease": "30s"
+            }, {
+                "name": "job", "command": ["sh", "-c", "exit 0"], "env": { "A": "1" },
+                "restart": "transient", "ready": "session", "start_timeout": "250ms", "heartbeat_timeout": "15s",
+                "progress_timeout": "5m", "on_stuck": "restart", "stop_grace": "10s", "lease": "24h"
+            }]
+        })
+    }
+
+    #[test]
+    fn the_document_of_the_specification_survives_the_way_there_and_back() {
+        let read: SwarmDocument = serde_json::from_value(sample()).unwrap();
+        let spec = read.into_spec(Origin::Config).unwrap();
+        assert_eq!(spec.period.as_secs(), 60);
+        assert_eq!(spec.agents[1].ready, Ready::Session);
+        assert_eq!(serde_json::to_value(document(&spec).unwrap()).unwrap(), sample());
+        let again: SwarmDocument = serde_json::from_value(sample()).unwrap();
+        assert_eq!(again.into_spec(Origin::Config).unwrap(), spec);
+    }
+
+    #[test]
+    fn a_spec_without_optional_keys_survives_too() {
+        let mut value = sample();
+        value["on_exceeded"] = json!("fail");
+        value.as_object_mut().unwrap().remove("workdir");
+        let spec = serde_json::from_value::<SwarmDocument>(value.clone()).unwrap().into_spec(Origin::Api).unwrap();
+        assert_eq!((spec.workdir.as_ref(), spec.on_exceeded), (None, OnExceeded::Fail));
+        assert_eq!(serde_json::to_value(document(&spec).unwrap()).unwrap(), value);
+    }
+
+    #[test]
+    fn unknown_keys_words_and_names_are_named() {
+        let refused = |change: fn(&mut serde_json::Value)| {
+            let mut value = sample();
+            change(&mut value);
+            match serde_json::from_value::<SwarmDocument>(value) {
+                Err(error) => error.to_string(),
+                Ok(document) => document.into_spec(Origin::Api).unwrap_err().to_string(),
+            }
+        };
+        assert!(refused(|v| v["image"] = json!("debian")).contains("unknown field `image`"));
+        assert!(refused(|v| v["agent"][0]["colour"] = json!(1)).contains("unknown field `colour`"));
+        assert_eq!(refused(|v| v["runtime"] = json!("docker")), "runtime: found \"docker\", allowed: process");
+        assert_eq!(
+            refused(|v| v["agent"][0]["restart"] = json!("always")),
+            "agent.restart: found \"always\", allowed: permanent, transient, temporary"
+        );
+        assert!(refused(|v| v["name"] = json!("Review")).starts_with("name: \"Review\" is not a name"));
+        assert!(refused(|v| v["period"] = json!(60)).contains("invalid type"));
+    }
+}

@@ -1,0 +1,89 @@
+//! Events of the feed.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    health::{self, AgentView, ReasonView, SwarmView},
+    operation::{self, OperationView},
+    time::Rfc3339,
+    words,
+};
+use crate::model::{AgentState, Event, EventKind, Level};
+
+/// One numbered event: what all have in common, then what its kind adds.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventView<'a> {
+    seq: u64,
+    epoch: u64,
+    at: Rfc3339,
+    kind: &'static str,
+    /// The agent, swarm or operation that it is about; empty for the hive.
+    subject: String,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    AgentChanged { from: Option<&'static str>, agent: Box<AgentView<'a>> },
+    Samples { agents: Vec<AgentView<'a>> },
+    SwarmChanged { from: Option<&'static str>, swarm: SwarmView<'a> },
+    AgentRemoved {},
+    HiveChanged { from: &'static str, to: &'static str, reasons: Vec<ReasonView<'a>> },
+    OperationChanged { operation: OperationView<'a> },
+    AgentSaid { incarnation: u64, event: &'a str, data: Box<RawValue> },
+    DaemonStarted { version: &'static str, pid: u32 },
+    DaemonStopping { how: &'static str },
+}
+
+/// Shows an event.
+pub fn event(event: &Event) -> EventView<'_> {
+    let (subject, body) = parts(&event.kind);
+    EventView { seq: event.seq.0, epoch: event.epoch.0, at: Rfc3339(event.at), kind: event.kind.word(), subject, body }
+}
+
+/// An event as the journal keeps it is shown as it was kept: its body is the document that [`event`] made.
+pub fn stored_event(body: &Arc<str>) -> Box<RawValue> {
+    health::json_or_text(body)
+}
+
+fn parts(kind: &EventKind) -> (String, Body<'_>) {
+    match kind {
+        EventKind::AgentChanged { from, agent } => (
+            agent.id.to_string(),
+            Body::AgentChanged {
+                from: from.map(|state: AgentState| words::agent_state(state)),
+                agent: Box::new(health::agent(agent)),
+            },
+        ),
+        EventKind::Samples { agents } => {
+            (String::new(), Body::Samples { agents: agents.iter().map(|one| health::agent(one)).collect() })
+        }
+        EventKind::SwarmChanged { from, swarm } => (
+            swarm.name.to_string(),
+            Body::SwarmChanged { from: from.map(|level: Level| words::level(level)), swarm: health::swarm(swarm) },
+        ),
+        EventKind::AgentRemoved { agent } => (agent.to_string(), Body::AgentRemoved {}),
+        EventKind::HiveChanged { from, to, reasons } => (
+            String::new(),
+            Body::HiveChanged {
+                from: words::level(*from),
+                to: words::level(*to),
+                reasons: reasons.iter().map(|text| health::reason_text(text)).collect(),
+            },
+        ),
+        EventKind::OperationChanged { operation } => {
+            (operation.id.to_string(), Body::OperationChanged { operation: operation::operation(operation) })
+        }
+        EventKind::AgentSaid { agent, incarnation, kind, data } => (
+            agent.to_string(),
+            Body::AgentSaid { incarnation: *incarnation, event: kind, data: health::json_or_text(data) },
+        ),
+        EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),
+        EventKind::DaemonStopping { how } => (String::new(), Body::DaemonStopping { how }),
+    }
+}

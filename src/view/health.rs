@@ -1,0 +1,239 @@
+//! Health documents.
+
+use std::{sync::Arc, time::SystemTime};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde_json::value::RawValue;
+
+use super::{time::Rfc3339, words};
+use crate::model::{
+    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Measured, Reason,
+    SwarmHealth,
+};
+
+/// The document of one agent, in the SPEC's order.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentView<'a> {
+    swarm: &'a str,
+    name: &'a str,
+    state: &'static str,
+    since: Rfc3339,
+    reasons: Vec<ReasonView<'a>>,
+    desired: &'static str,
+    incarnation: u64,
+    pid: Option<u32>,
+    restarts: u64,
+    restarts_in_window: u32,
+    retry_at: Option<Rfc3339>,
+    last_exit: Option<ExitView<'a>>,
+    cpu: MeasuredView<f64>,
+    memory: MeasuredView<u64>,
+    last_heartbeat: MeasuredView<Rfc3339>,
+    progress: MeasuredView<Box<RawValue>>,
+    dropped: u64,
+}
+
+/// A stable code and a detail for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReasonView<'a> {
+    code: &'a str,
+    detail: &'a str,
+}
+
+/// How an incarnation ended. `detail` says the same in one line for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExitView<'a> {
+    incarnation: u64,
+    code: Option<i32>,
+    signal: Option<i32>,
+    oom: Option<bool>,
+    at: Rfc3339,
+    cause: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    detail: String,
+    last_lines: &'a [String],
+}
+
+/// `{ value, observed_at, source }`, or `{ value: null, reason }`.
+#[derive(Debug, Clone)]
+pub struct MeasuredView<T>(Measured<T>);
+
+impl<T: Serialize> Serialize for MeasuredView<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Measured::Value { value, observed_at, source } => {
+                let mut object = serializer.serialize_struct("Measured", 3)?;
+                object.serialize_field("value", value)?;
+                object.serialize_field("observed_at", &Rfc3339(*observed_at))?;
+                object.serialize_field("source", words::source(*source))?;
+                object.end()
+            }
+            Measured::Absent(absent) => {
+                let mut object = serializer.serialize_struct("Measured", 2)?;
+                object.serialize_field("value", &None::<T>)?;
+                object.serialize_field("reason", words::absent(*absent))?;
+                object.end()
+            }
+        }
+    }
+}
+
+/// The document of one swarm.
+#[derive(Debug, Clone, Serialize)]
+pub struct SwarmView<'a> {
+    name: &'a str,
+    level: &'static str,
+    since: Rfc3339,
+    reasons: Vec<ReasonView<'a>>,
+    desired: &'static str,
+    agents: Vec<&'a str>,
+}
+
+/// Whether the runtime and the journal can be worked with.
+#[derive(Debug, Clone, Serialize)]
+pub struct ControlPlaneView<'a> {
+    reachable: bool,
+    since: Rfc3339,
+    last_error: Option<&'a str>,
+}
+
+/// What comes in from agents.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataPlaneView {
+    listening: bool,
+    sessions: u64,
+    events_per_second: MeasuredView<f64>,
+    dropped: u64,
+    refused: u64,
+}
+
+/// The whole health document. `status` is `pass`, `warn` or `fail`, `level` says it in the product's words.
+#[derive(Debug, Clone, Serialize)]
+pub struct HiveView<'a> {
+    status: &'static str,
+    level: &'static str,
+    since: Rfc3339,
+    reasons: Vec<ReasonView<'a>>,
+    hive_id: String,
+    hive: &'a str,
+    control_plane: ControlPlaneView<'a>,
+    data_plane: DataPlaneView,
+    swarms: Vec<SwarmView<'a>>,
+    agents: Vec<AgentView<'a>>,
+}
+
+/// Shows an agent.
+pub fn agent(agent: &AgentHealth) -> AgentView<'_> {
+    AgentView {
+        swarm: agent.id.swarm.as_str(),
+        name: agent.id.name.as_str(),
+        state: words::agent_state(agent.state),
+        since: Rfc3339(agent.since),
+        reasons: reasons(&agent.reasons),
+        desired: words::desired(agent.desired),
+        incarnation: agent.incarnation,
+        pid: agent.pid,
+        restarts: agent.restarts,
+        restarts_in_window: agent.restarts_in_window,
+        retry_at: agent.retry_at.map(Rfc3339),
+        last_exit: agent.last_exit.as_deref().map(exit),
+        cpu: measured(&agent.cpu, |cores| *cores),
+        memory: measured(&agent.memory, |bytes| *bytes),
+        last_heartbeat: measured(&agent.last_heartbeat, |at: &SystemTime| Rfc3339(*at)),
+        progress: measured(&agent.progress, json_or_text),
+        dropped: agent.dropped,
+    }
+}
+
+/// Shows how an incarnation ended.
+pub fn exit(exit: &ExitRecord) -> ExitView<'_> {
+    ExitView {
+        incarnation: exit.incarnation,
+        code: exit.code,
+        signal: exit.signal,
+        oom: exit.oom,
+        at: Rfc3339(exit.at),
+        cause: words::exit_cause(&exit.cause),
+        message: match &exit.cause {
+            ExitCause::StartFailed { message } => Some(message),
+            _ => None,
+        },
+        detail: exit.describe(),
+        last_lines: &exit.last_lines,
+    }
+}
+
+/// Shows a swarm.
+pub fn swarm(swarm: &SwarmHealth) -> SwarmView<'_> {
+    SwarmView {
+        name: swarm.name.as_str(),
+        level: words::level(swarm.level),
+        since: Rfc3339(swarm.since),
+        reasons: reasons(&swarm.reasons),
+        desired: words::desired(swarm.desired),
+        agents: swarm.agents.iter().map(AgentName::as_str).collect(),
+    }
+}
+
+/// Shows the hive: the health document.
+pub fn hive(hive: &HiveHealth) -> HiveView<'_> {
+    HiveView {
+        status: words::status(hive.level),
+        level: words::level(hive.level),
+        since: Rfc3339(hive.since),
+        reasons: reasons(&hive.reasons),
+        hive_id: hive.hive.to_string(),
+        hive: &hive.name,
+        control_plane: control_plane(&hive.control_plane),
+        data_plane: data_plane(&hive.data_plane),
+        swarms: hive.swarms.iter().map(|one| swarm(one)).collect(),
+        agents: hive.agents.iter().map(|one| agent(one)).collect(),
+    }
+}
+
+/// Shows the runtime's side.
+pub fn control_plane(plane: &ControlPlaneHealth) -> ControlPlaneView<'_> {
+    ControlPlaneView {
+        reachable: plane.reachable,
+        since: Rfc3339(plane.since),
+        last_error: plane.last_error.as_deref(),
+    }
+}
+
+/// Shows the telemetry's side.
+pub fn data_plane(plane: &DataPlaneHealth) -> DataPlaneView {
+    DataPlaneView {
+        listening: plane.listening,
+        sessions: plane.sessions,
+        events_per_second: measured(&plane.events_per_second, |rate| *rate),
+        dropped: plane.dropped,
+        refused: plane.refused,
+    }
+}
+
+pub(super) fn reasons(reasons: &[Reason]) -> Vec<ReasonView<'_>> {
+    reasons.iter().map(|reason| ReasonView { code: reason.code, detail: &reason.detail }).collect()
+}
+
+/// Splits `code: detail`, the form in which the hive's own event carries its reasons.
+pub(super) fn reason_text(text: &str) -> ReasonView<'_> {
+    let (code, detail) = text.split_once(": ").unwrap_or((text, ""));
+    ReasonView { code, detail }
+}
+
+/// JSON as an agent wrote it; what is no JSON after all becomes a string, so that one agent can't break the document of all.
+pub(super) fn json_or_text(text: &Arc<str>) -> Box<RawValue> {
+    RawValue::from_string(text.to_string())
+        .or_else(|_| serde_json::value::to_raw_value(text))
+        .unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn measured<T, U>(measured: &Measured<T>, show: impl FnOnce(&T) -> U) -> MeasuredView<U> {
+    MeasuredView(match measured {
+        Measured::Value { value, observed_at, source } => {
+            Measured::Value { value: show(value), observed_at: *observed_at, source: *source }
+        }
+        Measured::Absent(absent) => Measured::Absent(*absent),
+    })
+}

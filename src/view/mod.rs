@@ -1,0 +1,21 @@
+//! The one JSON form of the model, for every edge, the journal's payloads and the CLI: `snake_case`, times RFC 3339 UTC with milliseconds,
+//! measured values with their circumstances. The model's own types know nothing of it.
+
+pub mod document;
+pub mod event;
+pub mod health;
+pub mod operation;
+pub mod time;
+pub mod words;
+
+pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
+pub use event::{EventView, event, stored_event};
+pub use health::{
+    AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, MeasuredView, ReasonView, SwarmView, agent,
+    control_plane, data_plane, exit, hive, swarm,
+};
+pub use operation::{OperationView, StepView, operation};
+pub use time::{DurationText, Rfc3339, parse_rfc3339};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Operations.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{time::Rfc3339, words};
+use crate::model::{Command, Operation, Step};
+
+/// One accepted command. `kind` is the command's word; `grace_ms` and `reason` are what was asked for with it.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationView<'a> {
+    id: String,
+    kind: &'static str,
+    target: String,
+    state: &'static str,
+    requested_by: String,
+    requested_at: Rfc3339,
+    ended_at: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    steps: Vec<StepView<'a>>,
+    error: Option<&'a str>,
+}
+
+/// One thing that was done for an operation.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView<'a> {
+    at: Rfc3339,
+    agent: String,
+    ok: bool,
+    detail: &'a str,
+}
+
+/// Shows an operation.
+pub fn operation(operation: &Operation) -> OperationView<'_> {
+    let (grace, reason) = match &operation.command {
+        Command::Restart { grace, reason } | Command::Stop { grace, reason } => (*grace, reason.as_deref()),
+        Command::Start | Command::Pause | Command::Resume => (None, None),
+    };
+    OperationView {
+        id: operation.id.to_string(),
+        kind: operation.command.word(),
+        target: operation.target.to_string(),
+        state: words::operation_state(operation.state),
+        requested_by: operation.requested_by.to_string(),
+        requested_at: Rfc3339(operation.requested_at),
+        ended_at: operation.ended_at.map(Rfc3339),
+        grace_ms: grace.map(millis),
+        reason,
+        steps: operation.steps.iter().map(step).collect(),
+        error: operation.error.as_deref(),
+    }
+}
+
+fn step(step: &Step) -> StepView<'_> {
+    let (ok, detail) = match &step.result {
+        Ok(seen) => (true, seen),
+        Err(failure) => (false, failure),
+    };
+    StepView { at: Rfc3339(step.at), agent: step.agent.to_string(), ok, detail }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
