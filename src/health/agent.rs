@@ -55,6 +55,8 @@ pub(super) struct Agent {
     ending: Option<String>,
     /// Whether this incarnation is over.
     ended: bool,
+    /// What the start waits for.
+    waits: Option<String>,
     session: bool,
     paused: Option<Instant>,
     unreachable: bool,
@@ -107,6 +109,7 @@ impl Agent {
             ending: seed.last_exit.as_deref().map(ExitRecord::describe),
             // What a seed tells of is over until the runtime shows otherwise.
             ended: seed.incarnation > 0,
+            waits: None,
             session: false,
             paused: None,
             unreachable: false,
@@ -193,8 +196,10 @@ impl Agent {
         }
         self.enter_incarnation(incarnation, now);
         match event {
+            RuntimeReport::Waiting { reason } => self.waits = Some(reason.clone()),
             RuntimeReport::Alive { pid, .. } => {
                 self.ended = false;
+                self.waits = None;
                 self.reached(now);
                 Arc::make_mut(&mut self.doc).pid = Some(*pid);
             }
@@ -281,7 +286,7 @@ impl Agent {
     pub(super) fn judge(&mut self, sample_interval: Duration, now: Now) -> bool {
         let state = self.state(sample_interval, now);
         let reasons = self.reasons(state, sample_interval, now);
-        while self.window.front().is_some_and(|seen| now.mono.saturating_duration_since(*seen) > self.period) {
+        while self.window.front().is_some_and(|seen| now.mono.saturating_duration_since(*seen) >= self.period) {
             self.window.pop_front();
         }
         let in_window = u32::try_from(self.window.len()).unwrap_or(u32::MAX);
@@ -307,26 +312,24 @@ impl Agent {
         newly_stuck && self.spec.on_stuck == OnStuck::Restart
     }
 
-    /// When time alone may next change the document.
-    pub(super) fn deadline(&self, sample_interval: Duration) -> Option<Instant> {
+    /// When time alone may next change the document. What is past was judged and is no deadline any more.
+    pub(super) fn deadline(&self, sample_interval: Duration, now: Now) -> Option<Instant> {
+        let after = |since: Instant, limit: Duration| since.checked_add(limit);
         let judged = self.judged();
-        let overdue = (judged && self.doc.state != AgentState::Degraded)
-            .then(|| self.heard.checked_add(self.heartbeat_limit(sample_interval)))
-            .flatten();
-        let stuck = (judged && self.doc.state != AgentState::Stuck && !self.spec.progress_timeout.is_zero())
-            .then(|| self.moved.checked_add(self.spec.progress_timeout))
-            .flatten();
+        let overdue = judged.then(|| after(self.heard, self.heartbeat_limit(sample_interval)));
+        let stuck =
+            (judged && !self.spec.progress_timeout.is_zero()).then(|| after(self.moved, self.spec.progress_timeout));
         let stale = (self.doc.cpu.value().is_some() || self.doc.memory.value().is_some())
-            .then(|| self.sampled.checked_add(stale_after(sample_interval)))
-            .flatten();
-        let window = self.window.front().and_then(|seen| seen.checked_add(self.period));
-        [overdue, stuck, stale, window].into_iter().flatten().min()
+            .then(|| after(self.sampled, stale_after(sample_interval)));
+        let window = self.window.front().map(|seen| after(*seen, self.period));
+        [overdue, stuck, stale, window].into_iter().flatten().flatten().filter(|at| *at > now.mono).min()
     }
 
     fn enter_incarnation(&mut self, incarnation: u64, now: Now) {
         if incarnation <= self.doc.incarnation {
             return;
         }
+        self.waits = None;
         self.session = false;
         self.paused = None;
         self.unreachable = false;
@@ -343,6 +346,7 @@ impl Agent {
 
     fn end(&mut self) {
         self.ended = true;
+        self.waits = None;
         self.session = false;
         self.paused = None;
         self.unreachable = false;
@@ -426,6 +430,9 @@ impl Agent {
             AgentState::Running => Vec::new(),
             AgentState::Pending => vec![reason("not_started", "waits for its turn")],
             AgentState::Starting => {
+                if let Some(what) = &self.waits {
+                    return vec![reason("start_waits", what.as_str())];
+                }
                 let what = match self.spec.ready {
                     Ready::Process => "the report that its process lives",
                     Ready::Session => "its session",

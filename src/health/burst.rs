@@ -35,7 +35,8 @@ impl Burst {
             }
             RuntimeReport::Output { lines, .. } => burst.wrote = *lines > 0,
             RuntimeReport::Lost { lines, .. } => burst.dropped = *lines,
-            RuntimeReport::Alive { .. }
+            RuntimeReport::Waiting { .. }
+            | RuntimeReport::Alive { .. }
             | RuntimeReport::Paused(_)
             | RuntimeReport::Exited(_)
             | RuntimeReport::Unreachable => return None,

@@ -314,7 +314,7 @@ impl Fold {
         let before = Arc::clone(&agent.doc);
         let taken = change(&mut agent);
         let restart = agent.judge(self.identity.sample_interval, now);
-        if let Some(at) = agent.deadline(self.identity.sample_interval) {
+        if let Some(at) = agent.deadline(self.identity.sample_interval, now) {
             self.judge_at = Some(self.judge_at.map_or(at, |known| known.min(at)));
         }
         let after = Arc::clone(&agent.doc);

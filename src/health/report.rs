@@ -7,7 +7,7 @@ use std::{
 
 use hivekeeper_actors::SupervisionEvent;
 
-use crate::model::{AgentId, Desired, ExitRecord, SwarmName, SwarmSpec, Target, Telemetry};
+use crate::model::{AgentId, Desired, ExitRecord, Observation, SwarmName, SwarmSpec, Target, Telemetry};
 
 /// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +97,11 @@ pub enum Report {
 /// What the runtime saw of one incarnation.
 #[derive(Debug, Clone)]
 pub enum RuntimeReport {
+    /// The start waits for something that is not the agent's fault.
+    Waiting {
+        /// For what.
+        reason: String,
+    },
     /// The process lives.
     Alive {
         /// Its process id.
@@ -135,6 +140,22 @@ pub enum RuntimeReport {
     Exited(Arc<ExitRecord>),
     /// The runtime can't be reached. Any later report of this incarnation takes it back.
     Unreachable,
+}
+
+impl From<Observation> for RuntimeReport {
+    fn from(seen: Observation) -> Self {
+        match seen {
+            Observation::Waiting { reason } => Self::Waiting { reason },
+            Observation::Alive { pid, at } => Self::Alive { pid, at },
+            Observation::Sample { at, cpu_cores, memory_bytes, processes } => {
+                Self::Sample { at, cpu_cores, memory_bytes, processes }
+            }
+            Observation::Output { at, lines } => Self::Output { at, lines },
+            Observation::Lost { lines, bytes } => Self::Lost { lines, bytes },
+            Observation::Paused(paused) => Self::Paused(paused),
+            Observation::Exited(record) => Self::Exited(record),
+        }
+    }
 }
 
 /// What the journal knows of an agent at boot.
