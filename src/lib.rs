@@ -6,5 +6,6 @@ pub mod health;
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod stream;
 pub mod view;
 pub mod wire;
