@@ -86,7 +86,7 @@ impl Record {
 struct Registry {
     last_id: u64,
     viewers: HashMap<u64, Arc<Record>>,
-    /// Connections that have said goodbye, and when they are reset if they are still there.
+    /// Connections that have said goodbye, and when they are ended if they are still there.
     leaving: Vec<(Instant, Socket)>,
     closing: bool,
 }
@@ -251,7 +251,7 @@ impl Hub {
         }
     }
 
-    /// Judges every viewer, and resets the connections that had their while.
+    /// Judges every viewer, and ends the connections that had their while.
     pub(super) fn judge(&self, now: Instant) {
         let mut registry = self.shared.registry.lock();
         let mut dropped = Vec::new();
@@ -281,7 +281,7 @@ impl Hub {
         registry.leaving.retain(|(at, socket)| {
             let stays = *at > now;
             if !stays {
-                socket.reset();
+                socket.close();
             }
             stays
         });

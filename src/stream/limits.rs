@@ -17,7 +17,7 @@ pub struct StreamLimits {
     pub performance_interval: Duration,
     /// Between two `status_update`s that a client asked for; they are whole documents. What is asked in between is answered once.
     pub status_interval: Duration,
-    /// How long a connection may take to end after its close frame before it is reset.
+    /// How long a connection may take to end by itself after its close frame.
     pub linger: Duration,
     /// The kernel's send buffer of a viewer's socket, bytes (Linux doubles it). Linux alone would let it grow to megabytes.
     pub send_buffer_bytes: usize,

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
 };
 
@@ -30,11 +30,17 @@ impl Socket {
         setsockopt(&self.descriptor, sockopt::SndBuf, &bytes)
     }
 
-    /// Ends the connection now and gives up what was not sent: the server's side wakes and drops it, the peer sees a reset.
+    /// Ends the connection, whoever still holds it; what the kernel has of it is still sent, the close frame with it.
+    pub(super) fn close(&self) {
+        // It fails only on a connection that has ended already, which is what is wanted.
+        let _ = shutdown(self.descriptor.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Ends the connection and gives up what was not sent: the server's side wakes and drops it, the peer sees a reset.
     pub(super) fn reset(&self) {
         let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-        // Both fail only on a connection that has ended already, which is what is wanted.
+        // As above.
         let _ = setsockopt(&self.descriptor, sockopt::Linger, &at_once);
-        let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(&*self.descriptor), Shutdown::Both);
+        self.close();
     }
 }

@@ -155,6 +155,16 @@ impl Viewer {
         self.send("performance_update", None, &tail, ctx);
     }
 
+    fn ask_performance(&mut self, ctx: &mut Ctx) {
+        match self.performance_pace.ask(Instant::now()) {
+            None => {}
+            Some(Duration::ZERO) => self.send_performance(ctx),
+            Some(wait) => {
+                ctx.run_later(wait, |act, ctx| act.send_performance(ctx));
+            }
+        }
+    }
+
     fn object(&mut self, code: &'static str, message: impl Into<String>, ctx: &mut Ctx) {
         let tail = protocol::error_tail(&Objection { code, message: message.into() });
         self.send("error", None, &tail, ctx);
@@ -174,13 +184,7 @@ impl Viewer {
                     ctx.run_later(wait, |act, ctx| act.send_status(None, ctx));
                 }
             },
-            Said::RequestPerformance {} => match self.performance_pace.ask(Instant::now()) {
-                None => {}
-                Some(Duration::ZERO) => self.send_performance(ctx),
-                Some(wait) => {
-                    ctx.run_later(wait, |act, ctx| act.send_performance(ctx));
-                }
-            },
+            Said::RequestPerformance {} => self.ask_performance(ctx),
             Said::Unsubscribe { subscriptions } => {
                 self.topics.retain(|topic| !subscriptions.contains(topic));
                 self.acknowledge(ctx);
@@ -210,9 +214,7 @@ impl Viewer {
             (true, None) => {
                 let interval = self.hub.limits().performance_interval;
                 self.performance_timer = Some(ctx.run_interval(interval, |act, ctx| {
-                    if act.performance_pace.ask(Instant::now()) == Some(Duration::ZERO) {
-                        act.send_performance(ctx);
-                    }
+                    act.ask_performance(ctx);
                 }));
             }
             (false, Some(timer)) => {

@@ -1,3 +1,4 @@
 //! One integration binary; a module for each capability.
 
 mod house;
+mod stream;
