@@ -1,4 +1,5 @@
 //! `/ws/hybrid-health` over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
     io::Read,
