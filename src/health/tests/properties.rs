@@ -1,6 +1,6 @@
 //! What holds whatever is reported, in whatever order.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
 use crate::model::{AgentState, Level};
@@ -19,19 +19,15 @@ fn agents() -> Vec<AgentSpec> {
     ]
 }
 
-fn agent_ids() -> impl Strategy2<AgentId> {
+fn agent_ids() -> impl Strategy<Value = AgentId> {
     prop_oneof![Just(id("review/coder")), Just(id("review/tester")), Just(id("other/ghost"))]
 }
-
-use proptest::strategy::Strategy as Strategy2Base;
-trait Strategy2<T>: Strategy2Base<Value = T> {}
-impl<T, S: Strategy2Base<Value = T>> Strategy2<T> for S {}
 
 fn at() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-fn kinds() -> impl Strategy2<EventKind> {
+fn kinds() -> impl Strategy<Value = EventKind> {
     prop_oneof![
         Just(EventKind::Starting { attempt: 0 }),
         Just(EventKind::Started { took: Duration::ZERO }),
@@ -44,7 +40,7 @@ fn kinds() -> impl Strategy2<EventKind> {
     ]
 }
 
-fn runtime_reports() -> impl Strategy2<RuntimeReport> {
+fn runtime_reports() -> impl Strategy<Value = RuntimeReport> {
     prop_oneof![
         Just(RuntimeReport::Alive { pid: 9, at: at() }),
         Just(RuntimeReport::Sample { at: at(), cpu_cores: None, memory_bytes: 1, processes: 1 }),
@@ -56,7 +52,7 @@ fn runtime_reports() -> impl Strategy2<RuntimeReport> {
     ]
 }
 
-fn telemetry() -> impl Strategy2<TelemetryKind> {
+fn telemetry() -> impl Strategy<Value = TelemetryKind> {
     prop_oneof![
         Just(TelemetryKind::SessionOpened),
         Just(TelemetryKind::SessionClosed),
@@ -65,7 +61,7 @@ fn telemetry() -> impl Strategy2<TelemetryKind> {
     ]
 }
 
-fn reports() -> impl Strategy2<Report> {
+fn reports() -> impl Strategy<Value = Report> {
     let desired = prop_oneof![Just(Desired::Running), Just(Desired::Paused), Just(Desired::Stopped)];
     prop_oneof![
         4 => (agent_ids(), 0u64..4, kinds(), 0u32..3).prop_map(|(agent, incarnation, kind, restarts_in_window)| {
@@ -91,7 +87,7 @@ fn reports() -> impl Strategy2<Report> {
     ]
 }
 
-fn steps() -> impl Strategy2<Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(
         prop_oneof![
             5 => reports().prop_map(|report| Step::Apply(Box::new(report))),
