@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn the_ring_is_bounded_by_documents() {
-        let agents = vec![Arc::new(document()); RING_DOCUMENTS_MAX / 4];
+        let one = Arc::new(document());
+        let agents = vec![one; RING_DOCUMENTS_MAX / 4];
         let feed = feed(1);
         for _ in 0..10 {
             feed.publish(AT, EventKind::Samples { agents: agents.clone() });

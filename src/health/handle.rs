@@ -1,0 +1,206 @@
+//! What everybody else holds of the health room. Its state lives here, outside the actor, so that an actor that panics loses nothing.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use super::{
+    fold::{Change, Fold, Identity},
+    intake::{Intake, Item},
+    monitor::Monitor,
+    report::{Now, Report},
+};
+use crate::{
+    events::Feed,
+    model::{AgentHealth, AgentId, EventKind, HiveHealth, Reason, SwarmHealth, SwarmName},
+};
+
+/// Items folded in one turn before the other actors of the thread get theirs: about a millisecond's work.
+const TURN_ITEMS_MAX: usize = 1024;
+
+/// Called with an agent that has become stuck, and its incarnation, when its document asks for a restart then. Must not block.
+pub type OnStuck = Arc<dyn Fn(AgentId, u64) + Send + Sync>;
+
+/// What the health room needs.
+#[derive(Clone)]
+pub struct Options {
+    /// What does not change.
+    pub identity: Identity,
+    /// Where changes are published.
+    pub feed: Feed,
+    /// Who restarts stuck agents.
+    pub on_stuck: OnStuck,
+}
+
+/// A handle on the health of the hive; clones are the same.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// An empty hive. Nothing is folded until a [`Monitor`] runs.
+    pub fn new(options: Options) -> Self {
+        let fold = Fold::new(options.identity.clone(), Now::read());
+        let hive = RwLock::new(Arc::new(fold.hive()));
+        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None };
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                intake: Mutex::default(),
+                wake: Notify::new(),
+                work: Mutex::new(work),
+                agents: DashMap::new(),
+                swarms: DashMap::new(),
+                hive,
+            }),
+        }
+    }
+
+    /// The actor that folds, for the factory of a supervised child. Each call makes a new incarnation, which goes on where the last one was.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::new(Arc::clone(&self.shared))
+    }
+
+    /// Takes a report. Never blocks.
+    pub fn report(&self, report: Report) {
+        self.shared.intake.lock().put(report);
+        self.shared.wake.notify_one();
+    }
+
+    /// The whole document.
+    pub fn hive(&self) -> Arc<HiveHealth> {
+        Arc::clone(&self.shared.hive.read())
+    }
+
+    /// One agent's document.
+    pub fn agent(&self, id: &AgentId) -> Option<Arc<AgentHealth>> {
+        self.shared.agents.get(id).map(|doc| Arc::clone(&doc))
+    }
+
+    /// One swarm's document.
+    pub fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>> {
+        self.shared.swarms.get(name).map(|doc| Arc::clone(&doc))
+    }
+}
+
+/// The actor's work in progress. What is taken out of a queue is folded or published by the time the lock is given back, or lost alone.
+struct Work {
+    fold: Fold,
+    items: VecDeque<Item>,
+    changes: VecDeque<Change>,
+    shown_at: Option<Instant>,
+}
+
+pub(super) struct Shared {
+    options: Options,
+    intake: Mutex<Intake>,
+    wake: Notify,
+    work: Mutex<Work>,
+    agents: DashMap<AgentId, Arc<AgentHealth>>,
+    swarms: DashMap<SwarmName, Arc<SwarmHealth>>,
+    hive: RwLock<Arc<HiveHealth>>,
+}
+
+impl Shared {
+    /// Waits until there is something to fold, or until time alone changes something.
+    pub(super) async fn due(&self) {
+        let deadline = self.work.lock().fold.next_deadline();
+        // Both outcomes mean the same: look.
+        let _ = tokio::time::timeout_at(deadline.into(), self.wake.notified()).await;
+    }
+
+    /// Folds what waits, shows the documents and publishes the changes, in this order: who sees an event sees its document, too.
+    pub(super) fn turn(&self, now: Now) {
+        let work = &mut *self.work.lock();
+        if work.items.len() < TURN_ITEMS_MAX {
+            self.intake.lock().drain(&mut work.items);
+        }
+        for _ in 0..TURN_ITEMS_MAX {
+            let Some(item) = work.items.pop_front() else { break };
+            work.changes.extend(match item {
+                Item::Report(report) => work.fold.apply(now, report),
+                Item::Burst(agent, burst) => work.fold.burst(now, &agent, &burst),
+                Item::Said(telemetry) => work.fold.said(&telemetry),
+                Item::Refused(messages) => {
+                    work.fold.refused(messages);
+                    Vec::new()
+                }
+            });
+        }
+        if work.items.is_empty() {
+            work.changes.extend(work.fold.tick(now));
+        } else {
+            // Silence is judged only when everything that was said has been heard.
+            let mut levels = Vec::new();
+            work.fold.derive_levels(now, &mut levels);
+            work.changes.extend(levels);
+            self.wake.notify_one();
+        }
+        self.show(work, now);
+        while let Some(change) = work.changes.pop_front() {
+            self.tell(now, change);
+        }
+    }
+
+    fn show(&self, work: &mut Work, now: Now) {
+        for change in &work.changes {
+            match change {
+                Change::Agent { agent, .. } => {
+                    self.agents.insert(agent.id.clone(), Arc::clone(agent));
+                }
+                Change::Samples(agents) => {
+                    for agent in agents {
+                        self.agents.insert(agent.id.clone(), Arc::clone(agent));
+                    }
+                }
+                Change::Swarm { swarm, .. } => {
+                    self.swarms.insert(swarm.name.clone(), Arc::clone(swarm));
+                }
+                Change::AgentRemoved(id) => {
+                    self.agents.remove(id);
+                }
+                Change::SwarmRemoved(name) => {
+                    self.swarms.remove(name);
+                }
+                Change::Hive { .. } | Change::Said { .. } | Change::Stuck { .. } => {}
+            }
+        }
+        let aged = work.shown_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= super::SAMPLES_INTERVAL);
+        if aged || !work.changes.is_empty() {
+            work.shown_at = Some(now.mono);
+            *self.hive.write() = Arc::new(work.fold.hive());
+        }
+    }
+
+    fn tell(&self, now: Now, change: Change) {
+        let (at, kind) = match change {
+            Change::Agent { from, agent } => (now.wall, EventKind::AgentChanged { from, agent }),
+            Change::Samples(agents) => (now.wall, EventKind::Samples { agents }),
+            Change::Swarm { from, swarm } => (now.wall, EventKind::SwarmChanged { from, swarm }),
+            Change::AgentRemoved(agent) => (now.wall, EventKind::AgentRemoved { agent }),
+            // The model has no event for it: its agents' removals tell it.
+            Change::SwarmRemoved(_) => return,
+            Change::Hive { from, to, reasons } => {
+                let reasons = reasons.iter().map(|Reason { code, detail }| format!("{code}: {detail}")).collect();
+                (now.wall, EventKind::HiveChanged { from, to, reasons })
+            }
+            Change::Said { agent, incarnation, at, kind, data } => {
+                (at, EventKind::AgentSaid { agent, incarnation, kind, data })
+            }
+            Change::Stuck { agent, incarnation } => {
+                (self.options.on_stuck)(agent, incarnation);
+                return;
+            }
+        };
+        self.options.feed.publish(at, kind);
+    }
+}

@@ -1,0 +1,228 @@
+//! Where reports wait for the health actor. Never blocks and never grows with what agents send.
+//!
+//! - What the daemon's own rooms tell (supervision, runtime, commands) waits in order and is never dropped. It is bounded by what they do: a
+//!   few reports for each start and end of an agent, which back-off and intensity limit.
+//! - What agents send is summed up: one [`Burst`] an agent, whatever its rate. Heartbeats, readings and sessions lose nothing by it, since
+//!   only the latest counts; log records and metrics count only as signs here, their contents go to the log book.
+//! - Agents' own events are kept whole, at most [`SAID_MAX`]; beyond that the oldest goes and is counted on its agent.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{burst::Burst, report::Report};
+use crate::model::{AgentId, Telemetry};
+
+/// Agents' own events that may wait: some seconds of a thousand chatty agents, at most a few MiB.
+pub(super) const SAID_MAX: usize = 4096;
+
+/// One thing to fold.
+#[derive(Debug)]
+pub(super) enum Item {
+    Report(Report),
+    Burst(AgentId, Burst),
+    Said(Telemetry),
+    Refused(u64),
+}
+
+/// The latest word on something that is used often: whether it works now, and what went wrong on the way.
+#[derive(Debug, Default)]
+struct Uses {
+    ok: bool,
+    failed: Option<Option<String>>,
+    any: bool,
+}
+
+impl Uses {
+    fn note(&mut self, ok: bool, error: Option<String>) {
+        (self.any, self.ok) = (true, ok);
+        if !ok {
+            self.failed = Some(error);
+        }
+    }
+
+    fn drain(&mut self, items: &mut VecDeque<Item>, report: fn(bool, Option<String>) -> Report) {
+        let uses = std::mem::take(self);
+        if let Some(error) = uses.failed {
+            items.push_back(Item::Report(report(false, error)));
+        }
+        if uses.any && uses.ok {
+            items.push_back(Item::Report(report(true, None)));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    urgent: VecDeque<Report>,
+    bursts: HashMap<AgentId, Burst>,
+    said: VecDeque<Telemetry>,
+    refused: u64,
+    data_plane: Option<Report>,
+    runtime: Uses,
+    journal: Uses,
+}
+
+impl Intake {
+    pub(super) fn put(&mut self, report: Report) {
+        match report {
+            Report::Telemetry(batch) => {
+                for telemetry in batch {
+                    match Burst::of_telemetry(&telemetry) {
+                        Some(burst) => self.burst(telemetry.agent, burst),
+                        None => self.say(telemetry),
+                    }
+                }
+            }
+            Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
+                Some(burst) => self.burst(agent, burst),
+                None => self.urgent.push_back(Report::Runtime { agent, incarnation, event }),
+            },
+            Report::Refused { .. } => self.refused += 1,
+            Report::DataPlane { .. } => self.data_plane = Some(report),
+            Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
+            Report::Journal { ok, error } => self.journal.note(ok, error),
+            Report::Declared { .. }
+            | Report::Removed(_)
+            | Report::Desired { .. }
+            | Report::Supervision { .. }
+            | Report::Reconciled => self.urgent.push_back(report),
+        }
+    }
+
+    /// Hands everything over, behind what is there already.
+    pub(super) fn drain(&mut self, items: &mut VecDeque<Item>) {
+        items.extend(self.urgent.drain(..).map(Item::Report));
+        items.extend(self.bursts.drain().map(|(agent, burst)| Item::Burst(agent, burst)));
+        items.extend(self.said.drain(..).map(Item::Said));
+        items.extend(self.data_plane.take().map(Item::Report));
+        self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
+        self.journal.drain(items, |ok, error| Report::Journal { ok, error });
+        let refused = std::mem::take(&mut self.refused);
+        if refused > 0 {
+            items.push_back(Item::Refused(refused));
+        }
+    }
+
+    fn burst(&mut self, agent: AgentId, burst: Burst) {
+        match self.bursts.entry(agent) {
+            std::collections::hash_map::Entry::Occupied(mut known) => self.refused += known.get_mut().merge(burst),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(burst);
+            }
+        }
+    }
+
+    fn say(&mut self, telemetry: Telemetry) {
+        self.said.push_back(telemetry);
+        if self.said.len() > SAID_MAX
+            && let Some(oldest) = self.said.pop_front()
+        {
+            let burst = Burst { incarnation: oldest.incarnation, dropped: 1, messages: 1, ..Burst::default() };
+            self.burst(oldest.agent, burst);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use super::*;
+    use crate::{health::report::RuntimeReport, model::TelemetryKind};
+
+    const AT: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn agent() -> AgentId {
+        "review/coder".parse().unwrap()
+    }
+
+    fn telemetry(incarnation: u64, kind: TelemetryKind) -> Report {
+        Report::Telemetry(vec![Telemetry { agent: agent(), incarnation, at: AT, kind }])
+    }
+
+    fn log() -> TelemetryKind {
+        TelemetryKind::Log { level: Arc::from("info"), line: Arc::from("x"), stream: None, at: None }
+    }
+
+    fn drained(intake: &mut Intake) -> Vec<Item> {
+        let mut items = VecDeque::new();
+        intake.drain(&mut items);
+        items.into()
+    }
+
+    #[test]
+    fn a_flood_of_telemetry_is_one_burst() {
+        let mut intake = Intake::default();
+        intake.put(telemetry(1, TelemetryKind::SessionOpened));
+        for _ in 0..100_000 {
+            intake.put(telemetry(1, log()));
+        }
+        intake.put(telemetry(1, TelemetryKind::Heartbeat { progress: Some(Arc::from("7")), busy: None }));
+        let items = drained(&mut intake);
+        assert_eq!(items.len(), 1);
+        let Item::Burst(_, burst) = &items[0] else { panic!("{items:?}") };
+        assert_eq!((burst.messages, burst.dropped, burst.wrote, burst.session), (100_002, 0, true, Some(true)));
+        assert_eq!(burst.heartbeat, Some(AT));
+        assert!(drained(&mut intake).is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_events_drops_the_oldest_and_counts_it() {
+        let mut intake = Intake::default();
+        for n in 0..SAID_MAX + 5 {
+            let data = Arc::from(n.to_string());
+            intake.put(telemetry(1, TelemetryKind::Event { kind: Arc::from("note"), data }));
+        }
+        let items = drained(&mut intake);
+        let dropped: u64 =
+            items.iter().map(|item| if let Item::Burst(_, burst) = item { burst.dropped } else { 0 }).sum();
+        let said: Vec<_> = items.iter().filter(|item| matches!(item, Item::Said(_))).collect();
+        assert_eq!((dropped, said.len()), (5, SAID_MAX));
+        let Item::Said(first) = said[0] else { unreachable!() };
+        assert!(matches!(&first.kind, TelemetryKind::Event { data, .. } if &**data == "5"));
+    }
+
+    #[test]
+    fn ends_and_starts_keep_their_order_and_are_never_dropped() {
+        let mut intake = Intake::default();
+        for incarnation in 1..=20_000 {
+            let event = RuntimeReport::Alive { pid: 1, at: AT };
+            intake.put(Report::Runtime { agent: agent(), incarnation, event });
+        }
+        let seen: Vec<u64> = drained(&mut intake)
+            .iter()
+            .map(|item| match item {
+                Item::Report(Report::Runtime { incarnation, .. }) => *incarnation,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seen, (1..=20_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_younger_incarnation_replaces_the_burst_of_the_older() {
+        let mut intake = Intake::default();
+        intake.put(telemetry(1, log()));
+        intake.put(telemetry(2, TelemetryKind::SessionOpened));
+        intake.put(telemetry(1, TelemetryKind::SessionClosed));
+        let items = drained(&mut intake);
+        let burst = items.iter().find_map(|item| if let Item::Burst(_, burst) = item { Some(burst) } else { None });
+        let burst = burst.unwrap();
+        assert_eq!((burst.incarnation, burst.session, burst.wrote), (2, Some(true), false));
+        assert!(items.iter().any(|item| matches!(item, Item::Refused(2))));
+    }
+
+    #[test]
+    fn a_failure_in_between_is_not_lost() {
+        let mut intake = Intake::default();
+        intake.put(Report::Journal { ok: true, error: None });
+        intake.put(Report::Journal { ok: false, error: Some("disk full".to_owned()) });
+        for _ in 0..10_000 {
+            intake.put(Report::Journal { ok: true, error: None });
+        }
+        let items = drained(&mut intake);
+        assert_eq!(items.len(), 2, "{items:?}");
+        assert!(matches!(&items[0], Item::Report(Report::Journal { ok: false, error: Some(e) }) if e == "disk full"));
+        assert!(matches!(&items[1], Item::Report(Report::Journal { ok: true, .. })));
+    }
+}

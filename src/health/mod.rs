@@ -1,0 +1,32 @@
+//! Telemetry, runtime facts and time folded into health: what was measured, when and by whom, or why it is not known.
+//!
+//! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `level` derives swarms and the hive, `fold` holds
+//! them all; these five are pure.
+//! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
+//!
+//! # Reason codes
+//!
+//! Agents: `not_started`, `start_waits`, `no_sign_of_life`, `heartbeat_overdue`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
+//! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`.
+//!
+//! Swarms: `agents_failed`, `agents_backing_off`, `agents_starting`, `agents_pending`, `agents_degraded`, `agents_stuck`, `agents_unknown`,
+//! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`.
+//!
+//! Hive: `not_reconciled`, `control_plane_failing`, `data_plane_down`, `swarms_degraded`, `swarms_unknown`, `swarms_critical`.
+
+mod agent;
+mod burst;
+mod fold;
+mod handle;
+mod intake;
+mod level;
+mod monitor;
+mod report;
+
+pub use fold::{Change, Fold, Identity, SAMPLES_INTERVAL};
+pub use handle::{Handle, OnStuck, Options};
+pub use monitor::Monitor;
+pub use report::{AgentSeed, Now, Report, RuntimeReport, Standing};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! What others tell the health room.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use hivekeeper_actors::SupervisionEvent;
+
+use crate::model::{AgentId, Desired, ExitRecord, Observation, SwarmName, SwarmSpec, Target, Telemetry};
+
+/// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For documents.
+    pub wall: SystemTime,
+    /// For deadlines.
+    pub mono: Instant,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Self {
+        Self { wall: SystemTime::now(), mono: Instant::now() }
+    }
+}
+
+/// One thing that somebody tells.
+#[derive(Debug, Clone)]
+pub enum Report {
+    /// A swarm is part of the hive from now on, or its document has changed.
+    Declared {
+        /// Its document.
+        spec: Arc<SwarmSpec>,
+        /// What the operator wants of it.
+        desired: Desired,
+        /// What the journal knows of its agents. Only agents that are new to the fold take theirs.
+        seeds: Vec<(AgentId, AgentSeed)>,
+    },
+    /// A swarm is no longer part of the hive.
+    Removed(SwarmName),
+    /// The operator wants something else.
+    Desired {
+        /// Of whom. A swarm's word counts for each of its agents.
+        target: Target,
+        /// What.
+        desired: Desired,
+    },
+    /// The supervision tree did something with an agent.
+    Supervision {
+        /// Which.
+        agent: AgentId,
+        /// What.
+        event: SupervisionEvent,
+    },
+    /// The runtime saw something of an agent.
+    Runtime {
+        /// Which.
+        agent: AgentId,
+        /// In which incarnation.
+        incarnation: u64,
+        /// What.
+        event: RuntimeReport,
+    },
+    /// The data plane read something.
+    Telemetry(Vec<Telemetry>),
+    /// The data plane refused a message.
+    Refused {
+        /// The code.
+        code: i64,
+    },
+    /// How the last use of the runtime went.
+    ControlPlane {
+        /// Whether it went well.
+        ok: bool,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// How the last use of the journal went.
+    Journal {
+        /// Whether it went well.
+        ok: bool,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// The data plane's own count.
+    DataPlane {
+        /// Whether its listener is bound.
+        listening: bool,
+        /// Open sessions.
+        sessions: u64,
+    },
+    /// The first reconcile pass has ended: what should run is known and in hand.
+    Reconciled,
+}
+
+/// What the runtime saw of one incarnation.
+#[derive(Debug, Clone)]
+pub enum RuntimeReport {
+    /// The start waits for something that is not the agent's fault.
+    Waiting {
+        /// For what.
+        reason: String,
+    },
+    /// The process lives.
+    Alive {
+        /// Its process id.
+        pid: u32,
+        /// When it was started.
+        at: SystemTime,
+    },
+    /// A reading, which is the launcher's heartbeat, too.
+    Sample {
+        /// When.
+        at: SystemTime,
+        /// Cores in use; `None` in the first reading.
+        cpu_cores: Option<f64>,
+        /// Summed resident memory, bytes.
+        memory_bytes: u64,
+        /// Processes in the tree.
+        processes: u32,
+    },
+    /// It wrote lines.
+    Output {
+        /// When the last one was written.
+        at: SystemTime,
+        /// How many.
+        lines: u64,
+    },
+    /// Output was dropped on its way.
+    Lost {
+        /// Lines, or pieces of long ones.
+        lines: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Its tree was frozen or unfrozen.
+    Paused(bool),
+    /// It ended, and this is the record.
+    Exited(Arc<ExitRecord>),
+    /// The runtime can't be reached. Any later report of this incarnation takes it back.
+    Unreachable,
+}
+
+impl From<Observation> for RuntimeReport {
+    fn from(seen: Observation) -> Self {
+        match seen {
+            Observation::Waiting { reason } => Self::Waiting { reason },
+            Observation::Alive { pid, at } => Self::Alive { pid, at },
+            Observation::Sample { at, cpu_cores, memory_bytes, processes } => {
+                Self::Sample { at, cpu_cores, memory_bytes, processes }
+            }
+            Observation::Output { at, lines } => Self::Output { at, lines },
+            Observation::Lost { lines, bytes } => Self::Lost { lines, bytes },
+            Observation::Paused(paused) => Self::Paused(paused),
+            Observation::Exited(record) => Self::Exited(record),
+        }
+    }
+}
+
+/// What the journal knows of an agent at boot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AgentSeed {
+    /// The last incarnation that was begun; 0 for none.
+    pub incarnation: u64,
+    /// Automatic restarts so far.
+    pub restarts: u64,
+    /// How the last incarnation that ended did so.
+    pub last_exit: Option<Arc<ExitRecord>>,
+    /// What it did when the last daemon ended.
+    pub standing: Standing,
+}
+
+/// Where an agent stood when the last daemon ended. The supervision tree tells nothing of an agent that it leaves as it is, so the seed must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// To be started or adopted.
+    #[default]
+    Active,
+    /// Its restart waits.
+    BackingOff {
+        /// Until then.
+        retry_at: SystemTime,
+    },
+    /// It has given up.
+    Failed {
+        /// Tried again then.
+        retry_at: Option<SystemTime>,
+    },
+    /// It has done its work.
+    Completed,
+    /// An operator stopped it.
+    Stopped,
+}

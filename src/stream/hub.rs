@@ -1,0 +1,355 @@
+//! The viewers of a daemon, and what they share.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::{
+    limits::StreamLimits,
+    protocol::{self, Filter, Performance},
+    pulse::{Pulse, Verdict, Why},
+    socket::Socket,
+    warden::Warden,
+};
+use crate::{
+    events::Feed,
+    health,
+    model::{Event, HiveHealth, Seq},
+};
+
+/// Session updates that are kept as text for the next viewer: viewers that keep up are within a few events of each other.
+const TAILS: usize = 256;
+
+/// How often push latency is summed up.
+const LATENCY_WINDOW: Duration = Duration::from_secs(1);
+
+/// What became of the viewers so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Connected now.
+    pub viewers: usize,
+    /// Dropped because they did not read, since this daemon started.
+    pub dropped_slow: u64,
+    /// Dropped because nothing was heard of them, since this daemon started.
+    pub dropped_silent: u64,
+    /// Frames handed to sockets, since this daemon started.
+    pub frames: u64,
+}
+
+/// Why a viewer was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    Closing,
+}
+
+/// Why a viewer is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    /// The daemon ends: 1001.
+    Away,
+    /// It does not answer: 1013.
+    TooSlow,
+}
+
+/// What a viewer's actor is to do; the latest counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Order {
+    pub(super) ping: u64,
+    pub(super) close: Option<Close>,
+}
+
+/// What is known of one viewer outside its actor.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) pulse: Mutex<Pulse>,
+    orders: watch::Sender<Order>,
+    socket: Socket,
+}
+
+impl Record {
+    pub(super) fn orders(&self) -> watch::Receiver<Order> {
+        self.orders.subscribe()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    last_id: u64,
+    viewers: HashMap<u64, Arc<Record>>,
+    /// Connections that have said goodbye, and when they are ended if they are still there.
+    leaving: Vec<(Instant, Socket)>,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Latency {
+    since: Option<Instant>,
+    sum_ms: f64,
+    max_ms: f64,
+    count: u64,
+    last: Option<(f64, f64)>,
+}
+
+/// The tail of one event's `session_update`.
+type Tail = (Seq, Arc<str>);
+
+struct Shared {
+    limits: StreamLimits,
+    feed: Feed,
+    health: health::Handle,
+    registry: Mutex<Registry>,
+    /// The warden has something to look at before its next deadline.
+    wake: Notify,
+    dropped_slow: AtomicU64,
+    dropped_silent: AtomicU64,
+    frames: AtomicU64,
+    tails: Vec<Mutex<Option<Tail>>>,
+    status: Mutex<Option<(Arc<HiveHealth>, Arc<str>)>>,
+    latency: Mutex<Latency>,
+}
+
+/// A handle on the viewers; clones are the same.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// A hub without viewers. Viewers are judged while a [`Warden`] runs.
+    pub fn new(limits: StreamLimits, feed: Feed, health: health::Handle) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                limits,
+                feed,
+                health,
+                registry: Mutex::default(),
+                wake: Notify::new(),
+                dropped_slow: AtomicU64::new(0),
+                dropped_silent: AtomicU64::new(0),
+                frames: AtomicU64::new(0),
+                tails: (0..TAILS).map(|_| Mutex::new(None)).collect(),
+                status: Mutex::new(None),
+                latency: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The actor that judges viewers, for the factory of a supervised child. Viewers outlive it; its next incarnation finds them here.
+    pub fn warden(&self) -> Warden {
+        Warden::new(self.clone())
+    }
+
+    /// The count.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            viewers: self.shared.registry.lock().viewers.len(),
+            dropped_slow: self.shared.dropped_slow.load(Ordering::Relaxed),
+            dropped_silent: self.shared.dropped_silent.load(Ordering::Relaxed),
+            frames: self.shared.frames.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes every viewer with 1001 and lets nobody in any more. Returns when all have left, at the latest after the linger time, when what is
+    /// left is reset.
+    pub async fn shutdown(&self) {
+        {
+            let mut registry = self.shared.registry.lock();
+            registry.closing = true;
+            for record in registry.viewers.values() {
+                record.orders.send_modify(|order| order.close = Some(Close::Away));
+            }
+        }
+        // Longer than one linger, so that a viewer that leaves at the last moment still has its own.
+        let deadline = Instant::now() + self.shared.limits.linger;
+        let gone = || self.shared.registry.lock().viewers.is_empty();
+        while !gone() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (viewers, leaving) = {
+            let mut registry = self.shared.registry.lock();
+            (std::mem::take(&mut registry.viewers), std::mem::take(&mut registry.leaving))
+        };
+        for record in viewers.values() {
+            record.socket.reset();
+        }
+        // Those that left with a close frame end by themselves; giving up our descriptor is enough.
+        drop(leaving);
+    }
+
+    pub(super) fn limits(&self) -> &StreamLimits {
+        &self.shared.limits
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
+    pub(super) fn health(&self) -> &health::Handle {
+        &self.shared.health
+    }
+
+    pub(super) fn enter(&self, socket: Socket, now: Instant) -> Result<(u64, Arc<Record>), Refused> {
+        let limits = self.shared.limits;
+        let mut registry = self.shared.registry.lock();
+        if registry.closing {
+            return Err(Refused::Closing);
+        }
+        // Who is on its way out still holds a connection.
+        if registry.viewers.len() + registry.leaving.len() >= limits.viewers_max {
+            return Err(Refused::Full);
+        }
+        registry.last_id += 1;
+        let id = registry.last_id;
+        let record = Arc::new(Record {
+            pulse: Mutex::new(Pulse::new(limits.ping_interval, limits.answer_within, now)),
+            orders: watch::Sender::new(Order::default()),
+            socket,
+        });
+        registry.viewers.insert(id, Arc::clone(&record));
+        drop(registry);
+        self.shared.wake.notify_one();
+        Ok((id, record))
+    }
+
+    /// A viewer's actor has ended. Its connection gets a while to end, too.
+    pub(super) fn leave(&self, id: u64, now: Instant) {
+        let mut registry = self.shared.registry.lock();
+        if let Some(record) = registry.viewers.remove(&id) {
+            registry.leaving.push((now + self.shared.limits.linger, record.socket.clone()));
+            drop(registry);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Waits until a viewer is due to be judged.
+    pub(super) async fn due(&self) {
+        let deadline = {
+            let registry = self.shared.registry.lock();
+            let pulses = registry.viewers.values().map(|record| record.pulse.lock().deadline());
+            pulses.chain(registry.leaving.iter().map(|(at, _)| *at)).min()
+        };
+        match deadline {
+            // Both outcomes mean the same: look.
+            Some(at) => drop(tokio::time::timeout_at(at.into(), self.shared.wake.notified()).await),
+            None => self.shared.wake.notified().await,
+        }
+    }
+
+    /// Judges every viewer, and ends the connections that had their while.
+    pub(super) fn judge(&self, now: Instant) {
+        let mut registry = self.shared.registry.lock();
+        let mut dropped = Vec::new();
+        for (id, record) in &registry.viewers {
+            match record.pulse.lock().tick(now) {
+                Verdict::Nothing => {}
+                Verdict::Ping(number) => record.orders.send_modify(|order| order.ping = number),
+                Verdict::Drop(why) => dropped.push((*id, why)),
+            }
+        }
+        for (id, why) in dropped {
+            let Some(record) = registry.viewers.remove(&id) else { continue };
+            let counter = match why {
+                Why::Slow { .. } => &self.shared.dropped_slow,
+                Why::Silent => &self.shared.dropped_silent,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(viewer = id, ?why, "viewer dropped");
+            if why == (Why::Slow { stalled: true }) {
+                // Its actor can't write, so no close frame would pass.
+                record.socket.reset();
+            } else {
+                record.orders.send_modify(|order| order.close = Some(Close::TooSlow));
+                registry.leaving.push((now + self.shared.limits.linger, record.socket.clone()));
+            }
+        }
+        registry.leaving.retain(|(at, socket)| {
+            let stays = *at > now;
+            if !stays {
+                socket.close();
+            }
+            stays
+        });
+    }
+
+    /// The tail of an event's `session_update`, made once for all who get it alike.
+    pub(super) fn shared_tail(&self, event: &Event, make: impl FnOnce() -> String) -> Arc<str> {
+        let slot = usize::try_from(event.seq.0 % TAILS as u64).unwrap_or(0);
+        let mut kept = self.shared.tails[slot].lock();
+        match &*kept {
+            Some((seq, tail)) if *seq == event.seq => Arc::clone(tail),
+            _ => {
+                let tail: Arc<str> = Arc::from(make());
+                *kept = Some((event.seq, Arc::clone(&tail)));
+                tail
+            }
+        }
+    }
+
+    /// The tail of a `status_update`, made once for each document.
+    pub(super) fn status_tail(&self, only: &Filter) -> Arc<str> {
+        let hive = self.shared.health.hive();
+        if only.is_some() {
+            return Arc::from(protocol::status_tail(&hive, only));
+        }
+        let mut kept = self.shared.status.lock();
+        match &*kept {
+            Some((known, tail)) if Arc::ptr_eq(known, &hive) => Arc::clone(tail),
+            _ => {
+                let tail: Arc<str> = Arc::from(protocol::status_tail(&hive, only));
+                *kept = Some((hive, Arc::clone(&tail)));
+                tail
+            }
+        }
+    }
+
+    pub(super) fn count_frame(&self) {
+        self.shared.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes how long an event took from its observation to its frame. A clock that went back shows as no time at all.
+    pub(super) fn note_latency(&self, observed_at: SystemTime, now: Instant) {
+        let ms = observed_at.elapsed().unwrap_or_default().as_secs_f64() * 1000.0;
+        let latency = &mut *self.shared.latency.lock();
+        latency.turn(now);
+        latency.since.get_or_insert(now);
+        latency.sum_ms += ms;
+        latency.max_ms = latency.max_ms.max(ms);
+        latency.count += 1;
+    }
+
+    pub(super) fn performance(&self, now: Instant) -> Performance {
+        let Stats { viewers, dropped_slow, dropped_silent, frames } = self.stats();
+        let push_latency_ms = {
+            let latency = &mut *self.shared.latency.lock();
+            latency.turn(now);
+            latency.last
+        };
+        Performance { viewers, frames, dropped_slow, dropped_silent, push_latency_ms }
+    }
+}
+
+impl Latency {
+    fn turn(&mut self, now: Instant) {
+        if self.since.is_some_and(|since| now.saturating_duration_since(since) >= LATENCY_WINDOW) {
+            #[expect(clippy::cast_precision_loss, reason = "a second's frames are far below 2^52")]
+            let mean = self.sum_ms / self.count as f64;
+            *self = Self { last: Some((mean, self.max_ms)), ..Self::default() };
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The frames of `/ws/hybrid-health`, both ways. Pure.
+
+use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{AgentHealth, AgentId, Epoch, Event, EventKind, HiveHealth, Seq, SwarmHealth, SwarmName},
+    view::{self, AgentView, DataPlaneView, Rfc3339, SwarmView},
+};
+
+/// What a client may be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Topic {
+    Status,
+    Sessions,
+    Performance,
+}
+
+/// What a client may say.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Said {
+    Subscribe {
+        #[serde(default)]
+        subscriptions: BTreeSet<Topic>,
+        /// Replaces the filter; an empty list takes it away.
+        #[serde(default)]
+        swarms: Option<Vec<String>>,
+        #[serde(default)]
+        after: Option<u64>,
+    },
+    Unsubscribe {
+        subscriptions: BTreeSet<Topic>,
+    },
+    RequestStatus {},
+    RequestPerformance {},
+    Ping {},
+}
+
+/// What is wrong with what a client said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Objection {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+const TYPES: [&str; 5] = ["subscribe", "unsubscribe", "request_status", "request_performance", "ping"];
+
+/// Reads a client's message.
+pub(super) fn parse(text: &str) -> Result<Said, Objection> {
+    #[derive(Deserialize)]
+    struct Tag<'a> {
+        #[serde(rename = "type", borrow)]
+        tag: std::borrow::Cow<'a, str>,
+    }
+    let object = |code, message: String| Objection { code, message };
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return Err(object("invalid_json", error.to_string()));
+    }
+    match serde_json::from_str::<Tag<'_>>(text) {
+        Err(error) => return Err(object("invalid_message", error.to_string())),
+        Ok(Tag { tag }) if !TYPES.contains(&&*tag) => {
+            let found: String = tag.chars().take(80).collect();
+            return Err(object("unknown_type", format!("{found:?} is no type; allowed are {}", TYPES.join(", "))));
+        }
+        Ok(_) => {}
+    }
+    serde_json::from_str(text).map_err(|error| object("invalid_message", error.to_string()))
+}
+
+/// Which swarms a client wants to hear of; `None` is all.
+pub(super) type Filter = Option<BTreeSet<SwarmName>>;
+
+/// Reads a filter.
+pub(super) fn filter(names: &[String]) -> Result<Filter, Objection> {
+    let names: BTreeSet<SwarmName> = names
+        .iter()
+        .map(|name| name.parse())
+        .collect::<Result<_, crate::model::InvalidName>>()
+        .map_err(|error| Objection { code: "invalid_message", message: error.to_string() })?;
+    Ok((!names.is_empty()).then_some(names))
+}
+
+/// What all frames of a client begin with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    pub(super) epoch: Epoch,
+    pub(super) seq: Seq,
+    pub(super) prev_seq: Seq,
+    pub(super) observed_at: SystemTime,
+    pub(super) sent_at: SystemTime,
+}
+
+/// A whole frame: a client's own head before a tail (a JSON object) that it may share with others.
+pub(super) fn frame(kind: &str, head: Head, tail: &str) -> String {
+    let mut text = String::with_capacity(tail.len() + 160);
+    let Head { epoch, seq, prev_seq, .. } = head;
+    let (observed_at, sent_at) = (Rfc3339(head.observed_at), Rfc3339(head.sent_at));
+    // Writing to a string can't fail.
+    let _ = write!(
+        text,
+        r#"{{"type":"{kind}","epoch":{epoch},"seq":{seq},"prev_seq":{prev_seq},"observed_at":"{observed_at}","sent_at":"{sent_at}""#
+    );
+    match tail.strip_prefix('{') {
+        Some("}") | None => text.push('}'),
+        Some(rest) => {
+            text.push(',');
+            text.push_str(rest);
+        }
+    }
+    text
+}
+
+/// A tail as JSON. All our tails are plain structs of text and numbers, which can't fail to serialise.
+fn tail(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}
+
+pub(super) fn established_tail(client: &str, heartbeat_interval_ms: u64) -> String {
+    #[derive(Serialize)]
+    struct Established<'a> {
+        client_id: &'a str,
+        heartbeat_interval_ms: u64,
+    }
+    tail(&Established { client_id: client, heartbeat_interval_ms })
+}
+
+pub(super) fn ack_tail(topics: &BTreeSet<Topic>, swarms: &Filter) -> String {
+    #[derive(Serialize)]
+    struct Ack<'a> {
+        subscriptions: &'a BTreeSet<Topic>,
+        swarms: Option<Vec<&'a str>>,
+    }
+    let swarms = swarms.as_ref().map(|names| names.iter().map(SwarmName::as_str).collect());
+    tail(&Ack { subscriptions: topics, swarms })
+}
+
+pub(super) fn error_tail(objection: &Objection) -> String {
+    #[derive(Serialize)]
+    struct Error<'a> {
+        code: &'static str,
+        message: &'a str,
+    }
+    tail(&Error { code: objection.code, message: &objection.message })
+}
+
+/// The whole document, or the part of it that a filter lets through; the hive's own level stays.
+pub(super) fn status_tail(hive: &HiveHealth, only: &Filter) -> String {
+    match only {
+        None => tail(&view::hive(hive)),
+        Some(names) => {
+            let mut part = hive.clone();
+            part.swarms.retain(|swarm| names.contains(&swarm.name));
+            part.agents.retain(|agent| names.contains(&agent.id.swarm));
+            tail(&view::hive(&part))
+        }
+    }
+}
+
+/// The measured rates of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Performance {
+    pub(super) viewers: usize,
+    pub(super) frames: u64,
+    pub(super) dropped_slow: u64,
+    pub(super) dropped_silent: u64,
+    /// Of the last second in which anything was pushed: mean and longest time from an event to its frame, ms.
+    pub(super) push_latency_ms: Option<(f64, f64)>,
+}
+
+pub(super) fn performance_tail(hive: &HiveHealth, measured: Performance) -> String {
+    #[derive(Serialize)]
+    struct Latency {
+        mean: f64,
+        max: f64,
+    }
+    #[derive(Serialize)]
+    struct Stream {
+        viewers: usize,
+        frames: u64,
+        dropped_slow: u64,
+        dropped_silent: u64,
+        push_latency_ms: Option<Latency>,
+    }
+    #[derive(Serialize)]
+    struct Update {
+        data_plane: DataPlaneView,
+        stream: Stream,
+    }
+    let Performance { viewers, frames, dropped_slow, dropped_silent, push_latency_ms } = measured;
+    let push_latency_ms = push_latency_ms.map(|(mean, max)| Latency { mean, max });
+    tail(&Update {
+        data_plane: view::data_plane(&hive.data_plane),
+        stream: Stream { viewers, frames, dropped_slow, dropped_silent, push_latency_ms },
+    })
+}
+
+/// What an event means for a client.
+#[derive(Debug, PartialEq)]
+pub(super) enum Push<'a> {
+    /// Nothing that it is told of.
+    Nothing,
+    /// A `status_update`.
+    Status,
+    /// A `session_update` that everybody gets alike.
+    Sessions(Parts<'a>),
+    /// A `session_update` of its own, since its filter takes something away.
+    Filtered(Parts<'a>),
+}
+
+/// What a `session_update` is made of.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Parts<'a> {
+    agents: Vec<&'a Arc<AgentHealth>>,
+    swarms: Vec<&'a Arc<SwarmHealth>>,
+    removed: Vec<&'a AgentId>,
+}
+
+/// What a client that has these topics and this filter is to be sent for an event.
+pub(super) fn push<'a>(event: &'a Event, topics: &BTreeSet<Topic>, only: &Filter) -> Push<'a> {
+    let wanted = |swarm: &SwarmName| only.as_ref().is_none_or(|names| names.contains(swarm));
+    let parts = match &event.kind {
+        EventKind::HiveChanged { .. } if topics.contains(&Topic::Status) => return Push::Status,
+        EventKind::AgentChanged { agent, .. } if wanted(&agent.id.swarm) => {
+            Parts { agents: vec![agent], ..Parts::default() }
+        }
+        EventKind::Samples { agents } => {
+            let agents: Vec<_> = agents.iter().filter(|agent| wanted(&agent.id.swarm)).collect();
+            if agents.is_empty() {
+                return Push::Nothing;
+            }
+            Parts { agents, ..Parts::default() }
+        }
+        EventKind::SwarmChanged { swarm, .. } if wanted(&swarm.name) => {
+            Parts { swarms: vec![swarm], ..Parts::default() }
+        }
+        EventKind::AgentRemoved { agent } if wanted(&agent.swarm) => Parts { removed: vec![agent], ..Parts::default() },
+        _ => return Push::Nothing,
+    };
+    if !topics.contains(&Topic::Sessions) {
+        return Push::Nothing;
+    }
+    // Only samples speak of several swarms, so only there a filter leaves a part.
+    match (&event.kind, only) {
+        (EventKind::Samples { .. }, Some(_)) => Push::Filtered(parts),
+        _ => Push::Sessions(parts),
+    }
+}
+
+pub(super) fn sessions_tail(parts: &Parts<'_>) -> String {
+    #[derive(Serialize)]
+    struct Update<'a> {
+        agents: Vec<AgentView<'a>>,
+        swarms: Vec<SwarmView<'a>>,
+        removed: Vec<String>,
+    }
+    tail(&Update {
+        agents: parts.agents.iter().map(|agent| view::agent(agent)).collect(),
+        swarms: parts.swarms.iter().map(|swarm| view::swarm(swarm)).collect(),
+        removed: parts.removed.iter().map(ToString::to_string).collect(),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_messages() {
+        let both = BTreeSet::from([Topic::Status, Topic::Performance]);
+        for (text, said) in [
+            (
+                r#"{"type":"subscribe","subscriptions":["performance","status"],"swarms":["a"],"after":7}"#,
+                Said::Subscribe { subscriptions: both.clone(), swarms: Some(vec!["a".to_owned()]), after: Some(7) },
+            ),
+            (r#"{"type":"subscribe"}"#, Said::Subscribe { subscriptions: BTreeSet::new(), swarms: None, after: None }),
+            (
+                r#"{"subscriptions":["status","performance"],"type":"unsubscribe"}"#,
+                Said::Unsubscribe { subscriptions: both },
+            ),
+            (r#"{"type":"request_status"}"#, Said::RequestStatus {}),
+            (r#"{"type":"request_performance"}"#, Said::RequestPerformance {}),
+            (r#"{"type":"ping"}"#, Said::Ping {}),
+        ] {
+            assert_eq!(parse(text), Ok(said), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_messages_are_objected_to() {
+        for (text, code) in [
+            ("", "invalid_json"),
+            ("{", "invalid_json"),
+            ("[]", "invalid_message"),
+            ("{}", "invalid_message"),
+            (r#"{"type":7}"#, "invalid_message"),
+            (r#"{"type":"restart"}"#, "unknown_type"),
+            (r#"{"type":"subscribe","subscriptions":["logs"]}"#, "invalid_message"),
+            (r#"{"type":"subscribe","sworms":[]}"#, "invalid_message"),
+            (r#"{"type":"ping","x":1}"#, "invalid_message"),
+            (r#"{"type":"subscribe","after":-1}"#, "invalid_message"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().code, code, "{text}");
+        }
+        assert_eq!(filter(&["UPPER".to_owned()]).unwrap_err().code, "invalid_message");
+        assert_eq!(filter(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_frame_is_its_head_and_its_tail() {
+        let at = SystemTime::UNIX_EPOCH;
+        let head = Head { epoch: Epoch(3), seq: Seq(9), prev_seq: Seq(7), observed_at: at, sent_at: at };
+        let begin = concat!(
+            r#"{"type":"pong","epoch":3,"seq":9,"prev_seq":7,"#,
+            r#""observed_at":"1970-01-01T00:00:00.000Z","sent_at":"1970-01-01T00:00:00.000Z""#
+        );
+        assert_eq!(frame("pong", head, "{}"), format!("{begin}}}"));
+        assert_eq!(frame("pong", head, r#"{"a":1}"#), format!(r#"{begin},"a":1}}"#));
+    }
+}
