@@ -1,0 +1,4 @@
+//! One integration binary, a module per capability.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod config;
