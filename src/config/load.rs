@@ -105,6 +105,11 @@ impl Config {
     pub fn data_dir(args: &LoadArgs<'_>) -> Option<PathBuf> {
         Layers::gather(args, &mut Vec::new()).draft.data_dir?.value
     }
+
+    /// The file with the API's token alone, for the same reason.
+    pub fn token_file(args: &LoadArgs<'_>) -> Option<PathBuf> {
+        Layers::gather(args, &mut Vec::new()).draft.token_file?.value
+    }
 }
 
 struct Layers {
