@@ -89,16 +89,24 @@ fn reachable(mut bound: SocketAddr) -> SocketAddr {
 }
 
 fn token(place: &Place<'_>, common: &Common) -> Result<Option<String>, CliError> {
-    if let Some(token) = place.env.get("HIVEKEEPER_API_TOKEN").filter(|token| !token.is_empty()) {
-        return Ok(Some(token.clone()));
+    let by_variable = place.env.get("HIVEKEEPER_API_TOKEN").filter(|token| !token.is_empty());
+    let token =
+        match (by_variable, &common.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(file)) => {
+                let path = place.cwd.join(file);
+                let text = read_file(&path);
+                Some(text.map_err(|error| {
+                    CliError::Usage(format!("--token-file: {} can't be read: {error}", path.display()))
+                })?)
+            }
+            // The daemon's own file helps whoever may read it; whoever may not is told by the daemon that a token is needed.
+            (None, None) => Config::token_file(place).and_then(|file| read_file(&file).ok()),
+        };
+    let Some(token) = token else { return Ok(None) };
+    let token = token.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(CliError::Usage("the API's token must be one word of printable ASCII characters".to_owned()));
     }
-    // The daemon's own file helps whoever may read it; whoever may not is told by the daemon that a token is needed.
-    let Some(file) = &common.token_file else {
-        let file = Config::token_file(place);
-        return Ok(file.and_then(|file| read_file(&file).ok()).map(|text| text.trim().to_owned()));
-    };
-    let path = place.cwd.join(file);
-    let text = read_file(&path)
-        .map_err(|error| CliError::Usage(format!("--token-file: {} can't be read: {error}", path.display())))?;
-    Ok(Some(text.trim().to_owned()))
+    Ok(Some(token.to_owned()))
 }

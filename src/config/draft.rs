@@ -55,7 +55,7 @@ impl Draft {
         self.table(&mut root, "http", |draft, fields| {
             fields.set("bind", &mut draft.http_bind, read::address);
             fields.set("token_file", &mut draft.token_file, read::path(base));
-            fields.set("hosts", &mut draft.hosts, read::strings);
+            fields.set("hosts", &mut draft.hosts, read::hosts);
         });
         self.table(&mut root, "data_plane", |draft, fields| {
             fields.set("bind", &mut draft.data_plane_bind, read::address);

@@ -119,6 +119,22 @@ pub(super) fn strings(node: &Node) -> Read<Vec<String>> {
     items.iter().map(text).collect()
 }
 
+/// Names that a request's `Host` may carry.
+pub(super) fn hosts(node: &Node) -> Read<Vec<String>> {
+    let names = strings(node)?;
+    let fits = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']'))
+    };
+    match names.iter().find(|name| !fits(name)) {
+        Some(name) => Err(Complaint::allowed(
+            quoted(name),
+            "host names with or without a port, such as \"hive.lan\"; no http:// and no path",
+        )),
+        None => Ok(names),
+    }
+}
+
 /// A program and its arguments.
 pub(super) fn argv(node: &Node) -> Read<Vec<String>> {
     const ALLOWED: &str =

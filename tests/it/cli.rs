@@ -612,6 +612,8 @@ fn the_daemon_is_found_by_flag_variable_and_data_directory_in_this_order() {
     run_in(dir.path(), &[], &["ps", "--token-file", "secret"]);
     assert!(daemon.requests().last().unwrap().head.contains("authorization: bearer t0ken-of-the-api"));
     assert_eq!(run_in(dir.path(), &[], &["ps", "--token-file", "none"]).exit, Exit::Usage);
+    let two_words = [("HIVEKEEPER_API_TOKEN", "two words")];
+    assert_eq!(run_in(dir.path(), &two_words, &["ps"]).exit, Exit::Usage);
 }
 
 #[test]

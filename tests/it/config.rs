@@ -146,6 +146,7 @@ fn every_error_names_file_line_key_what_was_found_and_what_is_allowed() {
             "[data_plane]\nbind = \"127.0.0.1:8080\"".into(),
             vec!["data_plane.bind", "which http.bind has", "a port of its own"],
         ),
+        ("[http]\nhosts = [\"http://x/\"]".into(), vec!["config.toml:2: http.hosts", "http://x/", "no path"]),
         ("[http]\ntoken_file = \"none\"".into(), vec!["config.toml:2: http.token_file", "/h/none", "can't be read"]),
         ("[http]\ntoken_file = \"short\"".into(), vec!["http.token_file", "holds no token", "at least 16"]),
         (
@@ -318,6 +319,25 @@ fn the_data_directory_is_found_in_spite_of_other_mistakes() {
     let read = |_: &Path| Ok("[hive]\ndata_dir = \"d\"\n[log]\nlevel = 1".to_owned());
     let args = LoadArgs { file: None, cwd: PathBuf::from("/h"), env: &env, flags: Vec::new(), read: &read };
     assert_eq!(Config::data_dir(&args).as_deref(), Some(Path::new("/h/d")));
+}
+
+proptest::proptest! {
+    /// Whatever stands in the file, there is a configuration or there are problems with a place, and no panic.
+    #[test]
+    fn no_text_makes_it_panic(cuts in proptest::collection::vec((0..COMPILED_IN.len(), 0..40_usize, ".{0,6}"), 1..4)) {
+        let mut text = COMPILED_IN.to_owned();
+        for (at, len, insert) in cuts {
+            let from = (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            let to = (from + len..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+            text.replace_range(from.min(text.len())..to, &insert);
+        }
+        if let Err(problems) = load(&text) {
+            proptest::prop_assert!(!problems.is_empty());
+            for problem in problems {
+                proptest::prop_assert!(problem.starts_with("config.toml"), "{problem}");
+            }
+        }
+    }
 }
 
 /// The words of an error's "allowed" list.
