@@ -601,6 +601,8 @@ fn the_daemon_is_found_by_flag_variable_and_data_directory_in_this_order() {
         .unwrap();
     fs::write(dir.path().join("config.toml"), "[hive]\ndata_dir = \"d\"\n[log]\nlevel = \"a mistake\"").unwrap();
     assert_eq!(run_in(dir.path(), &[], &["ps"]).exit, Exit::Done, "by endpoints.json, in spite of a mistake elsewhere");
+    let host = format!("host: {address}");
+    assert!(daemon.requests()[0].head.contains(&host), "an address that is no destination is not asked for");
     let elsewhere = [("HIVEKEEPER_URL", "http://127.0.0.1:1")];
     assert_eq!(run_in(dir.path(), &elsewhere, &["ps"]).exit, Exit::Unreachable, "the variable wins");
     assert_eq!(run_in(dir.path(), &elsewhere, &["ps", "--url", &daemon.url]).exit, Exit::Done, "the flag wins");
