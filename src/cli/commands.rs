@@ -70,7 +70,10 @@ pub(super) fn act(
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LOOK_LONGEST);
-        (answer, operation) = client.get_as(&look)?;
+        (answer, operation) = client.get_as(&look).inspect_err(|_| {
+            let what = "was accepted; what became of it is not known here";
+            screen.note(&format!("hivekeeper: operation {} {what}", clean(&operation.id)));
+        })?;
     }
     if json {
         screen.json(&answer.text)?;

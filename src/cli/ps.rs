@@ -53,7 +53,7 @@ pub(super) fn ps(
         }
     }
     if hive.agents.is_empty() {
-        screen.note("There is no agent: the daemon's configuration has no [[swarm]].");
+        screen.note("There is no agent. A [[swarm]] in the daemon's configuration makes some.");
     }
     Ok(())
 }
