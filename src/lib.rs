@@ -1,5 +1,7 @@
 //! Hivekeeper keeps swarms of AI agents alive. See ARCHITECTURE.md for the map.
 
+pub mod cli;
+pub mod config;
 pub mod control_plane;
 pub mod launcher;
 pub mod model;

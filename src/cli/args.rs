@@ -1,0 +1,199 @@
+//! What may be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::FlagValue,
+    model::{AgentId, SwarmName, Target},
+};
+
+/// Shown below `--help`.
+const AFTER_HELP: &str = "\
+Without a command it is `serve`. A TARGET is a swarm (`demo`) or one agent (`demo/clock`).
+
+Finding the daemon: --url, else HIVEKEEPER_URL, else endpoints.json in the data directory, else http://127.0.0.1:8080.
+The API's token: HIVEKEEPER_API_TOKEN, else --token-file, else [http] token_file.
+
+Exit codes:
+  0  it worked
+  1  it failed: the operation failed, or the daemon is not ready
+  2  wrong usage, or a mistake in the configuration
+  3  the daemon can't be reached
+  4  the daemon refused: not found, not allowed, not possible now
+  5  not done in time; what was accepted goes on";
+
+/// Keeps swarms of AI agents alive.
+#[derive(Debug, Parser)]
+#[command(name = "hivekeeper", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) serve: ServeArgs,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// For every command.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Configuration file [default: ./config.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Data directory, instead of [hive] data_dir
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) data_dir: Option<String>,
+    /// Where the daemon's API is
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) url: Option<String>,
+    /// File with the API's token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// Print the API's JSON unchanged
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// For the daemon.
+#[derive(Debug, Default, Args)]
+pub(super) struct ServeArgs {
+    /// Address of the API, instead of [http] bind
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) http: Option<String>,
+    /// Address of the data plane, instead of [data_plane] bind
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) data_plane: Option<String>,
+    /// How much the daemon says, instead of [log] level
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+}
+
+impl ServeArgs {
+    /// The flags as the configuration's last layer.
+    pub(super) fn layer(&self, common: &Common) -> Vec<FlagValue> {
+        let flags = [
+            ("--data-dir", "hive", "data_dir", &common.data_dir),
+            ("--http", "http", "bind", &self.http),
+            ("--data-plane", "data_plane", "bind", &self.data_plane),
+            ("--log-level", "log", "level", &self.log_level),
+        ];
+        let set = |(flag, table, key, value): (_, _, _, &Option<String>)| {
+            value.clone().map(|value| FlagValue { flag, table, key, value })
+        };
+        flags.into_iter().filter_map(set).collect()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon in the foreground
+    Serve(ServeArgs),
+    /// Check the configuration and report all mistakes at once
+    Check(ServeArgs),
+    /// List the agents
+    Ps {
+        /// More columns, and the last lines of what ended
+        #[arg(short, long, value_enum, value_name = "FORM")]
+        output: Option<Form>,
+    },
+    /// Show the supervision tree
+    Tree,
+    /// Show how the hive is, and why
+    Health,
+    /// Show what an agent wrote
+    Logs(LogsArgs),
+    /// Show what happened
+    Events {
+        /// Go on until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
+        /// Only events behind this number [default: the last ones; from now on with --follow]
+        #[arg(long, value_name = "N")]
+        after: Option<u64>,
+    },
+    /// Replace the agents of a target; clears window and back-off
+    Restart(EndingArgs),
+    /// Stop a target; it stays stopped until `start`
+    Stop(EndingArgs),
+    /// Start what does not run
+    Start(ActArgs),
+    /// Freeze a target
+    Pause(ActArgs),
+    /// Unfreeze a target
+    Resume(ActArgs),
+    /// Exit 0 when the daemon is ready, else 1
+    Ready,
+    /// Let the daemon of this data directory exit at once and leave its agents to the next one
+    Handover,
+    /// Internal: run one agent under a lease; started by the daemon
+    #[command(hide = true)]
+    Agent {
+        /// Read by the launcher itself.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+/// How a list is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// Everything.
+    Wide,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// SWARM/NAME
+    pub(super) agent: AgentId,
+    /// Go on until Ctrl-C
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Only the last N lines [default: 100, without --since]
+    #[arg(long, value_name = "N")]
+    pub(super) tail: Option<u64>,
+    /// Only lines younger than this, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) since: Option<Duration>,
+    /// Show number, time, incarnation and stream before each line
+    #[arg(short, long)]
+    pub(super) long: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ActArgs {
+    /// A swarm, or SWARM/NAME
+    #[arg(value_parser = target)]
+    pub(super) target: Target,
+    /// Return as soon as the command is accepted
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// How long to wait for the end
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EndingArgs {
+    #[command(flatten)]
+    pub(super) act: ActArgs,
+    /// Time between SIGTERM and SIGKILL, instead of the document's stop_grace
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) grace: Option<Duration>,
+    /// Text for the history
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "allowed: a number with a unit (ms, s, m, h, d), such as 30s".to_owned())
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if text.contains('/') {
+        return text.parse::<AgentId>().map(Target::Agent).map_err(|error| error.to_string());
+    }
+    text.parse::<SwarmName>().map(Target::Swarm).map_err(|error| error.to_string())
+}

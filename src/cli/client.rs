@@ -1,0 +1,160 @@
+//! Requests to the daemon.
+
+use std::{io::Read, time::Duration};
+
+use serde::Deserialize;
+use ureq::{Agent, Body, http::Response};
+
+use super::{error::CliError, locate::Daemon, words::clean};
+
+/// Connecting to a daemon on this machine takes microseconds, to one across an ocean less than a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The daemon answers from memory or its journal; what takes longer than this is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A stream says something every few seconds, if only a comment; after this silence the connection is taken for dead.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// Largest answer that is read: a health document of thousands of agents with their last lines fits.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A daemon, and how to speak to it.
+pub(super) struct Client {
+    agent: Agent,
+    daemon: Daemon,
+}
+
+/// An answer below 400, or the 503 of a health document.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) text: String,
+}
+
+/// RFC 9457.
+#[derive(Deserialize)]
+struct ProblemDocument {
+    detail: String,
+    code: String,
+}
+
+impl Client {
+    pub(super) fn new(daemon: Daemon) -> Result<Self, CliError> {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // The daemon is a neighbour: a proxy of the environment is meant for the world outside.
+            .proxy(None)
+            .user_agent(concat!("hivekeeper/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(ANSWER_TIMEOUT))
+            .build()
+            .new_agent();
+        Ok(Self { agent, daemon })
+    }
+
+    /// Reads a document.
+    pub(super) fn get(&self, path: &str) -> Result<Answer, CliError> {
+        let request = self.agent.get(format!("{}{path}", self.daemon.url)).header("accept", "application/json");
+        self.answer(self.with_token(request).call())
+    }
+
+    /// Reads a document and what it says.
+    pub(super) fn get_as<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<(Answer, T), CliError> {
+        let answer = self.get(path)?;
+        let parsed = self.parse(&answer.text)?;
+        Ok((answer, parsed))
+    }
+
+    /// Hands a command in. The key makes it one command however often it is sent.
+    pub(super) fn post(&self, path: &str, body: &str, key: &str) -> Result<Answer, CliError> {
+        let request = self.agent.post(format!("{}{path}", self.daemon.url));
+        let request = request
+            .header("accept", "application/json")
+            .header("content-type", "application/json")
+            .header("idempotency-key", key);
+        self.answer(self.with_token(request).send(body))
+    }
+
+    /// Opens a stream of events.
+    pub(super) fn stream(&self, path: &str, last_id: Option<&str>) -> Result<impl Read + use<>, CliError> {
+        let mut request = self.agent.get(format!("{}{path}", self.daemon.url)).header("accept", "text/event-stream");
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE_MAX)).build();
+        let response = self.with_token(request).call().map_err(|error| self.trouble(&error))?;
+        let is_stream = response.body().mime_type() == Some("text/event-stream");
+        if response.status() == 200 && is_stream {
+            return Ok(response.into_body().into_reader());
+        }
+        let answer = self.answer(Ok(response))?;
+        Err(self.stranger(format!("{} with no stream", answer.status)))
+    }
+
+    /// What a document says.
+    pub(super) fn parse<T: for<'de> Deserialize<'de>>(&self, text: &str) -> Result<T, CliError> {
+        serde_json::from_str(text).map_err(|error| self.stranger(error.to_string()))
+    }
+
+    fn with_token<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.daemon.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, CliError> {
+        let mut response = response.map_err(|error| self.trouble(&error))?;
+        let status = response.status().as_u16();
+        let is_problem = response.body().mime_type() == Some("application/problem+json");
+        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
+        let text = text.map_err(|error| self.trouble(&error))?;
+        if is_problem {
+            let ProblemDocument { detail, code } = self.parse(&text)?;
+            let hint = hint(&code);
+            return Err(CliError::Refused { detail: clean(&detail), code: clean(&code), hint });
+        }
+        match status {
+            200..=299 | 503 => Ok(Answer { status, text }),
+            _ => Err(self.stranger(format!("HTTP status {status}"))),
+        }
+    }
+
+    fn stranger(&self, what: String) -> CliError {
+        CliError::Stranger { url: self.daemon.url.clone(), what, found_by: self.daemon.found_by }
+    }
+
+    fn trouble(&self, error: &ureq::Error) -> CliError {
+        let (url, found_by) = (self.daemon.url.clone(), self.daemon.found_by);
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                CliError::Unreachable { url, cause: "no connection in time".to_owned(), found_by }
+            }
+            ureq::Error::Timeout(_) => CliError::TimedOut {
+                what: format!("the answer of {url}"),
+                within: humantime::format_duration(ANSWER_TIMEOUT).to_string(),
+                hint: "Is the daemon stopped or overloaded? `hivekeeper ready` tells.".to_owned(),
+            },
+            ureq::Error::Io(error) => CliError::Unreachable { url, cause: error.to_string(), found_by },
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
+                CliError::Unreachable { url, cause: error.to_string(), found_by }
+            }
+            ureq::Error::BadUri(what) => CliError::Usage(format!("{found_by}: {url:?} is no URL: {what}")),
+            other => CliError::Stranger { url, what: other.to_string(), found_by },
+        }
+    }
+}
+
+/// What to do about a refusal.
+fn hint(code: &str) -> &'static str {
+    match code {
+        "unauthorized" | "invalid_token" => "Set HIVEKEEPER_API_TOKEN, or say --token-file FILE.",
+        "not_found" => "`hivekeeper ps` lists what there is.",
+        "conflict" => "`hivekeeper ps` shows the present state.",
+        "host_refused" => "Use the address that the daemon is bound to, or add the name to [http] hosts.",
+        "journal_unavailable" => {
+            "Look at the daemon's log and the space left for its data directory; agents go on meanwhile."
+        }
+        "unavailable" | "too_many_streams" => "Try again in a moment.",
+        "internal" => "Look at the daemon's log.",
+        _ => "`hivekeeper --help` lists what can be asked.",
+    }
+}

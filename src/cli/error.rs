@@ -1,0 +1,72 @@
+//! How a command ends.
+
+use std::io;
+
+use crate::config::ConfigErrors;
+
+/// The exit codes, as `--help` and README.md have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It worked.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// Wrong usage, or a mistake in the configuration.
+    Usage = 2,
+    /// The daemon can't be reached.
+    Unreachable = 3,
+    /// The daemon refused.
+    Refused = 4,
+    /// Not done in time.
+    TimedOut = 5,
+}
+
+/// Why a command did not work, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(
+        "the daemon at {url} can't be reached: {cause}\n\
+         Start it with `hivekeeper`, or say where it is with --url or HIVEKEEPER_URL ({found_by})."
+    )]
+    Unreachable { url: String, cause: String, found_by: &'static str },
+    #[error(
+        "{url} did not answer as a Hivekeeper does: {what}\nSay where the daemon is with --url or HIVEKEEPER_URL ({found_by})."
+    )]
+    Stranger { url: String, what: String, found_by: &'static str },
+    #[error("the daemon refused: {detail} ({code})\n{hint}")]
+    Refused { detail: String, code: String, hint: &'static str },
+    #[error("{what} did not end within {within}\n{hint}")]
+    TimedOut { what: String, within: String, hint: String },
+    #[error("{0}")]
+    Failed(String),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{}", mistakes(.0))]
+    Config(#[from] ConfigErrors),
+    /// Of our own output. A reader that went away is not an error.
+    #[error("can't write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } | Self::Stranger { .. } => Exit::Unreachable,
+            Self::Refused { .. } => Exit::Refused,
+            Self::TimedOut { .. } => Exit::TimedOut,
+            Self::Failed(_) => Exit::Failed,
+            Self::Usage(_) | Self::Config(_) => Exit::Usage,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Output(_) => Exit::Failed,
+        }
+    }
+}
+
+fn mistakes(errors: &ConfigErrors) -> String {
+    let count = match errors.problems().len() {
+        1 => "a mistake".to_owned(),
+        n => format!("{n} mistakes"),
+    };
+    format!("{count} in the configuration\n{errors}")
+}

@@ -1,0 +1,112 @@
+//! Finds the daemon.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::{Config, LoadArgs, read_file};
+
+use super::{args::Common, error::CliError};
+
+/// The configuration that a client looks at.
+pub(super) type Place<'a> = LoadArgs<'a>;
+
+/// Where the API is when nothing says otherwise: the default of `[http] bind`.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// A daemon to talk to.
+#[derive(Debug, Clone)]
+pub(super) struct Daemon {
+    /// `http://ADDRESS:PORT`, without a slash at the end.
+    pub(super) url: String,
+    /// What named it, for errors.
+    pub(super) found_by: &'static str,
+    pub(super) token: Option<String>,
+}
+
+/// What a daemon writes into its data directory once it has bound its ports.
+#[derive(Debug, Deserialize)]
+pub(super) struct Endpoints {
+    /// The daemon's process id.
+    pub(super) pid: u32,
+    /// Bound address of the API.
+    pub(super) http: SocketAddr,
+}
+
+/// By `--url`, `HIVEKEEPER_URL`, the data directory's endpoints.json, or the default port.
+pub(super) fn daemon(place: &Place<'_>, common: &Common) -> Result<Daemon, CliError> {
+    let token = token(place, common)?;
+    let by_hand = common.url.clone().map(|url| (url, "--url"));
+    let named = by_hand.or_else(|| Some((place.env.get("HIVEKEEPER_URL")?.clone(), "HIVEKEEPER_URL")));
+    if let Some((url, found_by)) = named {
+        let url = url.trim_end_matches('/');
+        if !url.starts_with("http://") {
+            return Err(CliError::Usage(format!("{found_by}: found {url:?}, allowed: http://ADDRESS:PORT")));
+        }
+        return Ok(Daemon { url: url.to_owned(), found_by, token });
+    }
+    let daemon = match data_dir(place).and_then(|dir| endpoints(&dir)) {
+        Ok(endpoints) => {
+            let url = format!("http://{}", reachable(endpoints.http));
+            Daemon { url, found_by: "found by endpoints.json in the data directory", token }
+        }
+        Err(_) => Daemon {
+            url: DEFAULT_URL.to_owned(),
+            found_by: "the default: there is no endpoints.json in the data directory",
+            token,
+        },
+    };
+    Ok(daemon)
+}
+
+/// The absolute data directory that flags, variables and files name.
+pub(super) fn data_dir(place: &Place<'_>) -> Result<PathBuf, CliError> {
+    Config::data_dir(place).ok_or_else(|| CliError::Usage("no data directory is known; say --data-dir DIR".to_owned()))
+}
+
+/// What the daemon of a data directory wrote down.
+pub(super) fn endpoints(data_dir: &std::path::Path) -> Result<Endpoints, CliError> {
+    let path = data_dir.join("endpoints.json");
+    let text = read_file(&path).map_err(|error| {
+        CliError::Failed(format!(
+            "no daemon has written {}: {error}\nSay which data directory it has with --data-dir or --config.",
+            path.display()
+        ))
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|error| CliError::Failed(format!("{} can't be understood: {error}", path.display())))
+}
+
+/// A client can't connect to "any address".
+fn reachable(mut bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() {
+        bound.set_ip(match bound {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    bound
+}
+
+fn token(place: &Place<'_>, common: &Common) -> Result<Option<String>, CliError> {
+    let by_variable = place.env.get("HIVEKEEPER_API_TOKEN").filter(|token| !token.is_empty());
+    let token =
+        match (by_variable, &common.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(file)) => {
+                let path = place.cwd.join(file);
+                let text = read_file(&path);
+                Some(text.map_err(|error| {
+                    CliError::Usage(format!("--token-file: {} can't be read: {error}", path.display()))
+                })?)
+            }
+            // The daemon's own file helps whoever may read it; whoever may not is told by the daemon that a token is needed.
+            (None, None) => Config::token_file(place).and_then(|file| read_file(&file).ok()),
+        };
+    let Some(token) = token else { return Ok(None) };
+    let token = token.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(CliError::Usage("the API's token must be one word of printable ASCII characters".to_owned()));
+    }
+    Ok(Some(token.to_owned()))
+}

@@ -1,0 +1,169 @@
+//! From the arguments to a command, and from its end to an exit code.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use clap::Parser as _;
+
+use crate::{
+    config::{Config, LoadArgs, read_file},
+    model::Command as Order,
+};
+
+use super::{
+    args::{Cli, Command, Common, ServeArgs},
+    check,
+    client::Client,
+    commands,
+    error::{CliError, Exit},
+    events, handover,
+    locate::{self, Place},
+    logs, probes, ps,
+    screen::Screen,
+    tree,
+};
+
+/// Runs the daemon until it ends.
+pub type Serve<'a> = &'a mut dyn FnMut(Config) -> anyhow::Result<()>;
+
+/// Everything of the machine that a command looks at besides its arguments.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// The absolute working directory.
+    pub cwd: PathBuf,
+    /// What ages are counted from.
+    pub now: fn() -> SystemTime,
+}
+
+impl Surroundings {
+    /// Those of this process. Variables that are not UTF-8 are none of ours.
+    ///
+    /// # Errors
+    /// The working directory can't be told.
+    pub fn of_this_process() -> io::Result<Self> {
+        let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Ok(Self { env: env.collect(), cwd: std::env::current_dir()?, now: SystemTime::now })
+    }
+}
+
+/// Runs a command line of this process. `serve` runs the daemon when that is asked for, and its exit code is then ours.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    serve: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+) -> ExitCode {
+    let around = match Surroundings::of_this_process() {
+        Ok(around) => around,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "hivekeeper: can't tell the working directory: {error}");
+            return ExitCode::from(Exit::Failed as u8);
+        }
+    };
+    let no_colour = around.env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = io::stdout().is_terminal() && !no_colour;
+    let mut screen = Screen { out: &mut io::stdout(), err: &mut io::stderr(), colour };
+    let (mut serve, mut served) = (Some(serve), None);
+    let exit = execute(args, &around, &mut screen, &mut |config| {
+        if let Some(serve) = serve.take() {
+            served = Some(serve(config)?);
+        }
+        Ok(())
+    });
+    served.unwrap_or_else(|| ExitCode::from(exit as u8))
+}
+
+/// Runs a command line within given surroundings.
+pub fn execute(
+    args: impl IntoIterator<Item = OsString>,
+    around: &Surroundings,
+    screen: &mut Screen<'_>,
+    serve: Serve<'_>,
+) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let text = error.render();
+            // Help that was asked for is an answer, everything else a complaint.
+            let to: &mut dyn Write = if error.use_stderr() { screen.err } else { screen.out };
+            let _ = write!(to, "{text}");
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let outcome = dispatch(&cli, around, screen, serve).and_then(|()| Ok(screen.out.flush()?));
+    match outcome {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let exit = error.exit();
+            if exit != Exit::Done {
+                screen.note(&format!("hivekeeper: {error}"));
+            }
+            exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Serve<'_>) -> Result<(), CliError> {
+    let common = &cli.common;
+    let json = common.json;
+    let Some(command) = &cli.command else { return daemon(&cli.serve, common, around, serve) };
+    if cli.serve.http.is_some() || cli.serve.data_plane.is_some() || cli.serve.log_level.is_some() {
+        return Err(CliError::Usage("--http, --data-plane and --log-level go behind `serve` or `check`".to_owned()));
+    }
+    let client = || Client::new(locate::daemon(&place(common, around), common)?);
+    let act = |screen: &mut Screen<'_>, order: Order, act: &_| commands::act(&client()?, order, act, json, screen);
+    match command {
+        Command::Serve(args) => return daemon(args, common, around, serve),
+        Command::Check(args) => check::check(&load(args, common, around)?, screen)?,
+        Command::Ps { output } => ps::ps(&client()?, output.is_some(), json, (around.now)(), screen)?,
+        Command::Tree => tree::tree(&client()?, json, (around.now)(), screen)?,
+        Command::Health => probes::health(&client()?, json, (around.now)(), screen)?,
+        Command::Logs(args) => logs::logs(&client()?, args, json, screen)?,
+        Command::Events { follow, after } => events::events(&client()?, *follow, *after, json, screen)?,
+        Command::Restart(args) => {
+            let order = Order::Restart { grace: args.grace, reason: args.reason.clone() };
+            act(screen, order, &args.act)?;
+        }
+        Command::Stop(args) => {
+            let order = Order::Stop { grace: args.grace, reason: args.reason.clone() };
+            act(screen, order, &args.act)?;
+        }
+        Command::Start(args) => act(screen, Order::Start, args)?,
+        Command::Pause(args) => act(screen, Order::Pause, args)?,
+        Command::Resume(args) => act(screen, Order::Resume, args)?,
+        Command::Ready => probes::ready(&client()?, screen)?,
+        Command::Handover => handover::handover(&locate::data_dir(&place(common, around))?, screen)?,
+        Command::Agent { .. } => {
+            let text = "`hivekeeper agent` is started by the daemon and reads frames; to run a program, put it into a [[swarm]]";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn daemon(args: &ServeArgs, common: &Common, around: &Surroundings, serve: Serve<'_>) -> Result<(), CliError> {
+    let config = load(args, common, around)?;
+    serve(config).map_err(|error| CliError::Failed(format!("{error:#}")))
+}
+
+fn load(args: &ServeArgs, common: &Common, around: &Surroundings) -> Result<Config, CliError> {
+    let load = LoadArgs { flags: args.layer(common), ..place(common, around) };
+    Ok(Config::load(&load)?)
+}
+
+/// What a client reads of the configuration: enough to find its daemon.
+fn place<'a>(common: &Common, around: &'a Surroundings) -> Place<'a> {
+    LoadArgs {
+        file: common.config.clone(),
+        cwd: around.cwd.clone(),
+        env: &around.env,
+        flags: ServeArgs::default().layer(common),
+        read: &read_file,
+    }
+}

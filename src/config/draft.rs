@@ -1,0 +1,146 @@
+//! The tables, layer over layer.
+
+use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+
+use crate::model::SwarmName;
+
+use super::{
+    fields::{Fields, Slot},
+    problem::Problem,
+    read::{self, choice, duration, integer, size},
+    settings::{DataPlaneConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig},
+    swarm::{AgentSlots, SwarmSlots},
+    tree::Node,
+};
+
+/// The docker runtime's keys are refused by this sentence, so that nobody takes them for honoured.
+pub(super) const NEEDS_DOCKER: &str = "it needs the docker runtime, which this version does not have";
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Every key of every table, each with the word of the uppermost layer so far.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    hive_name: Slot<SwarmName>,
+    pub(super) data_dir: Slot<Option<PathBuf>>,
+    pub(super) http_bind: Slot<SocketAddr>,
+    pub(super) token_file: Slot<Option<PathBuf>>,
+    hosts: Slot<Vec<String>>,
+    pub(super) data_plane_bind: Slot<SocketAddr>,
+    pub(super) sample_interval: Slot<Duration>,
+    output_ring: Slot<u64>,
+    pub(super) swarm_defaults: SwarmSlots,
+    pub(super) agent_defaults: AgentSlots,
+    events_max: Slot<i64>,
+    operations_max: Slot<i64>,
+    incarnations_max: Slot<i64>,
+    age_max: Slot<Duration>,
+    level: Slot<LogLevel>,
+    format: Slot<LogFormat>,
+    pub(super) agent_max: Slot<u64>,
+    pub(super) total_max: Slot<u64>,
+}
+
+impl Draft {
+    /// Lays one layer over what is there. Relative paths count from `base`. Hands back its `swarm` array, unread.
+    pub(super) fn lay(&mut self, root: Node, base: &Path, problems: &mut Vec<Problem>) -> Option<Node> {
+        let mut root = Fields::open(root, "", problems)?;
+        self.table(&mut root, "hive", |draft, fields| {
+            fields.set("name", &mut draft.hive_name, read::name);
+            fields.set("data_dir", &mut draft.data_dir, read::path(base));
+        });
+        self.table(&mut root, "http", |draft, fields| {
+            fields.set("bind", &mut draft.http_bind, read::address);
+            fields.set("token_file", &mut draft.token_file, read::path(base));
+            fields.set("hosts", &mut draft.hosts, read::hosts);
+        });
+        self.table(&mut root, "data_plane", |draft, fields| {
+            fields.set("bind", &mut draft.data_plane_bind, read::address);
+        });
+        self.table(&mut root, "runtime", |draft, fields| {
+            // Below 50 ms a reading of a large process tree costs more than it tells; above a minute "now" loses its meaning.
+            let interval = duration(Duration::from_millis(50)..=Duration::from_secs(60));
+            fields.set("sample_interval", &mut draft.sample_interval, interval);
+            // One piece of a line (16 KiB) must fit; every launcher may fill its ring, so 64 MiB each is plenty.
+            fields.set("output_ring", &mut draft.output_ring, size(16 * KIB..=64 * MIB));
+        });
+        self.table(&mut root, "supervision", |draft, fields| {
+            draft.swarm_defaults.read(fields);
+            draft.agent_defaults.read_restart(fields);
+        });
+        self.table(&mut root, "health", |draft, fields| draft.agent_defaults.read_health(fields));
+        self.table(&mut root, "journal", |draft, fields| {
+            // The upper bounds keep the journal's file below some gigabytes.
+            fields.set("events_max", &mut draft.events_max, integer(1_000..=10_000_000));
+            fields.set("operations_max", &mut draft.operations_max, integer(100..=1_000_000));
+            fields.set("incarnations_max", &mut draft.incarnations_max, integer(10..=10_000));
+            fields.set("age_max", &mut draft.age_max, duration(Duration::from_secs(60 * 60)..=DAY * 3650));
+        });
+        self.table(&mut root, "log", |draft, fields| {
+            use LogLevel::{Debug, Error, Info, Trace, Warn};
+            let levels = [("error", Error), ("warn", Warn), ("info", Info), ("debug", Debug), ("trace", Trace)];
+            fields.set("level", &mut draft.level, choice(&levels));
+            let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+            fields.set("format", &mut draft.format, choice(&formats));
+            fields.set("agent_max", &mut draft.agent_max, size(64 * KIB..=64 * GIB));
+            fields.set("total_max", &mut draft.total_max, size(MIB..=64 * 1024 * GIB));
+        });
+        root.refuse(&["docker"], |_| NEEDS_DOCKER.to_owned());
+        let swarms = root.node("swarm");
+        root.finish();
+        swarms
+    }
+
+    fn table(&mut self, root: &mut Fields<'_>, name: &'static str, read: impl FnOnce(&mut Self, &mut Fields<'_>)) {
+        let Some(mut fields) = root.table(name) else { return };
+        read(self, &mut fields);
+        fields.finish();
+    }
+
+    /// `[hive]`; `None` where no layer said something valid, here and below.
+    pub(super) fn hive(&self) -> Option<HiveConfig> {
+        let name = self.hive_name.as_ref()?.value.to_string();
+        Some(HiveConfig { name, data_dir: self.data_dir.as_ref()?.value.clone()? })
+    }
+
+    /// `[http]`, with no token yet.
+    pub(super) fn http(&self) -> Option<HttpConfig> {
+        let hosts = self.hosts.as_ref()?.value.clone();
+        Some(HttpConfig { bind: self.http_bind.as_ref()?.value, token: None, hosts })
+    }
+
+    /// `[data_plane]`
+    pub(super) fn data_plane(&self) -> Option<DataPlaneConfig> {
+        Some(DataPlaneConfig { bind: self.data_plane_bind.as_ref()?.value })
+    }
+
+    /// `[runtime]`
+    pub(super) fn runtime(&self) -> Option<RuntimeConfig> {
+        let output_ring_bytes = u32::try_from(self.output_ring.as_ref()?.value).ok()?;
+        Some(RuntimeConfig { sample_interval: self.sample_interval.as_ref()?.value, output_ring_bytes })
+    }
+
+    /// `[journal]`
+    pub(super) fn journal(&self) -> Option<JournalConfig> {
+        let count = |slot: &Slot<i64>| u64::try_from(slot.as_ref()?.value).ok();
+        Some(JournalConfig {
+            events_max: count(&self.events_max)?,
+            operations_max: count(&self.operations_max)?,
+            incarnations_max: count(&self.incarnations_max)?,
+            age_max: self.age_max.as_ref()?.value,
+        })
+    }
+
+    /// `[log]`
+    pub(super) fn log(&self) -> Option<LogConfig> {
+        Some(LogConfig {
+            level: self.level.as_ref()?.value,
+            format: self.format.as_ref()?.value,
+            agent_bytes_max: self.agent_max.as_ref()?.value,
+            total_bytes_max: self.total_max.as_ref()?.value,
+        })
+    }
+}

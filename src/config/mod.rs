@@ -1,0 +1,23 @@
+//! Configuration: layers in, one checked [`Config`] out, or every problem at once.
+//!
+//! The layers are the compiled-in `config.toml`, the user's file, `HIVEKEEPER__TABLE__KEY` variables and flags. Each becomes a [`tree`] whose
+//! nodes know where they stand; [`read`] turns nodes into values, [`draft`] lays the layers over one another, [`swarm`] reads swarm documents
+//! and [`check`] looks at what only the whole can tell.
+
+mod check;
+mod draft;
+mod fields;
+mod load;
+mod problem;
+mod read;
+mod settings;
+mod suggest;
+mod swarm;
+mod tree;
+
+pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file};
+pub use problem::{ConfigErrors, Place, Problem};
+pub use settings::{
+    Config, DataPlaneConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig,
+    Token,
+};

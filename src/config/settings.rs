@@ -1,0 +1,147 @@
+//! What a checked configuration says.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::model::SwarmSpec;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The user's file, absolute; `None` when there is none and so no swarm.
+    pub file: Option<PathBuf>,
+    /// `[hive]`
+    pub hive: HiveConfig,
+    /// `[http]`
+    pub http: HttpConfig,
+    /// `[data_plane]`
+    pub data_plane: DataPlaneConfig,
+    /// `[runtime]`
+    pub runtime: RuntimeConfig,
+    /// `[journal]`
+    pub journal: JournalConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[[swarm]]`, in the file's order, with `[supervision]` and `[health]` filled in.
+    pub swarms: Vec<SwarmSpec>,
+}
+
+/// `[hive]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HiveConfig {
+    /// The hive's name for people.
+    pub name: String,
+    /// Absolute; at most 60 bytes, so that socket paths below it fit.
+    pub data_dir: PathBuf,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where the API listens.
+    pub bind: SocketAddr,
+    /// The bearer token that `token_file` holds; `None` asks for none, and then `bind` is loopback.
+    pub token: Option<Token>,
+    /// Further names that a request's `Host` may carry.
+    pub hosts: Vec<String>,
+}
+
+/// `[data_plane]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPlaneConfig {
+    /// Where the data plane listens.
+    pub bind: SocketAddr,
+}
+
+/// `[runtime]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Between two readings of an agent.
+    pub sample_interval: Duration,
+    /// Bytes of output that a launcher keeps until they are acknowledged.
+    pub output_ring_bytes: u32,
+}
+
+/// `[journal]`: what is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Events.
+    pub events_max: u64,
+    /// Ended operations.
+    pub operations_max: u64,
+    /// Ended incarnations of each agent.
+    pub incarnations_max: u64,
+    /// Age at which any of them goes.
+    pub age_max: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How much the daemon says.
+    pub level: LogLevel,
+    /// How the daemon says it.
+    pub format: LogFormat,
+    /// Bytes of output kept of each agent.
+    pub agent_bytes_max: u64,
+    /// Bytes of output kept of all agents.
+    pub total_bytes_max: u64,
+}
+
+/// How much the daemon says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What went wrong.
+    Error,
+    /// What may.
+    Warn,
+    /// What happens.
+    Info,
+    /// How.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word of the configuration, which `tracing` reads, too.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How the daemon writes its own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// A secret that never shows in a debug print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Wraps the text.
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, to be hashed or sent and never to be logged.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
