@@ -3,8 +3,14 @@
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod data_plane;
+pub mod events;
+pub mod health;
+pub mod http;
 pub mod launcher;
 pub mod model;
 pub mod runtime;
 pub mod store;
+pub mod stream;
+pub mod view;
 pub mod wire;

@@ -1,10 +1,19 @@
 //! One integration binary; a module for each capability.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod cli;
+mod config;
 mod data_plane;
+mod harness;
 mod house;
 mod http;
 mod http_desk;
 mod http_guard;
 mod http_streams;
 mod http_support;
+mod launcher;
+mod launcher_channel;
+mod launcher_output;
+mod launcher_relay;
+mod runtime;
+mod stream;
