@@ -174,7 +174,6 @@ impl Agent {
                 self.phase = Phase::Stopped;
                 self.end();
             }
-            _ => return Taken::Yes,
         }
         if self.doc.retry_at != retry_at {
             Arc::make_mut(&mut self.doc).retry_at = retry_at;

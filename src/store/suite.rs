@@ -206,7 +206,7 @@ async fn windows(journal: &dyn Journal) {
     assert_eq!(ledger.last_exit, Some(exit(4, 3, 60_005)), "the youngest that ended");
 
     journal.reset_window(&coder, at(76_000)).await.unwrap();
-    assert_eq!(journal.ledger(&coder, at(76_000), period).await.unwrap().recent, []);
+    assert_eq!(journal.ledger(&coder, at(76_000), period).await.unwrap().recent, Vec::<std::time::SystemTime>::new());
     // The clock was set back meanwhile: what was begun after the reset counts all the same.
     journal.begin_incarnation(incarnation(&coder, 6, 69_000, true)).await.unwrap();
     let other = agent("review/none");
@@ -216,7 +216,7 @@ async fn windows(journal: &dyn Journal) {
         .unwrap();
     assert_eq!(ledgers[0], (other, empty));
     assert_eq!((&ledgers[1].0, &ledgers[1].1.recent, ledgers[1].1.restarts), (&coder, &vec![at(69_000)], 4));
-    assert_eq!(ledgers[2].1.recent, []);
+    assert_eq!(ledgers[2].1.recent, Vec::<std::time::SystemTime>::new());
 }
 
 async fn standings(journal: &dyn Journal) {

@@ -23,7 +23,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Starts it.
     pub(super) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        let (alive, ended) = mpsc::channel::<()>();
+        let (alive, ended) = mpsc::sync_channel::<()>(1);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Dropped at the end, also by a panic: that is what the owner waits for.
             let _alive = alive;

@@ -89,8 +89,6 @@ fn cause(reason: &ExitReason) -> &'static str {
         ExitReason::Killed => "killed",
         ExitReason::DeadlineExceeded => "deadline_exceeded",
         ExitReason::ArbiterGone => "thread_ended",
-        // The crate may learn more reasons; `detail` tells them.
-        _ => "other",
     }
 }
 
