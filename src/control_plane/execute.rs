@@ -1,0 +1,229 @@
+//! Carries out one operation, and looks whether it was done before it says so.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use hivekeeper_actors::{ChildId, SupervisorRef};
+use tokio::time::Instant;
+
+use super::office::Office;
+use crate::model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, Step, Target};
+
+/// How long health may take to show what the supervisor has reported. It folds in well under a second; beyond this something is wrong.
+const SEEN_WAIT: Duration = Duration::from_secs(5);
+/// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
+const FREEZE_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at health.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// From `accepted` to its end.
+pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
+    operation.state = OperationState::Running;
+    office.record(operation.clone()).await;
+    let outcome = perform(&office, &operation).await;
+    operation.ended_at = Some(SystemTime::now());
+    match outcome {
+        Ok(steps) => {
+            let failed = steps.iter().filter(|step| step.result.is_err()).count();
+            operation.error = (failed > 0).then(|| format!("{failed} of {} agents did not get there", steps.len()));
+            operation.state = if failed == 0 { OperationState::Succeeded } else { OperationState::Failed };
+            operation.steps = steps;
+        }
+        Err(why) => {
+            operation.state = OperationState::Failed;
+            operation.error = Some(why);
+        }
+    }
+    office.record(operation).await;
+}
+
+async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, String> {
+    let target = &operation.target;
+    let name = match target {
+        Target::Swarm(name) => name,
+        Target::Agent(id) => &id.swarm,
+    };
+    let supervisor = office.supervisor(name).ok_or("the swarm has no supervisor yet; try again")?;
+    let agents = office.agents(target);
+    let before: Vec<Before> = agents.iter().map(|id| Before::of(office, id)).collect();
+    let before = before.as_slice();
+    match &operation.command {
+        Command::Stop { grace, .. } => {
+            office.desire(target, Desired::Stopped).await.map_err(|error| error.to_string())?;
+            set_grace(office, &agents, *grace);
+            stop(&supervisor, target).await?;
+            Ok(look(office, &agents, SEEN_WAIT, |_, agent| judge(ended(agent), false)).await)
+        }
+        Command::Restart { grace, .. } => {
+            office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
+            set_grace(office, &agents, *grace);
+            reset_windows(office, &agents).await?;
+            restart(&supervisor, target).await?;
+            Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
+                let new = agent.incarnation > before[at].incarnation;
+                judge(new && came_up(agent), new && gave_up(agent))
+            })
+            .await)
+        }
+        Command::Start => {
+            office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
+            reset_windows(office, &agents).await?;
+            start(&supervisor, target).await?;
+            Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
+                let new = before[at].lived || agent.incarnation > before[at].incarnation;
+                judge(new && came_up(agent), new && gave_up(agent))
+            })
+            .await)
+        }
+        Command::Pause => {
+            office.desire(target, Desired::Paused).await.map_err(|error| error.to_string())?;
+            for agent in &agents {
+                if let Some(control) = office.deps().registry.slot(agent).control() {
+                    control.pause();
+                }
+            }
+            Ok(look(office, &agents, FREEZE_WAIT, |_, agent| {
+                judge(agent.pid.is_none() || agent.state == AgentState::Paused, false)
+            })
+            .await)
+        }
+        Command::Resume => {
+            office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
+            for agent in &agents {
+                if let Some(control) = office.deps().registry.slot(agent).control() {
+                    control.resume();
+                }
+            }
+            Ok(look(office, &agents, FREEZE_WAIT, |_, agent| judge(agent.state != AgentState::Paused, false)).await)
+        }
+    }
+}
+
+/// How an agent stood before the command.
+struct Before {
+    incarnation: u64,
+    lived: bool,
+}
+
+impl Before {
+    fn of(office: &Office, agent: &AgentId) -> Self {
+        office.health().agent(agent).map_or(Self { incarnation: 0, lived: false }, |health| Self {
+            incarnation: health.incarnation,
+            lived: health.pid.is_some(),
+        })
+    }
+}
+
+/// What a look tells.
+enum Verdict {
+    Done,
+    Wait,
+    /// Waiting longer shows nothing new.
+    Failed,
+}
+
+fn judge(done: bool, failed: bool) -> Verdict {
+    match (done, failed) {
+        (true, _) => Verdict::Done,
+        (false, true) => Verdict::Failed,
+        (false, false) => Verdict::Wait,
+    }
+}
+
+fn ended(agent: &AgentHealth) -> bool {
+    matches!(agent.state, AgentState::Stopped | AgentState::Completed | AgentState::Failed)
+}
+
+/// It runs, or it ran and has already completed.
+fn came_up(agent: &AgentHealth) -> bool {
+    matches!(agent.state, AgentState::Running | AgentState::Degraded | AgentState::Stuck | AgentState::Completed)
+}
+
+fn gave_up(agent: &AgentHealth) -> bool {
+    agent.state == AgentState::Failed
+}
+
+fn set_grace(office: &Office, agents: &[AgentId], grace: Option<Duration>) {
+    for agent in agents {
+        office.deps().registry.slot(agent).set_grace(grace);
+    }
+}
+
+async fn reset_windows(office: &Office, agents: &[AgentId]) -> Result<(), String> {
+    for agent in agents {
+        let reset = office.deps().journal.reset_window(agent.clone(), SystemTime::now()).await;
+        reset.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn child(id: &AgentId) -> ChildId {
+    ChildId::from(id.name.as_str())
+}
+
+async fn stop(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
+    match target {
+        Target::Swarm(_) => supervisor.stop_all().await,
+        Target::Agent(id) => supervisor.stop_child(&child(id)).await,
+    }
+    .map_err(|error| error.to_string())
+}
+
+async fn restart(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
+    match target {
+        Target::Swarm(_) => supervisor.restart_all().await,
+        Target::Agent(id) => supervisor.restart_child(&child(id)).await,
+    }
+    .map_err(|error| error.to_string())
+}
+
+async fn start(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
+    match target {
+        Target::Swarm(_) => supervisor.start_all().await,
+        Target::Agent(id) => supervisor.start_existing(&child(id)).await,
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// Looks at each agent until it is as it should be, or the time is over; one step for each, with what was seen.
+async fn look(
+    office: &Office,
+    agents: &[AgentId],
+    wait: Duration,
+    look: impl Fn(usize, &AgentHealth) -> Verdict,
+) -> Vec<Step> {
+    let deadline = Instant::now() + wait;
+    let mut steps = Vec::with_capacity(agents.len());
+    for (at, id) in agents.iter().enumerate() {
+        let result = loop {
+            let seen = office.health().agent(id);
+            let verdict = seen.as_deref().map_or(Verdict::Wait, |agent| look(at, agent));
+            match (verdict, seen) {
+                (Verdict::Done, Some(agent)) => break Ok(describe(&agent)),
+                (Verdict::Failed, Some(agent)) => break Err(describe(&agent)),
+                (_, seen) if Instant::now() >= deadline => {
+                    break Err(seen.map_or_else(|| "nothing is known of it".to_owned(), |agent| describe(&agent)));
+                }
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        };
+        steps.push(Step { at: SystemTime::now(), agent: id.clone(), result });
+    }
+    steps
+}
+
+/// It gave up: waiting longer shows nothing new.
+fn settled_otherwise(agent: Option<&AgentHealth>) -> bool {
+    agent.is_some_and(|agent| agent.state == AgentState::Failed && agent.retry_at.is_none())
+}
+
+fn describe(agent: &AgentHealth) -> String {
+    let state = crate::view::agent_state(agent.state);
+    match (agent.pid, &agent.last_exit) {
+        (Some(pid), _) => format!("{state} as pid {pid}, incarnation {}", agent.incarnation),
+        (None, Some(exit)) => format!("{state}, incarnation {} {}", exit.incarnation, exit.describe()),
+        (None, None) => state.to_owned(),
+    }
+}

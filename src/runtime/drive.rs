@@ -1,0 +1,468 @@
+//! The life of one incarnation, from the proof that its predecessor is dead to its own exit record.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    child::{Job, Order},
+    contract::{AgentEvent, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError, Recovered},
+    registry::{OpenLaunch, token_hash},
+};
+use crate::{
+    model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, exit::LAST_LINES_MAX},
+    store::{Incarnation, NewLine, StoreError},
+    wire::channel::Stream,
+};
+
+/// Between two tries of something that the daemon waits for: the journal, a launcher that does not answer. Short against a lease, long against a disk.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a killed tree may take to end before its launch counts as unproven: beyond the launcher's own sweep deadline of 5 s.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// How the incarnation begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It is launched.
+    Launch,
+    /// It was launched by an earlier daemon and is taken over.
+    Adopt,
+}
+
+/// How it ended, in the supervisor's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// As it should: code 0, or we asked for it.
+    Normal,
+    /// Otherwise; the text is for people.
+    Failed(String),
+}
+
+/// Something happened that the drive decides on.
+enum Input {
+    Order(Option<Order>),
+    Event(Option<AgentEvent>),
+    SessionOpened,
+    StartDeadline,
+}
+
+/// Leads one incarnation to its end. Dropping the future kills the tree.
+pub async fn drive(
+    job: Arc<Job>,
+    incarnation: u64,
+    automatic: bool,
+    start: Start,
+    ready: impl Fn(),
+    orders: mpsc::Receiver<Order>,
+) -> End {
+    let mut drive = Drive {
+        sign: match start {
+            // It has shown its first sign of life to an earlier daemon; its session is its own affair.
+            Start::Adopt => Ready::Process,
+            Start::Launch => job.spec.ready,
+        },
+        job,
+        incarnation,
+        orders,
+        launch_id: None,
+        ready: false,
+        stopping: false,
+        forced: None,
+    };
+    let begun = match start {
+        Start::Launch => drive.launch(automatic).await,
+        Start::Adopt => drive.adopt().await,
+    };
+    match begun {
+        Begun::Running(launched, opened) => drive.lead(launched, opened, ready).await,
+        Begun::Ended(record) => drive.finish(record).await,
+        Begun::Withdrawn => End::Normal,
+        Begun::Fenced => drive.fenced().await,
+    }
+}
+
+enum Begun {
+    Running(Launched, tokio::sync::watch::Receiver<bool>),
+    Ended(ExitRecord),
+    /// A stop came before anything was launched.
+    Withdrawn,
+    Fenced,
+}
+
+struct Drive {
+    /// What counts as the first sign of life.
+    sign: Ready,
+    job: Arc<Job>,
+    incarnation: u64,
+    orders: mpsc::Receiver<Order>,
+    launch_id: Option<LaunchId>,
+    ready: bool,
+    stopping: bool,
+    forced: Option<ExitCause>,
+}
+
+impl Drive {
+    async fn launch(&mut self, automatic: bool) -> Begun {
+        if let Some(open) = self.job.slot.unproven() {
+            match self.prove_dead(open).await {
+                Proof::Dead => {}
+                Proof::Withdrawn => return Begun::Withdrawn,
+                Proof::Fenced => return Begun::Fenced,
+            }
+        }
+        let token = match new_token() {
+            Ok(token) => token,
+            Err(error) => return Begun::Ended(self.start_failed(format!("no random bytes for a token: {error}"))),
+        };
+        let hash = token_hash(&token);
+        let launch_id = LaunchId::mint();
+        let row = Incarnation {
+            launch_id,
+            agent: self.job.id.clone(),
+            incarnation: self.incarnation,
+            token_hash: hash,
+            begun_at: SystemTime::now(),
+            automatic,
+        };
+        loop {
+            let written = self.write_begin(&row).await;
+            match written {
+                Ok(()) => break,
+                Err(StoreError::Fenced) => return Begun::Fenced,
+                Err(error) => {
+                    self.saw(Observation::Waiting { reason: format!("the journal can't be written: {error}") });
+                    if self.stop_within(RETRY_PAUSE).await {
+                        return Begun::Withdrawn;
+                    }
+                }
+            }
+        }
+        self.launch_id = Some(launch_id);
+        self.job.slot.set_unproven(Some(OpenLaunch { launch_id, incarnation: self.incarnation }));
+        let opened = self.job.slot.issue(self.incarnation, hash);
+        let order = LaunchOrder {
+            launch_id,
+            agent: self.job.id.clone(),
+            incarnation: self.incarnation,
+            argv: self.job.spec.command.clone(),
+            env: self.job.env.clone(),
+            workdir: self.job.workdir.clone(),
+            token,
+            lease: self.job.spec.lease,
+            grace: self.job.spec.stop_grace,
+            sample_interval: self.job.deps.sample_interval,
+        };
+        match self.job.deps.runtime.launch(order).await {
+            Ok(launched) => Begun::Running(launched, opened),
+            Err(error @ (LaunchError::Unreachable(_) | LaunchError::Refused(_) | LaunchError::Launcher(_))) => {
+                Begun::Ended(self.start_failed(error.to_string()))
+            }
+        }
+    }
+
+    async fn write_begin(&self, row: &Incarnation) -> Result<(), StoreError> {
+        if let Some((launch_id, record)) = self.job.slot.take_end() {
+            if let Err(error) = self.job.deps.journal.end_incarnation(launch_id, &record).await {
+                self.job.slot.keep_end(launch_id, record);
+                return Err(error);
+            }
+        }
+        self.job.deps.journal.begin_incarnation(row.clone()).await
+    }
+
+    async fn adopt(&mut self) -> Begun {
+        let Some(open) = self.job.slot.unproven() else {
+            return Begun::Ended(self.record(ExitCause::NeverStarted));
+        };
+        self.launch_id = Some(open.launch_id);
+        let opened = self.job.slot.opened();
+        let mut recovered = self.job.slot.take_recovered();
+        loop {
+            match recovered.take() {
+                Some(Recovered::Running(launched)) => return Begun::Running(launched, opened),
+                Some(Recovered::Exited(record)) => return Begun::Ended(record),
+                Some(Recovered::Lost) => return Begun::Ended(self.record(ExitCause::LauncherLost)),
+                None => {}
+            }
+            match self.recover(open).await {
+                Ok(found) => recovered = Some(found),
+                Err(RecoverError::Fenced) => return Begun::Fenced,
+                Err(RecoverError::Unproven(why)) => {
+                    self.saw(Observation::Waiting { reason: format!("its launcher does not answer: {why}") });
+                    if self.stop_within(RETRY_PAUSE).await {
+                        return Begun::Withdrawn;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn recover(&self, open: OpenLaunch) -> Result<Recovered, RecoverError> {
+        let last_seq = self.job.deps.logs.last_seq(&self.job.id, open.incarnation);
+        self.job.deps.runtime.recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
+    }
+
+    /// Incarnation n+1 never starts before n is proven dead: it is found, killed and waited for.
+    async fn prove_dead(&mut self, open: OpenLaunch) -> Proof {
+        loop {
+            let record = match self.recover(open).await {
+                Ok(Recovered::Running(mut launched)) => {
+                    launched.control.kill();
+                    wait_exit(&mut launched).await
+                }
+                Ok(Recovered::Exited(record)) => Some(record),
+                Ok(Recovered::Lost) => {
+                    Some(ExitRecord { incarnation: open.incarnation, ..self.record(ExitCause::LauncherLost) })
+                }
+                Err(RecoverError::Fenced) => return Proof::Fenced,
+                Err(RecoverError::Unproven(_)) => None,
+            };
+            if let Some(record) = record {
+                self.close(open.launch_id, open.incarnation, record).await;
+                return Proof::Dead;
+            }
+            self.saw(Observation::Waiting {
+                reason: format!("incarnation {} is not proven dead", open.incarnation),
+            });
+            if self.stop_within(RETRY_PAUSE).await {
+                return Proof::Withdrawn;
+            }
+        }
+    }
+
+    async fn lead(
+        mut self,
+        mut launched: Launched,
+        mut opened: tokio::sync::watch::Receiver<bool>,
+        ready: impl Fn(),
+    ) -> End {
+        self.job.slot.set_control(Some(Arc::clone(&launched.control)));
+        let deadline = Instant::now() + self.job.spec.start_timeout;
+        loop {
+            let wants_session = !self.ready && self.sign == Ready::Session;
+            let input = tokio::select! {
+                biased;
+                order = self.orders.recv() => Input::Order(order),
+                Ok(_) = opened.wait_for(|opened| *opened), if wants_session => Input::SessionOpened,
+                () = tokio::time::sleep_until(deadline), if !self.ready && self.forced.is_none() && !self.stopping => {
+                    Input::StartDeadline
+                }
+                // Last, so that an agent that floods its output can't hold the others back.
+                event = launched.events.recv() => Input::Event(event),
+            };
+            match input {
+                Input::Order(order) => self.obey(order, &launched),
+                Input::SessionOpened => {
+                    self.ready = true;
+                    ready();
+                }
+                Input::StartDeadline => {
+                    self.forced = Some(ExitCause::StartTimeout);
+                    launched.control.kill();
+                }
+                Input::Event(Some(AgentEvent::Exited(record))) => return self.finish(record).await,
+                Input::Event(Some(AgentEvent::Fenced)) => return self.fenced().await,
+                Input::Event(Some(event)) => self.take(event, &launched, &ready).await,
+                Input::Event(None) => return self.unseen().await,
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Option<Order>, launched: &Launched) {
+        let grace = self.job.slot.take_grace().unwrap_or(self.job.spec.stop_grace);
+        match order {
+            Some(Order::EndStuck) if !self.stopping => {
+                self.forced = Some(ExitCause::Stuck);
+                launched.control.stop(grace);
+            }
+            Some(Order::EndStuck) => {}
+            // A closed queue means that the actor is gone without a word: the agent must not outlive it.
+            Some(Order::Stop) | None => {
+                if !self.stopping {
+                    self.job.deps.drain.drain(&self.job.id, self.incarnation);
+                }
+                self.stopping = true;
+                launched.control.stop(grace);
+            }
+        }
+    }
+
+    async fn take(&mut self, event: AgentEvent, launched: &Launched, ready: &impl Fn()) {
+        match event {
+            AgentEvent::Alive { pid, at } => {
+                self.saw(Observation::Alive { pid, at });
+                if self.job.slot.paused() {
+                    launched.control.pause();
+                }
+                if self.sign == Ready::Process && !self.ready {
+                    self.ready = true;
+                    ready();
+                }
+                if let Some(launch_id) = self.launch_id {
+                    // Only history reads it; the launcher itself is asked at a take-over.
+                    if let Err(error) = self.job.deps.journal.mark_alive(launch_id, pid, at).await {
+                        tracing::warn!(agent = %self.job.id, %error, "failed to journal the sign of life");
+                    }
+                }
+            }
+            AgentEvent::Output(lines) => self.keep(lines, launched).await,
+            AgentEvent::Lost { lines, bytes } => self.note_loss(lines, bytes).await,
+            AgentEvent::Sample { at, cpu_cores, memory_bytes, processes } => {
+                self.saw(Observation::Sample { at, cpu_cores, memory_bytes, processes });
+            }
+            AgentEvent::Paused(paused) => self.saw(Observation::Paused(paused)),
+            AgentEvent::Exited(_) | AgentEvent::Fenced => {}
+        }
+    }
+
+    async fn keep(&self, lines: Vec<OutputLine>, launched: &Launched) {
+        let Some(last) = lines.last() else { return };
+        let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
+        let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
+        let new = lines.into_iter().map(|line| NewLine {
+            seq: Some(line.seq),
+            at: line.at,
+            stream: match line.stream {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            },
+            level: None,
+            partial: line.partial,
+            text: line.text,
+        });
+        let kept = self.job.deps.logs.append(&self.job.id, self.incarnation, new.collect()).await;
+        self.saw(Observation::Output { at, lines: count });
+        if let Err(error) = kept {
+            // They can't be kept; holding them would only hide the exit that comes behind them. The loss is counted and shown.
+            tracing::warn!(agent = %self.job.id, %error, lines = count, "failed to keep output");
+            self.saw(Observation::Lost { lines: count, bytes });
+        }
+        launched.control.ack(seq);
+    }
+
+    async fn note_loss(&self, lines: u64, bytes: u64) {
+        self.saw(Observation::Lost { lines, bytes });
+        let note = NewLine {
+            seq: None,
+            at: SystemTime::now(),
+            stream: "hivekeeper",
+            level: None,
+            partial: false,
+            text: format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept"),
+        };
+        if let Err(error) = self.job.deps.logs.append(&self.job.id, self.incarnation, vec![note]).await {
+            tracing::warn!(agent = %self.job.id, %error, "failed to note lost output");
+        }
+    }
+
+    /// The runtime fell silent without an end. The end is looked for, so that none is invented.
+    async fn unseen(&mut self) -> End {
+        let Some(open) = self.job.slot.unproven() else {
+            return End::Failed("its runtime fell silent".to_owned());
+        };
+        match self.prove_dead(open).await {
+            Proof::Dead => End::Failed("its runtime fell silent; it was found and ended".to_owned()),
+            Proof::Withdrawn => End::Normal,
+            Proof::Fenced => self.fenced().await,
+        }
+    }
+
+    async fn finish(&mut self, mut record: ExitRecord) -> End {
+        // A stop that somebody else sent to the launcher is no stop of ours.
+        let foreign = record.cause == ExitCause::Stopped && !self.stopping && self.forced.is_none();
+        if let Some(cause) = self.forced.take()
+            && !matches!(record.cause, ExitCause::StartFailed { .. })
+        {
+            record.cause = cause;
+        }
+        let normal = record.is_normal() && !foreign;
+        let how = record.describe();
+        match self.launch_id {
+            Some(launch_id) => self.close(launch_id, self.incarnation, record).await,
+            None => self.saw(Observation::Exited(Arc::new(record))),
+        }
+        if normal || self.stopping { End::Normal } else { End::Failed(how) }
+    }
+
+    /// Writes an end down and tells it. A journal that can't take it gets it before the next start.
+    async fn close(&self, launch_id: LaunchId, incarnation: u64, mut record: ExitRecord) {
+        record.incarnation = incarnation;
+        record.last_lines = self.job.deps.logs.tail(&self.job.id, incarnation, LAST_LINES_MAX);
+        self.job.slot.revoke();
+        self.job.slot.set_control(None);
+        if let Err(error) = self.job.deps.journal.end_incarnation(launch_id, &record).await {
+            tracing::warn!(agent = %self.job.id, incarnation, %error, "failed to journal an exit");
+            self.job.slot.keep_end(launch_id, record.clone());
+        }
+        self.job.slot.set_unproven(None);
+        self.job.deps.witness.saw(&self.job.id, incarnation, Observation::Exited(Arc::new(record)));
+    }
+
+    /// A younger daemon leads. Nothing is touched any more; the daemon's end drops this future.
+    async fn fenced(&self) -> End {
+        (self.job.deps.fenced)();
+        std::future::pending().await
+    }
+
+    /// Waits so long; true when a stop came meanwhile.
+    async fn stop_within(&mut self, pause: Duration) -> bool {
+        let deadline = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(Order::EndStuck) => {}
+                    Some(Order::Stop) | None => return true,
+                },
+                () = tokio::time::sleep_until(deadline) => return false,
+            }
+        }
+    }
+
+    fn record(&self, cause: ExitCause) -> ExitRecord {
+        ExitRecord {
+            incarnation: self.incarnation,
+            code: None,
+            signal: None,
+            oom: None,
+            at: SystemTime::now(),
+            cause,
+            last_lines: Vec::new(),
+        }
+    }
+
+    fn start_failed(&self, message: String) -> ExitRecord {
+        self.record(ExitCause::StartFailed { message })
+    }
+
+    fn saw(&self, what: Observation) {
+        self.job.deps.witness.saw(&self.job.id, self.incarnation, what);
+    }
+}
+
+enum Proof {
+    Dead,
+    Withdrawn,
+    Fenced,
+}
+
+async fn wait_exit(launched: &mut Launched) -> Option<ExitRecord> {
+    let wait = async {
+        while let Some(event) = launched.events.recv().await {
+            if let AgentEvent::Exited(record) = event {
+                return Some(record);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(KILL_WAIT, wait).await.ok().flatten()
+}
+
+/// 256 random bits, hexadecimal.
+fn new_token() -> Result<String, getrandom::Error> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,209 @@
+//! What is known of each agent across its incarnations: who may open a session, who holds the reins, what is not proven dead.
+
+use std::{sync::Arc, time::Duration};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::contract::{AgentControl, Recovered};
+use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal};
+
+/// A launch that the journal has begun and not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenLaunch {
+    /// Its id.
+    pub launch_id: LaunchId,
+    /// Which start.
+    pub incarnation: u64,
+}
+
+/// The hash of a token, as the journal keeps it.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[derive(Default)]
+struct State {
+    ticket: Option<Ticket>,
+    control: Option<Arc<dyn AgentControl>>,
+    unproven: Option<OpenLaunch>,
+    unwritten_end: Option<(LaunchId, ExitRecord)>,
+    recovered: Option<Recovered>,
+    paused: bool,
+    grace: Option<Duration>,
+}
+
+struct Ticket {
+    incarnation: u64,
+    hash: [u8; 32],
+    opened: watch::Sender<bool>,
+}
+
+/// One agent's place. Outlives its actor, so that a crash of the actor loses no knowledge of what it launched.
+pub struct Slot {
+    state: Mutex<State>,
+}
+
+impl Slot {
+    /// Admits this token for this incarnation from now on. The receiver turns true at the first session.
+    pub fn issue(&self, incarnation: u64, hash: [u8; 32]) -> watch::Receiver<bool> {
+        let (opened, seen) = watch::channel(false);
+        self.state.lock().ticket = Some(Ticket { incarnation, hash, opened });
+        seen
+    }
+
+    /// Turns true at the first session of the incarnation that the ticket is for; never without a ticket.
+    pub fn opened(&self) -> watch::Receiver<bool> {
+        match &self.state.lock().ticket {
+            Some(ticket) => ticket.opened.subscribe(),
+            None => watch::channel(false).1,
+        }
+    }
+
+    /// No token is valid any more.
+    pub fn revoke(&self) {
+        self.state.lock().ticket = None;
+    }
+
+    /// Who holds the reins of the living incarnation.
+    pub fn set_control(&self, control: Option<Arc<dyn AgentControl>>) {
+        self.state.lock().control = control;
+    }
+
+    /// The reins, while there is a living incarnation.
+    pub fn control(&self) -> Option<Arc<dyn AgentControl>> {
+        self.state.lock().control.clone()
+    }
+
+    /// Remembers a launch until its end is proven.
+    pub fn set_unproven(&self, launch: Option<OpenLaunch>) {
+        self.state.lock().unproven = launch;
+    }
+
+    /// The launch whose end is not proven.
+    pub fn unproven(&self) -> Option<OpenLaunch> {
+        self.state.lock().unproven
+    }
+
+    /// Keeps an end that the journal could not take; it is written before the next incarnation begins.
+    pub fn keep_end(&self, launch_id: LaunchId, record: ExitRecord) {
+        self.state.lock().unwritten_end = Some((launch_id, record));
+    }
+
+    /// Takes it back out.
+    pub fn take_end(&self) -> Option<(LaunchId, ExitRecord)> {
+        self.state.lock().unwritten_end.take()
+    }
+
+    /// Leaves what boot has recovered for the actor that will lead it. Its lease is renewed meanwhile.
+    pub fn set_recovered(&self, recovered: Recovered) {
+        self.state.lock().recovered = Some(recovered);
+    }
+
+    /// Takes it.
+    pub fn take_recovered(&self) -> Option<Recovered> {
+        self.state.lock().recovered.take()
+    }
+
+    /// Whether the operator wants it frozen; a new incarnation is frozen at its first sign of life.
+    pub fn set_paused(&self, paused: bool) {
+        self.state.lock().paused = paused;
+    }
+
+    /// See [`Slot::set_paused`].
+    pub fn paused(&self) -> bool {
+        self.state.lock().paused
+    }
+
+    /// Overrides the document's grace for the next stop.
+    pub fn set_grace(&self, grace: Option<Duration>) {
+        self.state.lock().grace = grace;
+    }
+
+    /// Takes the override.
+    pub fn take_grace(&self) -> Option<Duration> {
+        self.state.lock().grace.take()
+    }
+}
+
+/// All places.
+#[derive(Clone, Default)]
+pub struct Registry {
+    slots: Arc<DashMap<AgentId, Arc<Slot>>>,
+}
+
+impl Registry {
+    /// The place of an agent, made when it is new.
+    pub fn slot(&self, agent: &AgentId) -> Arc<Slot> {
+        if let Some(slot) = self.slots.get(agent) {
+            return Arc::clone(&slot);
+        }
+        Arc::clone(&self.slots.entry(agent.clone()).or_insert_with(|| Arc::new(Slot { state: Mutex::default() })))
+    }
+
+    /// Forgets an agent that is no longer part of the hive.
+    pub fn remove(&self, agent: &AgentId) {
+        self.slots.remove(agent);
+    }
+
+    /// Leaves every living agent to its lease, for the next daemon. Returns how many.
+    pub fn detach_all(&self) -> usize {
+        let mut left = 0;
+        for slot in self.slots.iter() {
+            if let Some(Recovered::Running(launched)) = slot.take_recovered() {
+                launched.control.detach();
+                left += 1;
+            }
+            if let Some(control) = slot.control() {
+                control.detach();
+                left += 1;
+            }
+        }
+        left
+    }
+}
+
+impl Admission for Registry {
+    fn admit(&self, agent: &AgentId, incarnation: u64, token: &str) -> Result<(), Refusal> {
+        let slot = self.slots.get(agent).map(|slot| Arc::clone(&slot)).ok_or(Refusal::BadToken)?;
+        let state = slot.state.lock();
+        let ticket = state.ticket.as_ref().ok_or(Refusal::StaleIncarnation)?;
+        if incarnation != ticket.incarnation {
+            return Err(Refusal::StaleIncarnation);
+        }
+        if !bool::from(token_hash(token).ct_eq(&ticket.hash)) {
+            return Err(Refusal::BadToken);
+        }
+        ticket.opened.send_replace(true);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent() -> AgentId {
+        "review/coder-1".parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_incarnation_only() {
+        let registry = Registry::default();
+        assert_eq!(registry.admit(&agent(), 1, "t"), Err(Refusal::BadToken));
+        let slot = registry.slot(&agent());
+        assert_eq!(registry.admit(&agent(), 1, "t"), Err(Refusal::StaleIncarnation));
+        let opened = slot.issue(2, token_hash("t"));
+        assert!(!*opened.borrow());
+        assert_eq!(registry.admit(&agent(), 2, "wrong"), Err(Refusal::BadToken));
+        assert_eq!(registry.admit(&agent(), 1, "t"), Err(Refusal::StaleIncarnation));
+        assert!(!*opened.borrow());
+        assert_eq!(registry.admit(&agent(), 2, "t"), Ok(()));
+        assert!(*opened.borrow());
+        slot.revoke();
+        assert_eq!(registry.admit(&agent(), 2, "t"), Err(Refusal::StaleIncarnation));
+    }
+}

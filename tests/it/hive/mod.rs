@@ -1,0 +1,381 @@
+//! A whole hive under test: the real executable on a directory of its own, spoken to over its real ports.
+
+#![allow(dead_code, reason = "each module uses its part")]
+
+use std::{
+    fs,
+    io::Read,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// How long anything may take before a test fails: far above what is measured on a loaded machine, so that only a fault reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A variable that agents inherit from their daemon, so that what a test left behind is found.
+const MARK: &str = "HK_TEST_HIVE";
+
+/// Waits for a condition; fails the test with `what` when it does not come.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, &mut look)
+}
+
+/// The same with its own patience.
+#[track_caller]
+pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// An answer of the API.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+}
+
+pub struct Hive {
+    pub dir: tempfile::TempDir,
+    pub http: String,
+    pub data_plane: String,
+    pub pid: u32,
+    daemon: Option<Child>,
+}
+
+impl Hive {
+    /// Writes the configuration and starts the daemon. `swarms` is TOML behind the tables of ports and directories.
+    pub fn start(swarms: &str) -> Self {
+        let mut hive = Self::prepare(swarms);
+        hive.boot();
+        hive
+    }
+
+    /// Writes the configuration only.
+    pub fn prepare(swarms: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("hk").tempdir().unwrap();
+        let hive = Self { dir, http: String::new(), data_plane: String::new(), pid: 0, daemon: None };
+        hive.configure(swarms);
+        hive
+    }
+
+    pub fn configure(&self, swarms: &str) {
+        let text = format!(
+            "[hive]\nname = \"test\"\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\n[data_plane]\nbind = \"127.0.0.1:0\"\n\
+             [runtime]\nsample_interval = \"200ms\"\n{swarms}"
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A file that an agent of this hive may write.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn spawn(&self) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("daemon.log")).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_hivekeeper"))
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .current_dir(self.dir.path())
+            .env(MARK, self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts a daemon on this directory and waits until it is ready.
+    pub fn boot(&mut self) {
+        let child = self.spawn();
+        self.pid = child.id();
+        self.daemon = Some(child);
+        self.find();
+    }
+
+    /// Starts a second daemon beside one that is stopped; the old one is handed back.
+    pub fn boot_beside(&mut self) -> Old {
+        let old = self.daemon.take().unwrap();
+        let child = self.spawn();
+        self.pid = child.id();
+        self.daemon = Some(child);
+        self.find();
+        Old(old)
+    }
+
+    fn find(&mut self) {
+        let path = self.data().join("endpoints.json");
+        let pid = self.pid;
+        let endpoints = until("the daemon writes its endpoints", || {
+            if let Some(child) = &mut self.daemon
+                && let Some(status) = child.try_wait().unwrap()
+            {
+                panic!("the daemon ended at once: {status}\n{}", self.log());
+            }
+            let text = fs::read_to_string(&path).ok()?;
+            let value: Value = serde_json::from_str(&text).ok()?;
+            (value["pid"] == pid).then_some(value)
+        });
+        self.http = endpoints["http"].as_str().unwrap().to_owned();
+        self.data_plane = endpoints["data_plane"].as_str().unwrap().to_owned();
+        until("readiness", || (self.get("/readyz").status == 200).then_some(()));
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let base = if self.http.starts_with("http") { self.http.clone() } else { format!("http://{}", self.http) };
+        format!("{base}{path}")
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        answer(agent().get(self.url(path)).call())
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Answer {
+        answer(agent().post(self.url(path)).header("content-type", "application/json").send(body.to_string()))
+    }
+
+    /// A command that is waited for, and that must succeed.
+    #[track_caller]
+    pub fn command(&self, path: &str) -> Value {
+        let answer = self.post(&format!("/api/v1{path}?wait=60s"), json!({}));
+        assert_eq!(answer.status, 200, "{path}: {answer:?}\n{}", self.log());
+        assert_eq!(answer.body["state"], "succeeded", "{path}: {:#}\n{}", answer.body, self.log());
+        answer.body
+    }
+
+    pub fn agent(&self, id: &str) -> Value {
+        let (swarm, name) = id.split_once('/').unwrap();
+        let answer = self.get(&format!("/api/v1/swarms/{swarm}/agents/{name}"));
+        assert_eq!(answer.status, 200, "{id}: {answer:?}");
+        answer.body
+    }
+
+    /// Waits until an agent's document fits.
+    #[track_caller]
+    pub fn agent_until(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let agent = self.agent(id);
+            if fits(&agent) {
+                return agent;
+            }
+            assert!(Instant::now() < deadline, "{id} never {what}: {agent:#}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[track_caller]
+    pub fn running(&self, id: &str) -> Value {
+        self.agent_until(id, "runs", |agent| agent["state"] == "running" && agent["pid"].is_u64())
+    }
+
+    #[track_caller]
+    pub fn agent_pid(&self, id: &str) -> i32 {
+        i32::try_from(self.running(id)["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Whole lines of an agent's log that it wrote itself, pieces joined.
+    pub fn lines(&self, id: &str) -> Vec<Value> {
+        let (swarm, name) = id.split_once('/').unwrap();
+        let mut all = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.get(&format!("/api/v1/swarms/{swarm}/agents/{name}/logs?after={after}&limit=1000"));
+            assert_eq!(page.status, 200, "{page:?}");
+            let lines = page.body["lines"].as_array().unwrap().clone();
+            let Some(last) = lines.last() else { return all };
+            after = last["number"].as_u64().unwrap();
+            all.extend(lines);
+        }
+    }
+
+    pub fn signal_daemon(&self, signal: i32) {
+        kill(i32::try_from(self.pid).unwrap(), signal);
+    }
+
+    /// `kill -9` of the daemon.
+    pub fn kill(&mut self) {
+        self.signal_daemon(libc::SIGKILL);
+        self.wait();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal_daemon(libc::SIGTERM);
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.daemon.take().unwrap();
+        until("the daemon ends", || child.try_wait().unwrap())
+    }
+
+    /// Processes that this hive's daemon started, directly or not, launchers included.
+    pub fn processes(&self) -> Vec<i32> {
+        marked(self.dir.path())
+    }
+
+    #[track_caller]
+    pub fn nothing_left(&self, patience: Duration) {
+        until_within(patience, "every process of the hive ends", || self.processes().is_empty().then_some(()));
+    }
+
+    #[track_caller]
+    pub fn nothing_left_but_daemon(&self, patience: Duration) {
+        let daemon = i32::try_from(self.pid).unwrap();
+        until_within(patience, "every agent of the hive ends", || {
+            self.processes().iter().all(|pid| *pid == daemon).then_some(())
+        });
+    }
+
+    /// A viewer of the health socket.
+    pub fn viewer(&self) -> Viewer {
+        Viewer::connect(self.http.trim_start_matches("http://"))
+    }
+}
+
+impl Drop for Hive {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // Launchers end with their pipes' lease; a failed test must not wait for it.
+        for pid in marked(self.dir.path()) {
+            kill(pid, libc::SIGKILL);
+        }
+        if std::thread::panicking() {
+            eprintln!("--- daemon.log of the failed test\n{}", self.log());
+        }
+    }
+}
+
+/// A daemon that a younger one has been started beside.
+pub struct Old(Child);
+
+impl Old {
+    pub fn id(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        until("the old daemon ends", || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Old {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A client of `/ws/hybrid-health`.
+pub struct Viewer {
+    socket: tungstenite::WebSocket<TcpStream>,
+}
+
+impl Viewer {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let (socket, _) = until("the handshake", || {
+            tungstenite::client(format!("ws://{address}/ws/hybrid-health"), stream.try_clone().unwrap()).ok()
+        });
+        Self { socket }
+    }
+
+    pub fn send(&mut self, message: Value) {
+        self.socket.send(tungstenite::Message::text(message.to_string())).unwrap();
+    }
+
+    /// The next text frame within the patience.
+    #[track_caller]
+    pub fn next(&mut self) -> Value {
+        until("a frame", || match self.socket.read() {
+            Ok(tungstenite::Message::Text(text)) => Some(serde_json::from_str(text.as_str()).unwrap()),
+            Ok(_) => None,
+            Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("the socket broke: {error}"),
+        })
+    }
+
+    /// The next frame that fits.
+    #[track_caller]
+    pub fn next_that(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let frame = self.next();
+            if fits(&frame) {
+                return frame;
+            }
+            assert!(Instant::now() < deadline, "no frame that {what}");
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(90))).build().into()
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    match result {
+        Ok(mut response) => {
+            let status = response.status().as_u16();
+            let mut text = String::new();
+            response.body_mut().as_reader().read_to_string(&mut text).unwrap();
+            Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+        }
+        Err(error) => Answer { status: 0, body: Value::String(error.to_string()) },
+    }
+}
+
+/// Sends a signal to one process by its id.
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill has no memory effects; the pid is one that this test started or was told of.
+    unsafe { libc::kill(pid, signal) };
+}
+
+pub fn lives(pid: i32) -> bool {
+    // A zombie is dead; its parent has not looked yet.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with('Z')))
+        .unwrap_or(false)
+}
+
+fn marked(dir: &Path) -> Vec<i32> {
+    let mark = format!("{MARK}={}", dir.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
+        if environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) && lives(pid) {
+            found.push(pid);
+        }
+    }
+    found
+}

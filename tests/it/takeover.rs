@@ -1,0 +1,198 @@
+//! Daemons that die, are told to go, or come back from the dead.
+
+use std::time::Duration;
+
+use crate::hive::{Hive, kill, lives, until};
+
+/// An agent that ticks numbered lines and has a grandchild in a session of its own.
+fn ticking(lease: &str) -> String {
+    format!(
+        r#"
+[[swarm]]
+name = "s"
+[[swarm.agent]]
+name = "tick"
+lease = "{lease}"
+stop_grace = "1s"
+command = ["sh", "-c", "setsid sleep 1000 & echo $! > grandchild; n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.02; done"]
+[[swarm.agent]]
+name = "quiet"
+lease = "{lease}"
+stop_grace = "1s"
+command = ["sleep", "1000"]
+"#
+    )
+}
+
+fn grandchild(hive: &Hive) -> i32 {
+    until("the grandchild's pid", || {
+        std::fs::read_to_string(hive.data().join("work/s/grandchild")).ok()?.trim().parse().ok()
+    })
+}
+
+/// The agent's own count, as far as it is in the log, must have no gap and no double.
+#[track_caller]
+fn gap_free(hive: &Hive, at_least: usize) {
+    let ticks = until("enough ticks", || {
+        let ticks: Vec<u64> = hive
+            .lines("s/tick")
+            .iter()
+            .filter_map(|line| line["text"].as_str()?.strip_prefix("tick ")?.parse().ok())
+            .collect();
+        (ticks.len() >= at_least).then_some(ticks)
+    });
+    let expected: Vec<u64> = (1..=ticks.len() as u64).collect();
+    assert_eq!(ticks, expected);
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_and_agents_run_on() {
+    let mut hive = Hive::start(&ticking("20s"));
+    let (tick, quiet, grandchild) = (hive.agent_pid("s/tick"), hive.agent_pid("s/quiet"), grandchild(&hive));
+    let history = hive.get("/api/v1/events?after=0&limit=1000").body;
+    gap_free(&hive, 20);
+
+    hive.kill();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(lives(tick) && lives(grandchild), "agents go on without a daemon");
+    hive.boot();
+
+    assert_eq!((hive.agent_pid("s/tick"), hive.agent_pid("s/quiet")), (tick, quiet));
+    assert!(lives(grandchild));
+    for id in ["s/tick", "s/quiet"] {
+        let agent = hive.running(id);
+        assert_eq!((agent["incarnation"].as_u64(), agent["restarts"].as_u64()), (Some(1), Some(0)), "{agent:#}");
+        assert_eq!(agent["last_exit"], serde_json::Value::Null);
+    }
+    let so_far = hive.lines("s/tick").len();
+    gap_free(&hive, so_far + 30);
+    let again = hive.get("/api/v1/events?after=0&limit=1000").body;
+    let (first, second) = (history["events"].as_array().unwrap(), again["events"].as_array().unwrap());
+    assert!(second.len() >= first.len() && second[..first.len().min(3)] == first[..first.len().min(3)]);
+    let seqs: Vec<u64> = second.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "numbers grow across daemons: {seqs:?}");
+}
+
+#[test]
+fn without_a_new_daemon_nothing_is_left_after_the_lease() {
+    let mut hive = Hive::start(&ticking("2s"));
+    let (tick, grandchild) = (hive.agent_pid("s/tick"), grandchild(&hive));
+    hive.kill();
+    assert!(lives(tick));
+    hive.nothing_left(Duration::from_secs(20));
+    assert!(!lives(grandchild));
+    hive.boot();
+    let agent = hive.agent_until("s/tick", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
+    assert_eq!(agent["last_exit"]["cause"], "lease_lost", "{agent:#}");
+}
+
+#[test]
+fn an_agent_that_died_meanwhile_is_found_dead_with_its_record() {
+    let mut hive = Hive::start(&ticking("20s"));
+    let (tick, quiet) = (hive.agent_pid("s/tick"), hive.agent_pid("s/quiet"));
+    hive.kill();
+    kill(quiet, libc::SIGKILL);
+    until("it is dead", || (!lives(quiet)).then_some(()));
+    hive.boot();
+    let agent = hive.agent_until("s/quiet", "runs again", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
+    assert_eq!(agent["last_exit"]["signal"], 9, "{agent:#}");
+    assert_eq!(agent["restarts"], 1);
+    assert_eq!(hive.agent_pid("s/tick"), tick);
+}
+
+#[test]
+fn sigterm_stops_everything_in_reverse_and_leaves_nothing() {
+    let mut hive = Hive::start(
+        r#"
+[[swarm]]
+name = "s"
+[[swarm.agent]]
+name = "a"
+command = ["sh", "-c", "trap 'echo a >> ../order; exit 0' TERM; while :; do sleep 0.02; done"]
+[[swarm.agent]]
+name = "b"
+command = ["sh", "-c", "trap 'sleep 0.3; echo b >> ../order; exit 0' TERM; setsid sleep 1000 & while :; do sleep 0.02; done"]
+[[swarm.agent]]
+name = "deaf"
+stop_grace = "500ms"
+command = ["sh", "-c", "trap '' TERM; while :; do sleep 0.02; done"]
+"#,
+    );
+    for id in ["s/a", "s/b", "s/deaf"] {
+        hive.running(id);
+    }
+    let status = hive.terminate();
+    assert_eq!(status.code(), Some(0), "{}", hive.log());
+    assert_eq!(hive.processes(), Vec::<i32>::new());
+    assert_eq!(std::fs::read_to_string(hive.data().join("work/order")).unwrap(), "b\na\n");
+    hive.boot();
+    for id in ["s/a", "s/b", "s/deaf"] {
+        let agent = hive.running(id);
+        assert_eq!(agent["restarts"], 0, "a shutdown is no failure: {agent:#}");
+    }
+}
+
+#[test]
+fn sigusr2_leaves_the_agents_to_the_next_daemon() {
+    let mut hive = Hive::start(&ticking("20s"));
+    let (tick, grandchild) = (hive.agent_pid("s/tick"), grandchild(&hive));
+    hive.signal_daemon(libc::SIGUSR2);
+    assert_eq!(hive.wait().code(), Some(0));
+    assert!(lives(tick) && lives(grandchild));
+    hive.boot();
+    assert_eq!(hive.agent_pid("s/tick"), tick);
+    assert_eq!(hive.agent("s/tick")["incarnation"], 1);
+    gap_free(&hive, 30);
+}
+
+#[test]
+fn a_daemon_that_slept_past_its_lease_is_fenced_off() {
+    let mut hive = Hive::start(&ticking("3s"));
+    let tick = hive.agent_pid("s/tick");
+    hive.signal_daemon(libc::SIGSTOP);
+    // The next daemon may come once the old one has shown no life for a while; here it waits until the leases have run out, too.
+    hive.nothing_left_but_daemon(Duration::from_secs(20));
+    assert!(!lives(tick));
+    let mut old = hive.boot_beside();
+    let tick = hive.agent_pid("s/tick");
+    let before = hive.agent("s/tick");
+    kill(old.id(), libc::SIGCONT);
+    let status = old.wait();
+    assert!(!status.success(), "a fenced daemon says that it failed: {status}");
+    let after = hive.agent("s/tick");
+    assert_eq!(hive.agent_pid("s/tick"), tick, "it touched nothing");
+    assert_eq!((&before["incarnation"], &before["restarts"]), (&after["incarnation"], &after["restarts"]));
+}
+
+#[test]
+fn a_second_daemon_beside_a_living_one_is_refused() {
+    let hive = Hive::start(&ticking("20s"));
+    let tick = hive.agent_pid("s/tick");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hivekeeper"))
+        .args(["serve", "--config"])
+        .arg(hive.config())
+        .current_dir(hive.dir.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&hive.pid.to_string()), "it names the daemon that is there: {said}");
+    assert_eq!(hive.agent_pid("s/tick"), tick);
+}
+
+#[test]
+fn a_changed_command_is_replaced_at_boot_and_the_rest_is_taken_over() {
+    let mut hive = Hive::start(&ticking("20s"));
+    let (tick, quiet) = (hive.agent_pid("s/tick"), hive.agent_pid("s/quiet"));
+    hive.kill();
+    hive.configure(&ticking("20s").replace("\"sleep\", \"1000\"", "\"sleep\", \"2000\""));
+    hive.boot();
+    hive.agent_until("s/quiet", "runs the new command", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
+    assert!(!lives(quiet));
+    assert_eq!(hive.agent_pid("s/tick"), tick);
+    hive.kill();
+    hive.configure("");
+    hive.boot();
+    hive.nothing_left_but_daemon(Duration::from_secs(20));
+    assert_eq!(hive.get("/api/v1/swarms/s").status, 404, "removed from the file: stopped and removed");
+}
