@@ -403,7 +403,8 @@ fn typed_by_hand_it_points_to_the_right_command() {
     }
 }
 
-/// 2 MiB is what a launcher may cost; a debug build has more data to relocate.
+/// 2 MiB is what a launcher may cost, in a release build. A debug build of the whole daemon has several times the data to relocate; its limit only
+/// catches a launcher that keeps what it reads.
 #[test]
 fn a_launcher_is_small() {
     let mut launcher = Launcher::run_with("sleep 300", |launch| launch.sample_interval_ms = 100);
@@ -411,7 +412,7 @@ fn a_launcher_is_small() {
     for _ in 0..3 {
         launcher.channel.until(|frame| matches!(frame, FromLauncher::Sample(_)).then_some(()));
     }
-    let limit = if cfg!(debug_assertions) { 4096 } else { 2048 };
+    let limit = if cfg!(debug_assertions) { 8192 } else { 2048 };
     let private = private_kib(launcher.pid());
     assert!(private <= limit, "{private} KiB");
 }
