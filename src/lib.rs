@@ -1,5 +1,6 @@
 //! Hivekeeper keeps swarms of AI agents alive. See ARCHITECTURE.md for the map.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control_plane;

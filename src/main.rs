@@ -8,7 +8,5 @@ fn main() -> ExitCode {
         // Before anything else: a launcher has one thread, no runtime and little memory.
         return hivekeeper::launcher::main(arguments);
     }
-    hivekeeper::cli::run(std::env::args_os(), |_config| {
-        Err(anyhow::anyhow!("this version does not serve yet: its rooms are built, the daemon that joins them is not"))
-    })
+    hivekeeper::cli::run(std::env::args_os(), hivekeeper::app::serve)
 }

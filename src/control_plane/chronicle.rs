@@ -1,6 +1,7 @@
 //! Writes down what the feed and the supervisors tell: events, where each agent stands, retention.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -8,12 +9,12 @@ use std::{
 use actix::prelude::*;
 use hivekeeper_actors::{EventKind as Supervised, SupervisionEvent};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::{
     events::Feed,
     health,
-    model::{AgentId, Seq},
+    model::{AgentId, Event, Seq},
     store::{Journal, Retention, Standing, StandingState, StoreError, StoredEvent},
     view,
 };
@@ -26,126 +27,124 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub const SEQS_AHEAD: u64 = 10_000;
 /// Between two rounds of retention.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Standings that may wait for the journal; more are dropped, for the next one of that agent says it all.
-pub const STANDINGS_MAX: usize = 4096;
-
-/// Where an agent stands, on its way into the journal.
-pub type StandingNote = (AgentId, Standing, SystemTime);
-
-/// Turns what a supervisor tells of an agent into what boot needs to go on from there; `None` when nothing changes.
+/// What a supervisor tells of an agent, as boot needs it to go on from there; `None` when nothing changes for it. A stop is no news here: an
+/// operator's is desired state, and the daemon's own end leaves every agent where it was.
 pub fn standing(event: &SupervisionEvent, now: SystemTime) -> Option<Standing> {
-    let note = |state, attempt| Some(Standing { state, restarts: event.restarts, attempt });
+    let note = |state, attempt| Some(Standing { state, attempt });
     match &event.kind {
-        Supervised::Started { .. } => note(StandingState::Active, None),
+        Supervised::Starting { attempt } => note(StandingState::Active, *attempt),
         Supervised::BackingOff { attempt, delay } => {
-            note(StandingState::BackingOff { retry_at: now + *delay }, Some(*attempt))
+            note(StandingState::BackingOff { retry_at: now + *delay }, *attempt)
         }
-        Supervised::Failed { retry_in: Some(delay), .. } => {
-            note(StandingState::BackingOff { retry_at: now + *delay }, None)
+        Supervised::Failed { retry_in, .. } => {
+            note(StandingState::Failed { retry_at: retry_in.map(|delay| now + delay) }, 0)
         }
-        Supervised::Failed { retry_in: None, .. } => note(StandingState::Failed, None),
-        Supervised::Completed => note(StandingState::Completed, None),
+        Supervised::Completed => note(StandingState::Completed, 0),
         _ => None,
     }
 }
 
-/// Keeps the journal behind the feed.
-pub struct Chronicle {
-    journal: Arc<dyn Journal>,
-    feed: Feed,
-    health: health::Handle,
-    retention: Retention,
-    progress: Arc<Mutex<Progress>>,
-    standings: Arc<tokio::sync::Mutex<mpsc::Receiver<StandingNote>>>,
+/// Where agents stand, on its way into the journal. The latest of an agent says it all, so no more than one of each waits.
+#[derive(Clone, Default)]
+pub struct Standings {
+    shared: Arc<Waiting>,
 }
 
-/// How far it has come; kept outside the actor, so that a crash repeats nothing.
-pub struct Progress {
+#[derive(Default)]
+struct Waiting {
+    notes: Mutex<BTreeMap<AgentId, (Standing, SystemTime)>>,
+    wake: Notify,
+}
+
+impl Standings {
+    /// Takes what a supervisor tells. Never blocks.
+    pub fn note(&self, agent: &AgentId, event: &SupervisionEvent, now: SystemTime) {
+        if let Some(standing) = standing(event, now) {
+            self.shared.notes.lock().insert(agent.clone(), (standing, now));
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Puts back what could not be written, unless something younger has come.
+    fn put_back(&self, agent: AgentId, note: (Standing, SystemTime)) {
+        self.shared.notes.lock().entry(agent).or_insert(note);
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// What the journal said; the rest waits on.
+    pub async fn write(&self, journal: &dyn Journal) -> Result<(), StoreError> {
+        loop {
+            let Some((agent, note)) = self.shared.notes.lock().pop_first() else { return Ok(()) };
+            if let Err(error) = write_one(journal, &agent, note).await {
+                self.put_back(agent, note);
+                return Err(error);
+            }
+        }
+    }
+
+    async fn keep(self, journal: Arc<dyn Journal>) {
+        loop {
+            self.shared.wake.notified().await;
+            while let Err(error) = self.write(&*journal).await {
+                tracing::warn!(%error, "failed to journal where agents stand");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn write_one(journal: &dyn Journal, agent: &AgentId, note: (Standing, SystemTime)) -> Result<(), StoreError> {
+    let (standing, at) = note;
+    if matches!(standing.state, StandingState::Failed { .. }) {
+        // Whoever starts it again, an operator or its `retry_after`, gives it a fresh window.
+        journal.reset_window(agent, at).await?;
+    }
+    journal.set_standing(agent, standing, at).await
+}
+
+/// How far the journal has come behind the feed; kept outside the actor, so that a crash repeats nothing.
+#[derive(Clone)]
+pub struct Scribe {
+    journal: Arc<dyn Journal>,
+    feed: Feed,
+    progress: Arc<Mutex<Progress>>,
+}
+
+struct Progress {
     /// The last number that is written, or that is not to be written.
-    pub written: Seq,
+    written: Seq,
     /// Numbers up to this one are reserved.
-    pub reserved: Seq,
-}
-
-impl Chronicle {
-    /// Follows `feed` from `progress.written` on.
-    pub fn new(
-        journal: Arc<dyn Journal>,
-        feed: Feed,
-        health: health::Handle,
-        retention: Retention,
-        progress: Arc<Mutex<Progress>>,
-        standings: Arc<tokio::sync::Mutex<mpsc::Receiver<StandingNote>>>,
-    ) -> Self {
-        Self { journal, feed, health, retention, progress, standings }
-    }
-}
-
-impl Actor for Chronicle {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let scribe = Scribe {
-            journal: Arc::clone(&self.journal),
-            feed: self.feed.clone(),
-            health: self.health.clone(),
-            progress: Arc::clone(&self.progress),
-        };
-        ctx.spawn(scribe.follow().into_actor(self));
-        ctx.spawn(keep_standings(Arc::clone(&self.journal), Arc::clone(&self.standings)).into_actor(self));
-        ctx.run_interval(PRUNE_EVERY, |actor, ctx| {
-            let (journal, retention) = (Arc::clone(&actor.journal), actor.retention.clone());
-            let prune = async move {
-                if let Err(error) = journal.prune(SystemTime::now(), retention).await {
-                    tracing::warn!(%error, "failed to prune the journal");
-                }
-            };
-            ctx.spawn(prune.into_actor(actor));
-        });
-    }
-}
-
-struct Scribe {
-    journal: Arc<dyn Journal>,
-    feed: Feed,
-    health: health::Handle,
-    progress: Arc<Mutex<Progress>>,
+    reserved: Seq,
 }
 
 impl Scribe {
-    async fn follow(self) {
-        let mut failing = false;
+    /// Begins behind the feed's head; numbers up to `reserved` are set aside already.
+    pub fn new(journal: Arc<dyn Journal>, feed: Feed, reserved: Seq) -> Self {
+        let progress = Progress { written: feed.head(), reserved };
+        Self { journal, feed, progress: Arc::new(Mutex::new(progress)) }
+    }
+
+    /// Writes what the feed holds and the journal does not.
+    ///
+    /// # Errors
+    /// What the journal said; the rest waits in the feed.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
             let from = self.progress.lock().written;
-            let mut subscription = self.feed.subscribe(from);
-            match subscription.next().await {
-                Ok(_) => {}
+            match self.feed.read(from, BATCH_MAX) {
+                Ok(events) if events.is_empty() => return Ok(()),
+                Ok(events) => self.write(&events).await?,
                 Err(gap) => {
                     tracing::error!(after = %gap.after, first_kept = %gap.first_kept, "events left the ring before they could be journaled");
                     self.progress.lock().written = Seq(gap.first_kept.0.saturating_sub(1));
-                    continue;
-                }
-            }
-            match self.write_behind(from).await {
-                Ok(()) if failing => {
-                    failing = false;
-                    self.health.report(health::Report::Journal { ok: true, error: None });
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    if !failing {
-                        tracing::error!(%error, "failed to write the journal; events wait in memory");
-                    }
-                    failing = true;
-                    self.health.report(health::Report::Journal { ok: false, error: Some(error.to_string()) });
-                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
     }
 
-    async fn write_behind(&self, from: Seq) -> Result<(), StoreError> {
-        let Ok(events) = self.feed.read(from, BATCH_MAX) else { return Ok(()) };
+    async fn write(&self, events: &[Arc<Event>]) -> Result<(), StoreError> {
         let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
         let reserved = self.progress.lock().reserved;
         if last.0 + SEQS_AHEAD / 2 > reserved.0 {
@@ -153,31 +152,100 @@ impl Scribe {
             self.journal.reserve_seqs(upto).await?;
             self.progress.lock().reserved = upto;
         }
-        let rows: Vec<StoredEvent> = events
-            .iter()
-            .filter(|event| event.kind.durable())
-            .map(|event| StoredEvent {
-                seq: event.seq,
-                epoch: event.epoch,
-                at: event.at,
-                kind: event.kind.word().to_owned(),
-                subject: view::event_subject(event),
-                body: Arc::from(view::event_json(event)),
-            })
-            .collect();
+        let rows: Vec<StoredEvent> =
+            events.iter().filter(|event| event.kind.durable()).map(|event| stored(event)).collect();
         if !rows.is_empty() {
             self.journal.append_events(rows).await?;
         }
         self.progress.lock().written = last;
         Ok(())
     }
+
+    async fn follow(self, health: health::Handle) {
+        let mut told = Told::default();
+        loop {
+            let answer = self.catch_up().await;
+            let failing = answer.is_err();
+            told.tell(&health, answer);
+            if failing {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            let written = self.progress.lock().written;
+            // A gap shows again in the read, which says so.
+            let _ = self.feed.subscribe(written).next().await;
+        }
+    }
 }
 
-async fn keep_standings(journal: Arc<dyn Journal>, notes: Arc<tokio::sync::Mutex<mpsc::Receiver<StandingNote>>>) {
-    let mut notes = notes.lock().await;
-    while let Some((agent, standing, at)) = notes.recv().await {
-        if let Err(error) = journal.set_standing(agent.clone(), standing, at).await {
-            tracing::warn!(%agent, %error, "failed to journal where an agent stands");
+/// Tells health of the journal when its state changes.
+#[derive(Default)]
+struct Told {
+    error: Option<String>,
+}
+
+impl Told {
+    fn tell(&mut self, health: &health::Handle, answer: Result<(), StoreError>) {
+        let error = answer.err().map(|error| error.to_string());
+        if error == self.error {
+            return;
+        }
+        match &error {
+            Some(error) => tracing::error!(%error, "failed to write the journal; events wait in memory"),
+            None => tracing::info!("the journal can be written again"),
+        }
+        health.report(health::Report::Journal { ok: error.is_none(), error: error.clone() });
+        self.error = error;
+    }
+}
+
+fn stored(event: &Event) -> StoredEvent {
+    let view = view::event(event);
+    // Our own types hold no map with keys that JSON can't have, which is all that can fail.
+    let body = serde_json::to_string(&view).unwrap_or_default();
+    StoredEvent {
+        seq: event.seq,
+        epoch: event.epoch,
+        at: event.at,
+        kind: event.kind.word().to_owned(),
+        subject: view.subject().to_owned(),
+        body: Arc::from(body),
+    }
+}
+
+/// The actor that keeps the journal behind the feed.
+pub struct Chronicle {
+    scribe: Scribe,
+    standings: Standings,
+    health: health::Handle,
+    retention: Retention,
+}
+
+impl Chronicle {
+    /// Goes on where `scribe` and `standings` are.
+    pub fn new(scribe: Scribe, standings: Standings, health: health::Handle, retention: Retention) -> Self {
+        Self { scribe, standings, health, retention }
+    }
+}
+
+impl Actor for Chronicle {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let journal = Arc::clone(&self.scribe.journal);
+        ctx.spawn(self.scribe.clone().follow(self.health.clone()).into_actor(self));
+        ctx.spawn(self.standings.clone().keep(Arc::clone(&journal)).into_actor(self));
+        ctx.spawn(prune(journal, self.retention).into_actor(self));
+        // A predecessor may have left some behind.
+        self.standings.shared.wake.notify_one();
+    }
+}
+
+async fn prune(journal: Arc<dyn Journal>, retention: Retention) {
+    loop {
+        tokio::time::sleep(PRUNE_EVERY).await;
+        if let Err(error) = journal.prune(SystemTime::now(), retention).await {
+            tracing::warn!(%error, "failed to prune the journal");
         }
     }
 }

@@ -1,59 +1,71 @@
 //! The control plane's actor: it carries out operations, one at a time for each swarm, and keeps the tree as it is desired.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 use hivekeeper_actors::SupervisorRef;
 
-use super::{execute, office::Office, swarm};
-use crate::model::{Operation, OperationState, SwarmName, Target};
+use super::{
+    execute,
+    office::Office,
+    plan::{self, PlannedSwarm},
+    swarm,
+};
+use crate::{
+    health,
+    model::{Operation, OperationState, SwarmName, Target},
+    store::{Ledger, StoreError},
+};
 
 /// Between two looks at whether every desired swarm has its supervisor. A start or a loss is acted on at once; this is the net below.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
-/// How long a swarm's supervisor may take to come up: it starts its agents in the background.
+/// How long a pass waits for a swarm's agents to start, in their order; they go on starting when it is over.
 const SWARM_START_WAIT: Duration = Duration::from_secs(10);
 
-/// Message: carry out an operation that the journal holds.
+/// Message: an operation waits for this swarm.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Execute(pub Operation);
+pub(super) struct Work(pub(super) SwarmName);
 
-/// The actor.
+/// The actor. What waits and what is under way is the office's, so that a crash here loses no operation.
 pub struct Controller {
     office: Arc<Office>,
-    waiting: HashMap<SwarmName, VecDeque<Operation>>,
     busy: HashSet<SwarmName>,
+    reconciling: bool,
 }
 
 impl Controller {
     /// Works for this office.
     pub fn new(office: Arc<Office>) -> Self {
-        Self { office, waiting: HashMap::new(), busy: HashSet::new() }
+        Self { office, busy: HashSet::new(), reconciling: false }
     }
 
     fn next(&mut self, swarm: SwarmName, ctx: &mut Context<Self>) {
         if self.busy.contains(&swarm) {
             return;
         }
-        let Some(operation) = self.waiting.get_mut(&swarm).and_then(VecDeque::pop_front) else {
-            self.waiting.remove(&swarm);
-            return;
-        };
+        let Some(operation) = self.office.next(&swarm) else { return };
         self.busy.insert(swarm.clone());
-        let office = Arc::clone(&self.office);
-        ctx.spawn(execute::carry_out(office, operation).into_actor(self).map(move |(), actor, ctx| {
+        let work = execute::carry_out(Arc::clone(&self.office), operation);
+        ctx.spawn(work.into_actor(self).map(move |(), actor, ctx| {
             actor.busy.remove(&swarm);
             actor.next(swarm, ctx);
         }));
     }
 
-    fn reconcile(&mut self, ctx: &mut Context<Self>) {
-        let office = Arc::clone(&self.office);
-        ctx.spawn(reconcile(office).into_actor(self));
+    fn pass(&mut self, ctx: &mut Context<Self>) {
+        for swarm in self.office.busy_swarms() {
+            self.next(swarm, ctx);
+        }
+        if !std::mem::replace(&mut self.reconciling, true) {
+            let pass = reconcile(Arc::clone(&self.office));
+            ctx.spawn(pass.into_actor(self).map(|(), actor, _| actor.reconciling = false));
+        }
     }
 }
 
@@ -61,56 +73,92 @@ impl Actor for Controller {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // What a predecessor had begun is not known to be done.
-        let office = Arc::clone(&self.office);
-        ctx.spawn(abandon(office).into_actor(self));
-        self.reconcile(ctx);
-        ctx.run_interval(RECONCILE_EVERY, Self::reconcile);
+        // Before anything new is begun: what a crashed predecessor had begun is not known to be done.
+        let left = abandon(Arc::clone(&self.office), self.office.operations_under_way());
+        ctx.wait(left.into_actor(self).map(|(), actor, ctx| actor.pass(ctx)));
+        ctx.run_interval(RECONCILE_EVERY, Self::pass);
     }
 }
 
-impl Handler<Execute> for Controller {
+impl Handler<Work> for Controller {
     type Result = ();
 
-    fn handle(&mut self, Execute(operation): Execute, ctx: &mut Self::Context) {
-        let swarm = match &operation.target {
-            Target::Swarm(name) => name.clone(),
-            Target::Agent(id) => id.swarm.clone(),
-        };
-        self.waiting.entry(swarm.clone()).or_default().push_back(operation);
+    fn handle(&mut self, Work(swarm): Work, ctx: &mut Self::Context) {
         self.next(swarm, ctx);
     }
 }
 
 /// Starts a supervisor for each desired swarm that has none. Takes no input but the two states; harmless when repeated.
 async fn reconcile(office: Arc<Office>) {
+    office.catch_up().await;
     let Some(swarms) = office.swarms_supervisor() else { return };
     let Ok(tree) = swarms.snapshot().await else { return };
-    let there: HashSet<String> = tree.children.iter().map(|child| child.id.to_string()).collect();
-    let missing: Vec<_> = office.entries().into_iter().filter(|plan| !there.contains(plan.spec.name.as_str())).collect();
-    for plan in missing {
-        start_swarm(&office, &swarms, plan).await;
+    let there: HashSet<&str> = tree.children.iter().map(|child| child.id.as_str()).collect();
+    let missing = office.plans().into_iter().filter(|plan| !there.contains(plan.spec.name.as_str()));
+    let started = join_all(missing.map(|plan| start_swarm(&office, &swarms, plan))).await;
+    let failed = started.into_iter().find_map(Result::err);
+    let ok = failed.is_none();
+    office.health().report(health::Report::ControlPlane { ok, error: failed });
+    if ok {
+        office.set_reconciled();
     }
-    office.set_reconciled();
 }
 
-async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: super::plan::PlannedSwarm) {
-    let name = plan.spec.name.clone();
-    let (child, supervisor, agents) = swarm::child(office.deps(), &plan);
-    office.set_supervisor(&name, supervisor, agents);
-    match tokio::time::timeout(SWARM_START_WAIT, swarms.start_child(child)).await {
-        Ok(Ok(_)) => tracing::info!(swarm = %name, agents = plan.agents.len(), "swarm is under supervision"),
-        Ok(Err(error)) => tracing::error!(swarm = %name, %error, "failed to put a swarm under supervision"),
-        Err(_) => tracing::error!(swarm = %name, "putting a swarm under supervision takes too long"),
+/// Puts a swarm under supervision where its journal says that it stands. Returns why it could not be done.
+async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm) -> Result<(), String> {
+    let name = &plan.spec.name;
+    let failed = |why: String| {
+        tracing::error!(swarm = %name, %why, "failed to put a swarm under supervision");
+        format!("swarm {name} could not be put under supervision: {why}")
+    };
+    let now = SystemTime::now();
+    let ledgers = ledgers(office, &plan, now).await.map_err(|error| failed(error.to_string()))?;
+    let known = plan.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
+    declare(office, &plan, known.clone().map(|(agent, ledger)| (agent.id.clone(), plan::health_seed(agent, ledger))));
+    let seeds = known.map(|(agent, ledger)| (agent.id.clone(), plan::seed(agent, ledger, plan.spec.period, now)));
+    let made = swarm::child(office.deps(), &plan, seeds.collect());
+    office.under_supervision(name, &made);
+    match tokio::time::timeout(SWARM_START_WAIT, swarms.start_child(made.child)).await {
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Ok(Ok(())) => tracing::info!(swarm = %name, agents = plan.agents.len(), "swarm is under supervision"),
+        Err(_) => tracing::info!(swarm = %name, "swarm is under supervision, its agents are still starting"),
+    }
+    Ok(())
+}
+
+async fn ledgers(
+    office: &Office,
+    plan: &PlannedSwarm,
+    now: SystemTime,
+) -> Result<HashMap<crate::model::AgentId, Ledger>, StoreError> {
+    let asked = plan.agents.iter().map(|agent| (agent.id.clone(), plan.spec.period)).collect();
+    Ok(office.deps().journal.ledgers(asked, now).await?.into_iter().collect())
+}
+
+fn declare(
+    office: &Office,
+    plan: &PlannedSwarm,
+    seeds: impl Iterator<Item = (crate::model::AgentId, health::AgentSeed)>,
+) {
+    let health = office.health();
+    health.report(health::Report::Declared {
+        spec: Arc::clone(&plan.spec),
+        desired: plan.desired,
+        seeds: seeds.collect(),
+    });
+    for agent in plan.agents.iter().filter(|agent| agent.desired != plan.desired) {
+        health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
     }
 }
 
 /// Operations that an earlier controller left under way have an unknown outcome, and say so.
-async fn abandon(office: Arc<Office>) {
-    for mut operation in office.operations_under_way() {
+async fn abandon(office: Arc<Office>, left: Vec<Operation>) {
+    for mut operation in left {
         operation.state = OperationState::Failed;
         operation.ended_at = Some(SystemTime::now());
-        operation.error = Some("the control plane was restarted while this was under way; look at the state".to_owned());
+        operation.error = Some(
+            "the control plane was restarted while this was under way; look at the state of its target".to_owned(),
+        );
         office.record(operation).await;
     }
 }

@@ -5,18 +5,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hivekeeper_actors::{ChildId, SupervisorRef};
+use hivekeeper_actors::{ChildId, SupervisorError, SupervisorRef};
 use tokio::time::Instant;
 
 use super::office::Office;
-use crate::model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, Step, Target};
+use crate::{
+    model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, Step, Target},
+    view::words,
+};
 
 /// How long health may take to show what the supervisor has reported. It folds in well under a second; beyond this something is wrong.
 const SEEN_WAIT: Duration = Duration::from_secs(5);
 /// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
 const FREEZE_WAIT: Duration = Duration::from_secs(10);
-/// Between two looks at health.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// From `accepted` to its end.
 pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
@@ -41,11 +42,7 @@ pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
 
 async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, String> {
     let target = &operation.target;
-    let name = match target {
-        Target::Swarm(name) => name,
-        Target::Agent(id) => &id.swarm,
-    };
-    let supervisor = office.supervisor(name).ok_or("the swarm has no supervisor yet; try again")?;
+    let supervisor = office.supervisor(target.swarm()).ok_or("the swarm has no supervisor yet; try again")?;
     let agents = office.agents(target);
     let before: Vec<Before> = agents.iter().map(|id| Before::of(office, id)).collect();
     let before = before.as_slice();
@@ -153,7 +150,7 @@ fn set_grace(office: &Office, agents: &[AgentId], grace: Option<Duration>) {
 
 async fn reset_windows(office: &Office, agents: &[AgentId]) -> Result<(), String> {
     for agent in agents {
-        let reset = office.deps().journal.reset_window(agent.clone(), SystemTime::now()).await;
+        let reset = office.deps().journal.reset_window(agent, SystemTime::now()).await;
         reset.map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -164,27 +161,32 @@ fn child(id: &AgentId) -> ChildId {
 }
 
 async fn stop(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    match target {
+    done(match target {
         Target::Swarm(_) => supervisor.stop_all().await,
         Target::Agent(id) => supervisor.stop_child(&child(id)).await,
-    }
-    .map_err(|error| error.to_string())
+    })
 }
 
 async fn restart(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    match target {
+    done(match target {
         Target::Swarm(_) => supervisor.restart_all().await,
         Target::Agent(id) => supervisor.restart_child(&child(id)).await,
-    }
-    .map_err(|error| error.to_string())
+    })
 }
 
 async fn start(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    match target {
+    done(match target {
         Target::Swarm(_) => supervisor.start_all().await,
         Target::Agent(id) => supervisor.start_existing(&child(id)).await,
+    })
+}
+
+/// An agent that runs already is as it should be, and of one that fails to start its health tells more: both are looked at.
+fn done(answer: Result<(), SupervisorError>) -> Result<(), String> {
+    match answer {
+        Ok(()) | Err(SupervisorError::Running | SupervisorError::StartFailed { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
-    .map_err(|error| error.to_string())
 }
 
 /// Looks at each agent until it is as it should be, or the time is over; one step for each, with what was seen.
@@ -195,18 +197,20 @@ async fn look(
     look: impl Fn(usize, &AgentHealth) -> Verdict,
 ) -> Vec<Step> {
     let deadline = Instant::now() + wait;
+    let mut news = office.feed().subscribe(office.feed().head());
     let mut steps = Vec::with_capacity(agents.len());
     for (at, id) in agents.iter().enumerate() {
         let result = loop {
             let seen = office.health().agent(id);
-            let verdict = seen.as_deref().map_or(Verdict::Wait, |agent| look(at, agent));
-            match (verdict, seen) {
+            match (seen.as_deref().map_or(Verdict::Wait, |agent| look(at, agent)), seen) {
                 (Verdict::Done, Some(agent)) => break Ok(describe(&agent)),
                 (Verdict::Failed, Some(agent)) => break Err(describe(&agent)),
-                (_, seen) if Instant::now() >= deadline => {
-                    break Err(seen.map_or_else(|| "nothing is known of it".to_owned(), |agent| describe(&agent)));
+                (_, seen) => {
+                    // A document is shown before its event is published, so nothing is missed between the look and the wait.
+                    if tokio::time::timeout_at(deadline, news.next()).await.is_err() {
+                        break Err(seen.map_or_else(|| "nothing is known of it".to_owned(), |agent| describe(&agent)));
+                    }
                 }
-                _ => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
         steps.push(Step { at: SystemTime::now(), agent: id.clone(), result });
@@ -214,13 +218,8 @@ async fn look(
     steps
 }
 
-/// It gave up: waiting longer shows nothing new.
-fn settled_otherwise(agent: Option<&AgentHealth>) -> bool {
-    agent.is_some_and(|agent| agent.state == AgentState::Failed && agent.retry_at.is_none())
-}
-
 fn describe(agent: &AgentHealth) -> String {
-    let state = crate::view::agent_state(agent.state);
+    let state = words::agent_state(agent.state);
     match (agent.pid, &agent.last_exit) {
         (Some(pid), _) => format!("{state} as pid {pid}, incarnation {}", agent.incarnation),
         (None, Some(exit)) => format!("{state}, incarnation {} {}", exit.incarnation, exit.describe()),

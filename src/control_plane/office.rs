@@ -1,6 +1,7 @@
 //! The control plane's memory and its desk: what is desired, which operations are under way, where everything is.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -10,19 +11,21 @@ use std::{
 
 use dashmap::DashMap;
 use hivekeeper_actors::{ChildRef, SupervisorRef, TreeNode};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    controller::{Controller, Execute},
+    controller::{Controller, Work},
     desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
     plan::{self, PlannedSwarm},
+    swarm::SwarmChild,
 };
 use crate::{
     events::Feed,
     health,
     model::{AgentId, Desired, EventKind, Operation, OperationId, OperationState, Seq, SwarmName, Target},
     runtime::{AgentActor, AgentDeps},
-    store::{LogPage, LogQuery, PutOutcome, StoreError, StoredEvent},
+    store::{LogPage, LogQuery, OperationKey, PutOutcome, StoreError, StoredEvent},
 };
 
 /// Operations under way at once. An operator's script that piles up more gets a refusal instead of a queue that nobody reads.
@@ -32,61 +35,68 @@ const TREE_WAIT: Duration = Duration::from_secs(5);
 
 struct Entry {
     plan: PlannedSwarm,
-    since: SystemTime,
     supervisor: Option<SupervisorRef>,
-    agents: Vec<ChildRef<AgentActor>>,
+    agents: HashMap<AgentId, ChildRef<AgentActor>>,
 }
 
-/// Shared by the desk, the controller and the composition root.
+/// The readiness lines of the other rooms.
+pub type Checks = Box<dyn Fn() -> Vec<Check> + Send + Sync>;
+
+/// What the office needs of the other rooms.
+pub struct OfficeDeps {
+    /// What agents need; the journal, the log books and the registry are among it.
+    pub agents: Arc<AgentDeps>,
+    /// Where what happens to agents is seen.
+    pub health: health::Handle,
+    /// Where operations are told.
+    pub feed: Feed,
+    /// Readiness beside the first reconcile pass.
+    pub checks: Checks,
+}
+
+/// Shared by the desk, the controller and the composition root. Outlives the controller's incarnations.
 pub struct Office {
-    deps: Arc<AgentDeps>,
-    health: health::Handle,
-    feed: Feed,
+    needs: OfficeDeps,
     entries: DashMap<SwarmName, Entry>,
     under_way: DashMap<OperationId, watch::Sender<Operation>>,
-    root: OnceLock<SupervisorRef>,
-    swarms: OnceLock<SupervisorRef>,
-    controller: OnceLock<ChildRef<Controller>>,
+    /// Accepted and not begun, in order.
+    waiting: Mutex<HashMap<SwarmName, VecDeque<Operation>>>,
+    tree: OnceLock<Tree>,
     reconciled: AtomicBool,
     stopping: AtomicBool,
-    checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
+}
+
+struct Tree {
+    root: SupervisorRef,
+    swarms: SupervisorRef,
+    controller: ChildRef<Controller>,
 }
 
 impl Office {
-    /// An office without a tree yet. `checks` are the readiness lines of the other rooms.
-    pub fn new(
-        deps: Arc<AgentDeps>,
-        health: health::Handle,
-        feed: Feed,
-        plans: Vec<(PlannedSwarm, SystemTime)>,
-        checks: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
-    ) -> Arc<Self> {
+    /// An office without a tree yet.
+    pub fn new(needs: OfficeDeps, plans: Vec<PlannedSwarm>) -> Arc<Self> {
         let entries = DashMap::new();
-        for (plan, since) in plans {
-            let entry = Entry { since, supervisor: None, agents: Vec::new(), plan };
-            entries.insert(entry.plan.spec.name.clone(), entry);
+        for plan in plans {
+            for agent in &plan.agents {
+                needs.agents.registry.slot(&agent.id).set_paused(agent.desired == Desired::Paused);
+            }
+            entries.insert(plan.spec.name.clone(), Entry { plan, supervisor: None, agents: HashMap::new() });
         }
         Arc::new(Self {
-            deps,
-            health,
-            feed,
+            needs,
             entries,
             under_way: DashMap::new(),
-            root: OnceLock::new(),
-            swarms: OnceLock::new(),
-            controller: OnceLock::new(),
+            waiting: Mutex::default(),
+            tree: OnceLock::new(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            checks,
         })
     }
 
     /// Told once, when the tree stands.
     pub fn open(&self, root: SupervisorRef, swarms: SupervisorRef, controller: ChildRef<Controller>) {
         // A second call would be the composition root's mistake; the first one holds.
-        let _ = self.root.set(root);
-        let _ = self.swarms.set(swarms);
-        let _ = self.controller.set(controller);
+        let _ = self.tree.set(Tree { root, swarms, controller });
     }
 
     /// From now on nothing is accepted.
@@ -94,38 +104,47 @@ impl Office {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether the daemon is on its way out.
-    pub fn closing(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
     pub(super) fn deps(&self) -> &Arc<AgentDeps> {
-        &self.deps
+        &self.needs.agents
     }
 
     pub(super) fn health(&self) -> &health::Handle {
-        &self.health
+        &self.needs.health
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.needs.feed
     }
 
     pub(super) fn swarms_supervisor(&self) -> Option<SupervisorRef> {
-        self.swarms.get().cloned()
+        self.tree.get().map(|tree| tree.swarms.clone())
+    }
+
+    /// Whether the first pass has ended.
+    pub fn reconciled(&self) -> bool {
+        self.reconciled.load(Ordering::Acquire)
     }
 
     pub(super) fn set_reconciled(&self) {
         self.reconciled.store(true, Ordering::Release);
+        self.needs.health.report(health::Report::Reconciled);
     }
 
     /// The desired swarms, by name.
-    pub(super) fn entries(&self) -> Vec<PlannedSwarm> {
+    pub(super) fn plans(&self) -> Vec<PlannedSwarm> {
         let mut all: Vec<_> = self.entries.iter().map(|entry| entry.plan.clone()).collect();
         all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         all
     }
 
-    pub(super) fn set_supervisor(&self, swarm: &SwarmName, to: SupervisorRef, agents: Vec<ChildRef<AgentActor>>) {
+    /// A swarm has its supervisor now. What there was to take over is handed to its agents' actors with it, once.
+    pub(super) fn under_supervision(&self, swarm: &SwarmName, made: &SwarmChild) {
         if let Some(mut entry) = self.entries.get_mut(swarm) {
-            entry.supervisor = Some(to);
-            entry.agents = agents;
+            entry.supervisor = Some(made.supervisor.clone());
+            entry.agents.clone_from(&made.agents);
+            for agent in &mut entry.plan.agents {
+                agent.adopt = None;
+            }
         }
     }
 
@@ -147,9 +166,23 @@ impl Office {
 
     /// The actor of an agent.
     pub fn agent_actor(&self, id: &AgentId) -> Option<ChildRef<AgentActor>> {
-        let entry = self.entries.get(&id.swarm)?;
-        let at = entry.plan.agents.iter().position(|agent| agent.id == *id)?;
-        entry.agents.get(at).cloned()
+        self.entries.get(&id.swarm)?.agents.get(id).cloned()
+    }
+
+    /// The next operation of a swarm.
+    pub(super) fn next(&self, swarm: &SwarmName) -> Option<Operation> {
+        let mut waiting = self.waiting.lock();
+        let queue = waiting.get_mut(swarm)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            waiting.remove(swarm);
+        }
+        next
+    }
+
+    /// Swarms with operations that wait.
+    pub(super) fn busy_swarms(&self) -> Vec<SwarmName> {
+        self.waiting.lock().keys().cloned().collect()
     }
 
     fn desired(&self, target: &Target) -> Result<Desired, ControlError> {
@@ -173,12 +206,12 @@ impl Office {
         let now = SystemTime::now();
         match target {
             Target::Swarm(name) => {
-                self.deps.journal.set_swarm_desired(name.clone(), desired, now).await?;
+                self.needs.agents.journal.set_swarm_desired(name, desired, now).await?;
                 for agent in self.agents(target) {
-                    self.deps.journal.set_agent_desired(agent, None, now).await?;
+                    self.needs.agents.journal.set_agent_desired(&agent, None, now).await?;
                 }
                 if let Some(mut entry) = self.entries.get_mut(name) {
-                    entry.since = now;
+                    entry.plan.since = now;
                     entry.plan.desired = desired;
                     for agent in &mut entry.plan.agents {
                         agent.desired = desired;
@@ -186,7 +219,7 @@ impl Office {
                 }
             }
             Target::Agent(id) => {
-                self.deps.journal.set_agent_desired(id.clone(), Some(desired), now).await?;
+                self.needs.agents.journal.set_agent_desired(id, Some(desired), now).await?;
                 if let Some(mut entry) = self.entries.get_mut(&id.swarm)
                     && let Some(agent) = entry.plan.agents.iter_mut().find(|agent| agent.id == *id)
                 {
@@ -195,45 +228,59 @@ impl Office {
             }
         }
         for agent in self.agents(target) {
-            self.deps.registry.slot(&agent).set_paused(desired == Desired::Paused);
+            self.needs.agents.registry.slot(&agent).set_paused(desired == Desired::Paused);
         }
-        self.health.report(health::Report::Desired { target: target.clone(), desired });
+        self.needs.health.report(health::Report::Desired { target: target.clone(), desired });
         Ok(())
     }
 
+    /// Operations that were begun and have not ended.
     pub(super) fn operations_under_way(&self) -> Vec<Operation> {
-        self.under_way
-            .iter()
-            .map(|entry| entry.value().borrow().clone())
-            .filter(|operation| operation.state == OperationState::Running)
-            .collect()
+        self.recalled(|operation| operation.state == OperationState::Running)
     }
 
-    /// Writes an operation's new state, publishes it and wakes who waits. The journal's refusal is logged: what was done was done.
+    fn recalled(&self, which: impl Fn(&Operation) -> bool) -> Vec<Operation> {
+        self.under_way.iter().map(|entry| entry.value().borrow().clone()).filter(which).collect()
+    }
+
+    /// Writes an operation's new state, publishes it and wakes who waits. What the journal does not take now is kept and offered again.
     pub(super) async fn record(&self, operation: Operation) {
-        if let Err(error) = self.deps.journal.update_operation(&operation).await {
+        let at = operation.ended_at.unwrap_or_else(SystemTime::now);
+        self.needs.feed.publish(at, EventKind::OperationChanged { operation: Arc::new(operation.clone()) });
+        let kept = self.keep(&operation).await;
+        if let Some(sender) = self.under_way.get(&operation.id) {
+            sender.send_replace(operation.clone());
+        }
+        if kept && operation.state.ended() {
+            self.under_way.remove(&operation.id);
+        }
+    }
+
+    /// Offers the journal again what it did not take.
+    pub(super) async fn catch_up(&self) {
+        for operation in self.recalled(|operation| operation.state.ended()) {
+            if self.keep(&operation).await {
+                self.under_way.remove(&operation.id);
+            }
+        }
+    }
+
+    async fn keep(&self, operation: &Operation) -> bool {
+        let kept = self.needs.agents.journal.update_operation(operation).await;
+        if let Err(error) = &kept {
             tracing::warn!(operation = %operation.id, %error, "failed to journal an operation's state");
         }
-        let at = operation.ended_at.unwrap_or_else(SystemTime::now);
-        self.feed.publish(at, EventKind::OperationChanged { operation: Arc::new(operation.clone()) });
-        let (id, ended) = (operation.id, operation.state.ended());
-        if let Some(sender) = self.under_way.get(&id) {
-            sender.send_replace(operation);
-        }
-        if ended {
-            self.under_way.remove(&id);
-        }
+        kept.is_ok()
     }
 
     async fn accept(&self, request: Request) -> Result<Operation, ControlError> {
-        if self.closing() {
-            return Err(ControlError::Unavailable { why: "the daemon is stopping".to_owned() });
+        let unavailable = |why: &str| ControlError::Unavailable { why: why.to_owned() };
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(unavailable("the daemon is stopping"));
         }
         let desired = self.desired(&request.target)?;
-        plan::fits(&request.command, &request.target, desired, self.deps.runtime.capabilities())?;
-        let controller = self.controller.get().ok_or_else(|| ControlError::Unavailable {
-            why: "the supervision tree is not up yet".to_owned(),
-        })?;
+        plan::fits(&request.command, &request.target, desired, self.needs.agents.runtime.capabilities())?;
+        let tree = self.tree.get().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
         if self.under_way.len() >= UNDER_WAY_MAX {
             return Err(ControlError::Unavailable { why: format!("{UNDER_WAY_MAX} operations are under way") });
         }
@@ -248,24 +295,21 @@ impl Office {
             steps: Vec::new(),
             error: None,
         };
-        let key = request.idempotency_key.map(|key| (key, format!("{:?} {}", request.command, request.target)));
-        match self.deps.journal.put_operation(&operation, key).await.map_err(journal)? {
+        let fingerprint = format!("{:?} {}", request.command, request.target);
+        let key = request.idempotency_key.map(|key| OperationKey { key, fingerprint });
+        match self.needs.agents.journal.put_operation(&operation, key).await.map_err(journal)? {
             PutOutcome::Stored => {}
-            PutOutcome::Existing(first) => return Ok(first),
+            PutOutcome::Existing(first) => return Ok(*first),
             PutOutcome::KeyReused => return Err(ControlError::KeyReused),
         }
+        let swarm = request.target.swarm().clone();
         self.under_way.insert(operation.id, watch::channel(operation.clone()).0);
-        self.feed.publish(
-            operation.requested_at,
-            EventKind::OperationChanged { operation: Arc::new(operation.clone()) },
-        );
-        if controller.tell(Execute(operation.clone())).is_err() {
-            let mut failed = operation;
-            failed.state = OperationState::Failed;
-            failed.ended_at = Some(SystemTime::now());
-            failed.error = Some("the control plane does not take orders now".to_owned());
-            self.record(failed).await;
-            return Err(ControlError::Unavailable { why: "the control plane does not take orders now".to_owned() });
+        self.waiting.lock().entry(swarm.clone()).or_default().push_back(operation.clone());
+        let told = EventKind::OperationChanged { operation: Arc::new(operation.clone()) };
+        self.needs.feed.publish(operation.requested_at, told);
+        if let Err(error) = tree.controller.tell(Work(swarm)) {
+            // It looks at what waits by itself, too, when it starts again and with every pass.
+            tracing::warn!(%error, "the control plane's actor does not take messages now");
         }
         Ok(operation)
     }
@@ -284,10 +328,11 @@ impl Control for Office {
         Box::pin(async move {
             let watched = self.under_way.get(&id).map(|sender| sender.subscribe());
             let Some(mut watched) = watched else { return self.operation(id).await };
-            let end = watched.wait_for(|operation| operation.state.ended());
-            match tokio::time::timeout(timeout, end).await {
-                Ok(Ok(operation)) => Ok(operation.clone()),
-                Ok(Err(_)) | Err(_) => self.operation(id).await,
+            let ended =
+                async { watched.wait_for(|operation| operation.state.ended()).await.ok().map(|end| end.clone()) };
+            match tokio::time::timeout(timeout, ended).await.ok().flatten() {
+                Some(operation) => Ok(operation),
+                None => self.operation(id).await,
             }
         })
     }
@@ -298,7 +343,8 @@ impl Control for Office {
             match living {
                 Some(operation) => Ok(operation),
                 None => self
-                    .deps
+                    .needs
+                    .agents
                     .journal
                     .operation(id)
                     .await
@@ -309,7 +355,7 @@ impl Control for Office {
     }
 
     fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
-        Box::pin(async move { self.deps.journal.operations(limit).await.map_err(journal) })
+        Box::pin(async move { self.needs.agents.journal.operations(limit).await.map_err(journal) })
     }
 
     fn swarms(&self) -> Vec<SwarmEntry> {
@@ -324,10 +370,9 @@ impl Control for Office {
 
     fn tree(&self) -> BoxFuture<'_, Result<TreeNode, ControlError>> {
         Box::pin(async move {
-            let unavailable =
-                || ControlError::Unavailable { why: "the supervision tree does not answer".to_owned() };
-            let root = self.root.get().ok_or_else(unavailable)?;
-            match tokio::time::timeout(TREE_WAIT, root.snapshot()).await {
+            let unavailable = || ControlError::Unavailable { why: "the supervision tree does not answer".to_owned() };
+            let tree = self.tree.get().ok_or_else(unavailable)?;
+            match tokio::time::timeout(TREE_WAIT, tree.root.snapshot()).await {
                 Ok(Ok(tree)) => Ok(tree),
                 Ok(Err(_)) | Err(_) => Err(unavailable()),
             }
@@ -335,24 +380,24 @@ impl Control for Office {
     }
 
     fn events(&self, after: Seq, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, ControlError>> {
-        Box::pin(async move { self.deps.journal.events(after, limit).await.map_err(journal) })
+        Box::pin(async move { self.needs.agents.journal.events(after, limit).await.map_err(journal) })
     }
 
     fn logs(&self, agent: AgentId, query: LogQuery) -> BoxFuture<'_, Result<LogPage, ControlError>> {
         Box::pin(async move {
             self.desired(&Target::Agent(agent.clone()))?;
-            self.deps.logs.read(&agent, query).await.map_err(journal)
+            self.needs.agents.logs.read(&agent, query).await.map_err(journal)
         })
     }
 
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
         self.desired(&Target::Agent(agent.clone())).ok()?;
-        Some(self.deps.logs.growth(agent))
+        Some(self.needs.agents.logs.growth(agent))
     }
 
     fn readiness(&self) -> Vec<Check> {
-        let reconciled = self.reconciled.load(Ordering::Acquire);
-        let mut checks = (self.checks)();
+        let reconciled = self.reconciled();
+        let mut checks = (self.needs.checks)();
         checks.push(Check {
             name: "reconcile",
             ok: reconciled,
@@ -364,6 +409,6 @@ impl Control for Office {
 
 impl Entry {
     fn desk_entry(&self) -> SwarmEntry {
-        SwarmEntry { spec: Arc::clone(&self.plan.spec), desired: self.plan.desired, since: self.since }
+        SwarmEntry { spec: Arc::clone(&self.plan.spec), desired: self.plan.desired, since: self.plan.since }
     }
 }

@@ -1,4 +1,4 @@
-//! Decides, without touching anything: what boot does with what it finds, and whether a command fits the present state.
+//! Decides, without touching anything: what boot does with what it finds, where supervision goes on, and whether a command fits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,22 +10,34 @@ use hivekeeper_actors::{Seed, SeedState};
 
 use super::desk::ControlError;
 use crate::{
-    model::{AgentId, AgentSpec, Command, Desired, RestartType, SwarmName, SwarmSpec, Target},
+    health,
+    model::{AgentId, AgentSpec, Command, Desired, ExitCause, ExitRecord, RestartType, SwarmName, SwarmSpec, Target},
     runtime::Capabilities,
-    store::{Ledger, OpenIncarnation, StandingState},
+    store::{IncarnationRow, Ledger, StandingState},
 };
 
 /// What the journal holds at boot.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// The documents that the last daemon worked with, and what its operators wanted.
-    pub swarms: Vec<(SwarmSpec, Desired)>,
+    /// What the last daemon worked with.
+    pub swarms: Vec<FoundSwarm>,
     /// What operators wanted of single agents.
     pub desires: BTreeMap<AgentId, Desired>,
     /// Incarnations without an end.
-    pub open: Vec<OpenIncarnation>,
-    /// What each agent has behind it.
-    pub ledgers: BTreeMap<AgentId, Ledger>,
+    pub open: Vec<IncarnationRow>,
+}
+
+/// One swarm of the last daemon.
+#[derive(Debug, Clone)]
+pub struct FoundSwarm {
+    /// Its name.
+    pub name: SwarmName,
+    /// Its document; `None` when this version can't read it.
+    pub spec: Option<SwarmSpec>,
+    /// What its operators wanted of it.
+    pub desired: Desired,
+    /// Since when.
+    pub since: SystemTime,
 }
 
 /// What boot does.
@@ -33,24 +45,28 @@ pub struct Found {
 pub struct BootPlan {
     /// In the order of the configuration.
     pub swarms: Vec<PlannedSwarm>,
+    /// To be taken over.
+    pub adopt: Vec<IncarnationRow>,
     /// Living or lost incarnations that nobody wants any more: removed, changed, or stopped by an operator.
-    pub end: Vec<OpenIncarnation>,
+    pub end: Vec<IncarnationRow>,
     /// Swarms that the file no longer has.
     pub removed: Vec<SwarmName>,
 }
 
-/// One swarm of the plan.
+/// One swarm as it is desired.
 #[derive(Debug, Clone)]
 pub struct PlannedSwarm {
     /// Its document.
     pub spec: Arc<SwarmSpec>,
     /// What the operator wants.
     pub desired: Desired,
+    /// Since when.
+    pub since: SystemTime,
     /// In start order.
     pub agents: Vec<PlannedAgent>,
 }
 
-/// One agent of the plan.
+/// One agent as it is desired.
 #[derive(Debug, Clone)]
 pub struct PlannedAgent {
     /// Who.
@@ -59,44 +75,39 @@ pub struct PlannedAgent {
     pub spec: Arc<AgentSpec>,
     /// What the operator wants of it.
     pub desired: Desired,
-    /// Where its supervisor goes on.
-    pub seed: Seed,
-    /// The incarnation to take over.
-    pub adopt: Option<OpenIncarnation>,
+    /// The living incarnation that its first actor takes over.
+    pub adopt: Option<u64>,
 }
 
 /// Config swarms follow the file; an operator's word outlives the daemon; a living agent is taken over unless what it runs has changed.
 pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
     let mut plan = BootPlan::default();
-    let mut open: BTreeMap<AgentId, OpenIncarnation> =
-        found.open.iter().map(|open| (open.agent.clone(), open.clone())).collect();
+    let mut open: BTreeMap<AgentId, IncarnationRow> =
+        found.open.iter().map(|open| (open.begun.agent.clone(), open.clone())).collect();
     for spec in config {
-        let before = found.swarms.iter().find(|(old, _)| old.name == spec.name);
-        let desired = before.map_or(Desired::Running, |(_, desired)| *desired);
-        let agents = spec
-            .expand()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(id, agent)| {
-                let wanted = found.desires.get(&id).copied().unwrap_or(desired);
-                let changed = before.is_some_and(|(old, _)| runs_something_else(old, spec, &id, &agent));
-                let adopt = match open.remove(&id) {
-                    Some(living) if wanted == Desired::Stopped || changed => {
-                        plan.end.push(living);
-                        None
-                    }
-                    other => other,
-                };
-                let ledger = found.ledgers.get(&id);
-                let seed = seed(&agent, wanted, adopt.as_ref(), ledger, now, spec.period);
-                PlannedAgent { id, spec: agent, desired: wanted, seed, adopt }
-            })
-            .collect();
-        plan.swarms.push(PlannedSwarm { spec: Arc::new(spec.clone()), desired, agents });
+        let before = found.swarms.iter().find(|old| old.name == spec.name);
+        let (desired, since) = before.map_or((Desired::Running, now), |old| (old.desired, old.since));
+        let mut agents = Vec::new();
+        for (id, agent) in spec.expand().unwrap_or_default() {
+            let wanted = found.desires.get(&id).copied().unwrap_or(desired);
+            let old = before.and_then(|old| old.spec.as_ref());
+            let changed = old.is_some_and(|old| runs_something_else(old, spec, &id, &agent));
+            let mut adopt = None;
+            match open.remove(&id) {
+                Some(living) if wanted == Desired::Stopped || changed => plan.end.push(living),
+                Some(living) => {
+                    adopt = Some(living.begun.incarnation);
+                    plan.adopt.push(living);
+                }
+                None => {}
+            }
+            agents.push(PlannedAgent { id, spec: agent, desired: wanted, adopt });
+        }
+        plan.swarms.push(PlannedSwarm { spec: Arc::new(spec.clone()), desired, since, agents });
     }
     plan.end.extend(open.into_values());
     let kept: BTreeSet<&SwarmName> = config.iter().map(|spec| &spec.name).collect();
-    plan.removed = found.swarms.iter().map(|(old, _)| &old.name).filter(|name| !kept.contains(name)).cloned().collect();
+    plan.removed = found.swarms.iter().map(|old| &old.name).filter(|name| !kept.contains(name)).cloned().collect();
     plan
 }
 
@@ -111,45 +122,76 @@ fn runs_something_else(old: &SwarmSpec, new: &SwarmSpec, id: &AgentId, agent: &A
         || old.runtime != new.runtime
 }
 
-fn seed(
-    agent: &AgentSpec,
-    wanted: Desired,
-    adopt: Option<&OpenIncarnation>,
-    ledger: Option<&Ledger>,
-    now: SystemTime,
-    period: Duration,
-) -> Seed {
-    let Some(ledger) = ledger else {
-        let state = if wanted == Desired::Stopped { SeedState::Stopped } else { SeedState::Fresh };
-        return Seed { incarnation: 0, restarts: 0, recent: Vec::new(), attempt: 0, state };
-    };
-    let recent = ledger
-        .recent
-        .iter()
-        .map(|at| now.duration_since(*at).unwrap_or_default())
-        .filter(|age| *age <= period)
-        .collect();
-    let ended_well = ledger.last_exit.as_ref().is_some_and(|exit| exit.is_normal());
-    let state = match (wanted, adopt, &ledger.standing) {
-        (_, Some(_), _) => SeedState::Running,
-        (Desired::Stopped, ..) => SeedState::Stopped,
-        (_, None, StandingState::Failed) => SeedState::Failed,
-        (_, None, StandingState::Completed) => SeedState::Completed,
-        (_, None, StandingState::BackingOff { retry_at }) => {
-            SeedState::Delayed { retry_in: retry_at.duration_since(now).unwrap_or_default() }
-        }
-        // The daemon died between an exit and its judgement.
-        (_, None, _) if ended_well && agent.restart != RestartType::Permanent && !stopped_by_us(ledger) => {
-            SeedState::Completed
-        }
-        (_, None, _) => SeedState::Fresh,
-    };
-    let incarnation = adopt.map_or(ledger.incarnation, |open| open.incarnation);
-    Seed { incarnation, restarts: ledger.restarts, recent, attempt: ledger.attempt, state }
+/// Whether an incarnation ended because no daemon led it any more, and not by any doing of its own: its agent simply starts again.
+pub fn ended_with_the_daemon(exit: &ExitRecord) -> bool {
+    matches!(exit.cause, ExitCause::Stopped | ExitCause::LeaseLost | ExitCause::NeverStarted)
 }
 
-fn stopped_by_us(ledger: &Ledger) -> bool {
-    ledger.last_exit.as_ref().is_some_and(|exit| exit.cause == crate::model::ExitCause::Stopped)
+/// Where the supervisor of an agent goes on.
+pub fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
+    let recent = ledger.recent.iter().map(|at| now.duration_since(*at).unwrap_or_default());
+    let mut seed = Seed {
+        incarnation: agent.adopt.unwrap_or(ledger.incarnation),
+        restarts: ledger.restarts,
+        recent: recent.filter(|age| *age <= period).collect(),
+        attempt: ledger.attempt,
+        state: SeedState::Fresh,
+    };
+    let until = |at: SystemTime| at.duration_since(now).unwrap_or_default();
+    seed.state = match standing(agent, ledger) {
+        _ if agent.adopt.is_some() => SeedState::Running,
+        health::Standing::Active => SeedState::Fresh,
+        health::Standing::Stopped => SeedState::Stopped,
+        health::Standing::Completed => SeedState::Completed,
+        health::Standing::Failed { retry_at: None } => SeedState::Failed,
+        health::Standing::BackingOff { retry_at } => SeedState::Delayed { retry_in: until(retry_at) },
+        health::Standing::Failed { retry_at: Some(retry_at) } => {
+            // It is tried again with a fresh window.
+            seed.recent.clear();
+            seed.attempt = 0;
+            SeedState::Delayed { retry_in: until(retry_at) }
+        }
+    };
+    seed
+}
+
+/// Where an agent stood when the last daemon ended.
+pub fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
+    if agent.adopt.is_some() {
+        return health::Standing::Active;
+    }
+    if agent.desired == Desired::Stopped {
+        return health::Standing::Stopped;
+    }
+    match ledger.standing {
+        Some(StandingState::BackingOff { retry_at }) => health::Standing::BackingOff { retry_at },
+        Some(StandingState::Failed { retry_at }) => health::Standing::Failed { retry_at },
+        Some(StandingState::Completed) => health::Standing::Completed,
+        None | Some(StandingState::Active | StandingState::Stopped) => unjudged(agent.spec.restart, ledger),
+    }
+}
+
+/// The last daemon died between an exit and its judgement, or before anything ran.
+fn unjudged(restart: RestartType, ledger: &Ledger) -> health::Standing {
+    let Some(exit) = ledger.last_exit.as_ref().filter(|exit| !ended_with_the_daemon(exit)) else {
+        return health::Standing::Active;
+    };
+    match restart {
+        RestartType::Permanent => health::Standing::Active,
+        RestartType::Transient | RestartType::Temporary if exit.is_normal() => health::Standing::Completed,
+        RestartType::Transient => health::Standing::Active,
+        RestartType::Temporary => health::Standing::Failed { retry_at: None },
+    }
+}
+
+/// What the health room is to know of an agent at first.
+pub fn health_seed(agent: &PlannedAgent, ledger: &Ledger) -> health::AgentSeed {
+    health::AgentSeed {
+        incarnation: agent.adopt.unwrap_or(ledger.incarnation),
+        restarts: ledger.restarts,
+        last_exit: ledger.last_exit.clone().map(Arc::new),
+        standing: standing(agent, ledger),
+    }
 }
 
 /// Whether a command fits. `desired` is the target's, as it is wanted now.
@@ -178,3 +220,7 @@ pub fn fits(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,14 +1,18 @@
 //! What boot does before the tree stands: find what an earlier daemon launched, take it over or end it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{StreamExt, stream};
 
-use super::plan::BootPlan;
+use super::plan::{self, BootPlan};
 use crate::{
-    model::{ExitCause, ExitRecord},
-    runtime::{AgentDeps, AgentEvent, OpenLaunch, RecoverError, Recovered, Runtime},
-    store::{OpenIncarnation, StoreError},
+    model::{AgentId, ExitCause, ExitRecord, exit::LAST_LINES_MAX},
+    runtime::{AgentDeps, AgentEvent, OpenLaunch, RecoverError, Recovered},
+    store::{IncarnationRow, StoreError},
 };
 
 /// Launchers asked at once: each costs a socket and a few frames.
@@ -19,45 +23,84 @@ const END_WAIT: Duration = Duration::from_secs(30);
 const UNWANTED_GRACE: Duration = Duration::from_secs(10);
 
 /// A younger daemon leads what the journal says is ours.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a younger daemon leads this hive")]
 pub struct Fenced;
 
+/// What boot found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Takeover {
+    /// Agents that live and are ours now.
+    pub taken_over: usize,
+    /// Agents that nobody wants any more, proven dead.
+    pub ended: usize,
+    /// Agents whose launcher does not answer yet.
+    pub unproven: usize,
+}
+
+enum Fate {
+    Lives,
+    /// It ended while no daemon led it, which is no failure of its own.
+    EndedWithTheDaemon(AgentId),
+    /// It ended by itself, which its supervisor judges.
+    Ended,
+    Unproven,
+}
+
 /// Takes over every incarnation that the plan adopts and ends every one that it does not want. Agents that can't be reached now are left
-/// to their actors, which go on trying. Returns how many were found alive.
+/// to their actors, which go on trying.
 ///
 /// # Errors
 /// [`Fenced`].
-pub async fn recover(deps: &Arc<AgentDeps>, plan: &BootPlan) -> Result<usize, Fenced> {
-    let adopt = plan.swarms.iter().flat_map(|swarm| &swarm.agents).filter_map(|agent| agent.adopt.as_ref());
+pub async fn recover(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> Result<Takeover, Fenced> {
     let adopted: Vec<_> =
-        stream::iter(adopt).map(|open| adopt_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
-    let ended: Vec<_> = stream::iter(&plan.end).map(|open| end_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
-    if adopted.iter().chain(&ended).any(Result::is_err) {
-        return Err(Fenced);
+        stream::iter(&plan.adopt).map(|open| adopt_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
+    let ended: Vec<_> =
+        stream::iter(&plan.end).map(|open| end_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
+    let mut outcome = Takeover::default();
+    let mut over = HashSet::new();
+    for fate in adopted.into_iter().chain(ended) {
+        match fate? {
+            Fate::Lives => outcome.taken_over += 1,
+            Fate::EndedWithTheDaemon(agent) => _ = over.insert(agent),
+            Fate::Ended => outcome.ended += 1,
+            Fate::Unproven => outcome.unproven += 1,
+        }
     }
-    Ok(adopted.into_iter().filter(|outcome| matches!(outcome, Ok(true))).count())
+    for agent in plan.swarms.iter_mut().flat_map(|swarm| &mut swarm.agents) {
+        if over.contains(&agent.id) {
+            agent.adopt = None;
+        }
+    }
+    Ok(outcome)
 }
 
-async fn adopt_one(deps: &Arc<AgentDeps>, open: &OpenIncarnation) -> Result<bool, Fenced> {
-    let slot = deps.registry.slot(&open.agent);
-    slot.set_unproven(Some(OpenLaunch { launch_id: open.launch_id, incarnation: open.incarnation }));
-    slot.issue(open.incarnation, open.token_hash);
+async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, Fenced> {
+    let begun = &open.begun;
+    let slot = deps.registry.slot(&begun.agent);
+    slot.set_unproven(Some(open_launch(open)));
+    slot.issue(begun.incarnation, begun.token_hash);
     match ask(deps, open).await {
+        Ok(Recovered::Exited(record)) if plan::ended_with_the_daemon(&record) => {
+            slot.revoke();
+            slot.set_unproven(None);
+            close(deps, open, record).await?;
+            Ok(Fate::EndedWithTheDaemon(begun.agent.clone()))
+        }
         Ok(found) => {
             let lives = matches!(found, Recovered::Running(_));
             slot.set_recovered(found);
-            Ok(lives)
+            Ok(if lives { Fate::Lives } else { Fate::Ended })
         }
         Err(RecoverError::Fenced) => Err(Fenced),
         Err(RecoverError::Unproven(why)) => {
-            tracing::warn!(agent = %open.agent, incarnation = open.incarnation, %why, "a launcher does not answer yet");
-            Ok(false)
+            tracing::warn!(agent = %begun.agent, incarnation = begun.incarnation, %why, "a launcher does not answer yet");
+            Ok(Fate::Unproven)
         }
     }
 }
 
-async fn end_one(deps: &Arc<AgentDeps>, open: &OpenIncarnation) -> Result<bool, Fenced> {
+async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, Fenced> {
     let record = match ask(deps, open).await {
         Ok(Recovered::Running(mut launched)) => {
             launched.control.stop(UNWANTED_GRACE);
@@ -76,38 +119,46 @@ async fn end_one(deps: &Arc<AgentDeps>, open: &OpenIncarnation) -> Result<bool, 
         Err(RecoverError::Fenced) => return Err(Fenced),
         Err(RecoverError::Unproven(_)) => None,
     };
-    match record {
-        Some(mut record) => {
-            record.incarnation = open.incarnation;
-            match deps.journal.end_incarnation(open.launch_id, &record).await {
-                Err(StoreError::Fenced) => return Err(Fenced),
-                Err(error) => tracing::warn!(agent = %open.agent, %error, "failed to journal an exit"),
-                Ok(()) => {}
-            }
-        }
-        None => {
-            // It is still in the journal as open; its next start proves it dead first, and its lease runs out.
-            deps.registry
-                .slot(&open.agent)
-                .set_unproven(Some(OpenLaunch { launch_id: open.launch_id, incarnation: open.incarnation }));
-            tracing::warn!(agent = %open.agent, incarnation = open.incarnation, "an unwanted agent is not proven dead yet");
-        }
+    if let Some(record) = record {
+        close(deps, open, record).await?;
+        return Ok(Fate::Ended);
     }
-    Ok(false)
+    // It is still in the journal as open; its next start proves it dead first, and its lease runs out.
+    deps.registry.slot(&open.begun.agent).set_unproven(Some(open_launch(open)));
+    tracing::warn!(agent = %open.begun.agent, incarnation = open.begun.incarnation, "an unwanted agent is not proven dead yet");
+    Ok(Fate::Unproven)
 }
 
-async fn ask(deps: &Arc<AgentDeps>, open: &OpenIncarnation) -> Result<Recovered, RecoverError> {
-    let last_seq = deps.logs.last_seq(&open.agent, open.incarnation);
-    deps.runtime.recover(open.launch_id, open.agent.clone(), open.incarnation, last_seq).await
+async fn ask(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Recovered, RecoverError> {
+    let begun = &open.begun;
+    let last_seq = deps.logs.last_seq(&begun.agent, begun.incarnation);
+    deps.runtime.recover(begun.launch_id, begun.agent.clone(), begun.incarnation, last_seq).await
 }
 
-fn lost(open: &OpenIncarnation) -> ExitRecord {
+/// Writes an end down. A journal that can't take it leaves the incarnation open, and its record stays where it is.
+async fn close(deps: &Arc<AgentDeps>, open: &IncarnationRow, mut record: ExitRecord) -> Result<(), Fenced> {
+    let begun = &open.begun;
+    record.incarnation = begun.incarnation;
+    record.last_lines = deps.logs.tail(&begun.agent, begun.incarnation, LAST_LINES_MAX);
+    match deps.journal.end_incarnation(begun.launch_id, &record).await {
+        Ok(()) => deps.runtime.forget(begun.launch_id).await,
+        Err(StoreError::Fenced) => return Err(Fenced),
+        Err(error) => tracing::warn!(agent = %begun.agent, %error, "failed to journal an exit"),
+    }
+    Ok(())
+}
+
+fn open_launch(open: &IncarnationRow) -> OpenLaunch {
+    OpenLaunch { launch_id: open.begun.launch_id, incarnation: open.begun.incarnation }
+}
+
+fn lost(open: &IncarnationRow) -> ExitRecord {
     ExitRecord {
-        incarnation: open.incarnation,
+        incarnation: open.begun.incarnation,
         code: None,
         signal: None,
         oom: None,
-        at: std::time::SystemTime::now(),
+        at: SystemTime::now(),
         cause: ExitCause::LauncherLost,
         last_lines: Vec::new(),
     }

@@ -1,35 +1,47 @@
 //! A swarm as a supervised child: its document in the supervisor's words.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use hivekeeper_actors::{Child, ChildId, ChildRef, ChildSpec, Intensity, RestartType, Shutdown, SupervisorRef};
+use hivekeeper_actors::{Child, ChildId, ChildRef, ChildSpec, Intensity, RestartType, Seed, Shutdown, SupervisorRef};
 
 use super::plan::{PlannedAgent, PlannedSwarm};
-use crate::runtime::{AgentActor, AgentDeps, Job};
+use crate::{
+    model::AgentId,
+    runtime::{AgentActor, AgentDeps, Job},
+};
 
 /// Beyond an agent's grace: the launcher's sweep may take 5 s, its record and the journal a little.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
 
-/// The supervisor of one swarm with its agents in start order.
-pub fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm) -> (Child, SupervisorRef, Vec<ChildRef<AgentActor>>) {
-    let mut refs = Vec::new();
-    let children = plan
-        .agents
-        .iter()
-        .map(|agent| {
-            let (child, reference) = agent_child(deps, plan, agent);
-            refs.push(reference);
-            child
-        })
-        .collect();
-    let mut spec = ChildSpec::new(ChildId::from(plan.spec.name.as_str()));
-    spec.restart = RestartType::Permanent;
-    spec.shutdown = Shutdown::Infinity;
-    let (child, supervisor) = Child::supervisor(spec, plan.spec.strategy, children);
-    (child, supervisor, refs)
+/// A swarm's supervisor, and the handles on it and on its agents.
+pub(super) struct SwarmChild {
+    pub(super) child: Child,
+    pub(super) supervisor: SupervisorRef,
+    pub(super) agents: HashMap<AgentId, ChildRef<AgentActor>>,
 }
 
-fn agent_child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, agent: &PlannedAgent) -> (Child, ChildRef<AgentActor>) {
+/// The supervisor of one swarm with its agents in start order, each with its seed.
+pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, mut seeds: HashMap<AgentId, Seed>) -> SwarmChild {
+    let mut agents = HashMap::new();
+    let mut children = Vec::new();
+    for agent in &plan.agents {
+        let seed = seeds.remove(&agent.id).unwrap_or_default();
+        let (child, reference) = agent_child(deps, plan, agent, seed);
+        agents.insert(agent.id.clone(), reference);
+        children.push(child);
+    }
+    let mut spec = ChildSpec::new(ChildId::from(plan.spec.name.as_str()));
+    spec.restart = RestartType::Permanent;
+    let (child, supervisor) = Child::supervisor(spec, plan.spec.strategy, children);
+    SwarmChild { child, supervisor, agents }
+}
+
+fn agent_child(
+    deps: &Arc<AgentDeps>,
+    plan: &PlannedSwarm,
+    agent: &PlannedAgent,
+    seed: Seed,
+) -> (Child, ChildRef<AgentActor>) {
     let swarm = &plan.spec;
     let mut spec = ChildSpec::new(ChildId::from(agent.id.name.as_str()));
     spec.restart = agent.spec.restart;
@@ -41,16 +53,18 @@ fn agent_child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, agent: &PlannedAgent)
     spec.ready = hivekeeper_actors::Ready::Signalled;
     // The drive judges the start, for only it knows when the launch began.
     spec.start_timeout = None;
-    spec.seed = agent.seed.clone();
+    spec.seed = seed;
     let mut env = swarm.env.clone();
     env.extend(agent.spec.env.clone());
     let workdir = swarm.workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name));
+    let slot = deps.registry.slot(&agent.id);
+    slot.set_heartbeat_timeout(agent.spec.heartbeat_timeout);
     let job = Arc::new(Job {
         id: agent.id.clone(),
         spec: Arc::clone(&agent.spec),
         env,
         workdir,
-        slot: deps.registry.slot(&agent.id),
+        slot,
         deps: Arc::clone(deps),
     });
     Child::actor(spec, move |child| Ok(AgentActor::new(child, Arc::clone(&job))))

@@ -24,6 +24,7 @@ use crate::{
     control_plane::Control,
     events::Feed,
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
+    stream,
 };
 
 /// Threads that serve. Requests are small and never block: one would do, the second keeps probes answered beside a large document.
@@ -192,12 +193,13 @@ impl Actor for Server {
 }
 
 fn on_connect(connection: &dyn Any, data: &mut Extensions, write_deadline: Duration) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let Some(socket) = connection.downcast_ref::<TcpStream>() else { return };
     let deadline_ms = u32::try_from(write_deadline.as_millis()).unwrap_or(u32::MAX);
-    if let Err(error) = setsockopt(stream, TcpUserTimeout, &deadline_ms) {
+    if let Err(error) = setsockopt(socket, TcpUserTimeout, &deadline_ms) {
         tracing::warn!(%error, "a connection has no write deadline");
     }
-    if let Ok(local) = stream.local_addr() {
+    if let Ok(local) = socket.local_addr() {
         data.insert(LocalAddr(local));
     }
+    stream::keep_socket(connection, data);
 }

@@ -13,6 +13,16 @@ pub enum Target {
     Agent(AgentId),
 }
 
+impl Target {
+    /// The swarm that it is, or that it belongs to.
+    pub fn swarm(&self) -> &SwarmName {
+        match self {
+            Self::Swarm(name) => name,
+            Self::Agent(id) => &id.swarm,
+        }
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

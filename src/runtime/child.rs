@@ -69,7 +69,7 @@ pub struct Job {
 
 /// What the drive is told while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(super) enum Order {
     /// End it within the grace.
     Stop,
     /// It is stuck and its document asks for a restart then.

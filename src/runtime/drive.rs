@@ -1,6 +1,7 @@
 //! The life of one incarnation, from the proof that its predecessor is dead to its own exit record.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     child::{Job, Order},
-    contract::{AgentEvent, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError, Recovered},
+    contract::{AgentControl, AgentEvent, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError, Recovered},
     registry::{OpenLaunch, token_hash},
 };
 use crate::{
@@ -25,7 +26,7 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// How the incarnation begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(super) enum Start {
     /// It is launched.
     Launch,
     /// It was launched by an earlier daemon and is taken over.
@@ -34,7 +35,7 @@ pub enum Start {
 
 /// How it ended, in the supervisor's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// As it should: code 0, or we asked for it.
     Normal,
     /// Otherwise; the text is for people.
@@ -47,10 +48,14 @@ enum Input {
     Event(Option<AgentEvent>),
     SessionOpened,
     StartDeadline,
+    Kept,
 }
 
+/// What is being written down of an event; the next event waits for it, an order does not.
+type Keeping = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Leads one incarnation to its end. Dropping the future kills the tree.
-pub async fn drive(
+pub(super) async fn drive(
     job: Arc<Job>,
     incarnation: u64,
     automatic: bool,
@@ -169,6 +174,7 @@ impl Drive {
                 self.job.slot.keep_end(launch_id, record);
                 return Err(error);
             }
+            self.job.deps.runtime.forget(launch_id).await;
         }
         self.job.deps.journal.begin_incarnation(row.clone()).await
     }
@@ -224,9 +230,7 @@ impl Drive {
                 self.close(open.launch_id, open.incarnation, record).await;
                 return Proof::Dead;
             }
-            self.saw(Observation::Waiting {
-                reason: format!("incarnation {} is not proven dead", open.incarnation),
-            });
+            self.saw(Observation::Waiting { reason: format!("incarnation {} is not proven dead", open.incarnation) });
             if self.stop_within(RETRY_PAUSE).await {
                 return Proof::Withdrawn;
             }
@@ -241,6 +245,7 @@ impl Drive {
     ) -> End {
         self.job.slot.set_control(Some(Arc::clone(&launched.control)));
         let deadline = Instant::now() + self.job.spec.start_timeout;
+        let mut keeping: Option<Keeping> = None;
         loop {
             let wants_session = !self.ready && self.sign == Ready::Session;
             let input = tokio::select! {
@@ -251,7 +256,8 @@ impl Drive {
                     Input::StartDeadline
                 }
                 // Last, so that an agent that floods its output can't hold the others back.
-                event = launched.events.recv() => Input::Event(event),
+                () = kept(&mut keeping) => Input::Kept,
+                event = launched.events.recv(), if keeping.is_none() => Input::Event(event),
             };
             match input {
                 Input::Order(order) => self.obey(order, &launched),
@@ -265,8 +271,9 @@ impl Drive {
                 }
                 Input::Event(Some(AgentEvent::Exited(record))) => return self.finish(record).await,
                 Input::Event(Some(AgentEvent::Fenced)) => return self.fenced().await,
-                Input::Event(Some(event)) => self.take(event, &launched, &ready).await,
+                Input::Event(Some(event)) => keeping = self.take(event, &launched, &ready),
                 Input::Event(None) => return self.unseen().await,
+                Input::Kept => keeping = None,
             }
         }
     }
@@ -290,7 +297,7 @@ impl Drive {
         }
     }
 
-    async fn take(&mut self, event: AgentEvent, launched: &Launched, ready: &impl Fn()) {
+    fn take(&mut self, event: AgentEvent, launched: &Launched, ready: &impl Fn()) -> Option<Keeping> {
         match event {
             AgentEvent::Alive { pid, at } => {
                 self.saw(Observation::Alive { pid, at });
@@ -301,61 +308,24 @@ impl Drive {
                     self.ready = true;
                     ready();
                 }
-                if let Some(launch_id) = self.launch_id {
-                    // Only history reads it; the launcher itself is asked at a take-over.
-                    if let Err(error) = self.job.deps.journal.mark_alive(launch_id, pid, at).await {
-                        tracing::warn!(agent = %self.job.id, %error, "failed to journal the sign of life");
-                    }
-                }
+                let launch_id = self.launch_id?;
+                return Some(Box::pin(keep_sign(Arc::clone(&self.job), launch_id, pid, at)));
             }
-            AgentEvent::Output(lines) => self.keep(lines, launched).await,
-            AgentEvent::Lost { lines, bytes } => self.note_loss(lines, bytes).await,
+            AgentEvent::Output(lines) => {
+                let control = Arc::clone(&launched.control);
+                return Some(Box::pin(keep_lines(Arc::clone(&self.job), self.incarnation, lines, control)));
+            }
+            AgentEvent::Lost { lines, bytes } => {
+                self.saw(Observation::Lost { lines, bytes });
+                return Some(Box::pin(keep_loss(Arc::clone(&self.job), self.incarnation, lines, bytes)));
+            }
             AgentEvent::Sample { at, cpu_cores, memory_bytes, processes } => {
                 self.saw(Observation::Sample { at, cpu_cores, memory_bytes, processes });
             }
             AgentEvent::Paused(paused) => self.saw(Observation::Paused(paused)),
             AgentEvent::Exited(_) | AgentEvent::Fenced => {}
         }
-    }
-
-    async fn keep(&self, lines: Vec<OutputLine>, launched: &Launched) {
-        let Some(last) = lines.last() else { return };
-        let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
-        let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
-        let new = lines.into_iter().map(|line| NewLine {
-            seq: Some(line.seq),
-            at: line.at,
-            stream: match line.stream {
-                Stream::Stdout => "stdout",
-                Stream::Stderr => "stderr",
-            },
-            level: None,
-            partial: line.partial,
-            text: line.text,
-        });
-        let kept = self.job.deps.logs.append(&self.job.id, self.incarnation, new.collect()).await;
-        self.saw(Observation::Output { at, lines: count });
-        if let Err(error) = kept {
-            // They can't be kept; holding them would only hide the exit that comes behind them. The loss is counted and shown.
-            tracing::warn!(agent = %self.job.id, %error, lines = count, "failed to keep output");
-            self.saw(Observation::Lost { lines: count, bytes });
-        }
-        launched.control.ack(seq);
-    }
-
-    async fn note_loss(&self, lines: u64, bytes: u64) {
-        self.saw(Observation::Lost { lines, bytes });
-        let note = NewLine {
-            seq: None,
-            at: SystemTime::now(),
-            stream: "hivekeeper",
-            level: None,
-            partial: false,
-            text: format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept"),
-        };
-        if let Err(error) = self.job.deps.logs.append(&self.job.id, self.incarnation, vec![note]).await {
-            tracing::warn!(agent = %self.job.id, %error, "failed to note lost output");
-        }
+        None
     }
 
     /// The runtime fell silent without an end. The end is looked for, so that none is invented.
@@ -393,9 +363,12 @@ impl Drive {
         record.last_lines = self.job.deps.logs.tail(&self.job.id, incarnation, LAST_LINES_MAX);
         self.job.slot.revoke();
         self.job.slot.set_control(None);
-        if let Err(error) = self.job.deps.journal.end_incarnation(launch_id, &record).await {
-            tracing::warn!(agent = %self.job.id, incarnation, %error, "failed to journal an exit");
-            self.job.slot.keep_end(launch_id, record.clone());
+        match self.job.deps.journal.end_incarnation(launch_id, &record).await {
+            Ok(()) => self.job.deps.runtime.forget(launch_id).await,
+            Err(error) => {
+                tracing::warn!(agent = %self.job.id, incarnation, %error, "failed to journal an exit");
+                self.job.slot.keep_end(launch_id, record.clone());
+            }
         }
         self.job.slot.set_unproven(None);
         self.job.deps.witness.saw(&self.job.id, incarnation, Observation::Exited(Arc::new(record)));
@@ -458,6 +431,55 @@ async fn wait_exit(launched: &mut Launched) -> Option<ExitRecord> {
         None
     };
     tokio::time::timeout(KILL_WAIT, wait).await.ok().flatten()
+}
+
+/// Ends when what is being kept is kept; never while nothing is.
+async fn kept(keeping: &mut Option<Keeping>) {
+    match keeping {
+        Some(keeping) => keeping.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Only history reads it; the launcher itself is asked at a take-over.
+async fn keep_sign(job: Arc<Job>, launch_id: LaunchId, pid: u32, at: SystemTime) {
+    if let Err(error) = job.deps.journal.mark_alive(launch_id, pid, at).await {
+        tracing::warn!(agent = %job.id, %error, "failed to journal the sign of life");
+    }
+}
+
+async fn keep_lines(job: Arc<Job>, incarnation: u64, lines: Vec<OutputLine>, control: Arc<dyn AgentControl>) {
+    let Some(last) = lines.last() else { return };
+    let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
+    let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
+    let new = lines.into_iter().map(|line| NewLine {
+        seq: Some(line.seq),
+        at: line.at,
+        stream: match line.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        },
+        level: None,
+        partial: line.partial,
+        text: line.text,
+    });
+    let kept = job.deps.logs.append(&job.id, incarnation, new.collect()).await;
+    job.deps.witness.saw(&job.id, incarnation, Observation::Output { at, lines: count });
+    if let Err(error) = kept {
+        // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
+        tracing::warn!(agent = %job.id, %error, lines = count, "failed to keep output");
+        job.deps.witness.saw(&job.id, incarnation, Observation::Lost { lines: count, bytes });
+    }
+    control.ack(seq);
+}
+
+async fn keep_loss(job: Arc<Job>, incarnation: u64, lines: u64, bytes: u64) {
+    let text =
+        format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept");
+    let note = NewLine::note(SystemTime::now(), text);
+    if let Err(error) = job.deps.logs.append(&job.id, incarnation, vec![note]).await {
+        tracing::warn!(agent = %job.id, %error, "failed to note lost output");
+    }
 }
 
 /// 256 random bits, hexadecimal.

@@ -1,12 +1,17 @@
 //! What runs commands, behind one trait with declared capabilities.
 
+mod child;
 pub mod contract;
+mod drive;
 pub mod fake;
 pub mod orphans;
 pub mod process;
+mod registry;
 pub mod suite;
 
+pub use child::{AgentActor, AgentDeps, EndStuck, Job};
 pub use contract::{
     AgentControl, AgentEvent, BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError,
     Recovered, Runtime,
 };
+pub use registry::{OpenLaunch, Registry, Slot, token_hash};

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use super::contract::{AgentControl, Recovered};
 use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal};
 
+/// Heartbeats asked for within an agent's `heartbeat_timeout`: one may be lost and one late before the agent is `degraded`.
+const HEARTBEATS_WITHIN_TIMEOUT: u32 = 3;
+
 /// A launch that the journal has begun and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenLaunch {
@@ -34,6 +37,7 @@ struct State {
     recovered: Option<Recovered>,
     paused: bool,
     grace: Option<Duration>,
+    heartbeat_timeout: Option<Duration>,
 }
 
 struct Ticket {
@@ -127,6 +131,11 @@ impl Slot {
     pub fn take_grace(&self) -> Option<Duration> {
         self.state.lock().grace.take()
     }
+
+    /// The silence after which its document calls it `degraded`.
+    pub fn set_heartbeat_timeout(&self, timeout: Duration) {
+        self.state.lock().heartbeat_timeout = Some(timeout);
+    }
 }
 
 /// All places.
@@ -148,22 +157,6 @@ impl Registry {
     pub fn remove(&self, agent: &AgentId) {
         self.slots.remove(agent);
     }
-
-    /// Leaves every living agent to its lease, for the next daemon. Returns how many.
-    pub fn detach_all(&self) -> usize {
-        let mut left = 0;
-        for slot in self.slots.iter() {
-            if let Some(Recovered::Running(launched)) = slot.take_recovered() {
-                launched.control.detach();
-                left += 1;
-            }
-            if let Some(control) = slot.control() {
-                control.detach();
-                left += 1;
-            }
-        }
-        left
-    }
 }
 
 impl Admission for Registry {
@@ -180,9 +173,16 @@ impl Admission for Registry {
         ticket.opened.send_replace(true);
         Ok(())
     }
+
+    fn heartbeat_interval(&self, agent: &AgentId) -> Option<Duration> {
+        let slot = self.slots.get(agent).map(|slot| Arc::clone(&slot))?;
+        let timeout = slot.state.lock().heartbeat_timeout?;
+        Some(timeout / HEARTBEATS_WITHIN_TIMEOUT)
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -40,6 +40,13 @@ enum Body<'a> {
     DaemonStopping { how: &'static str },
 }
 
+impl EventView<'_> {
+    /// The agent, swarm or operation that it is about; empty for the hive.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
+
 /// Shows an event.
 pub fn event(event: &Event) -> EventView<'_> {
     let (subject, body) = parts(&event.kind);

@@ -35,7 +35,10 @@ fn a_killed_agent_is_restarted_and_its_siblings_are_not() {
     let frame = viewer.next_that("shows incarnation 2 running", |frame| {
         frame["type"] == "session_update"
             && frame["agents"].as_array().into_iter().flatten().any(|agent| {
-                agent["swarm"] == "s" && agent["name"] == "a" && agent["incarnation"] == 2 && agent["state"] == "running"
+                agent["swarm"] == "s"
+                    && agent["name"] == "a"
+                    && agent["incarnation"] == 2
+                    && agent["state"] == "running"
             })
     });
     assert!(frame["seq"].as_u64().unwrap() > frame["prev_seq"].as_u64().unwrap(), "{frame:#}");

@@ -9,4 +9,4 @@ mod relay;
 mod runtime;
 mod strays;
 
-pub use runtime::{ProcessError, ProcessOptions, ProcessRuntime, RING_BYTES, inherited_env};
+pub use runtime::{ProcessError, ProcessOptions, ProcessRuntime, inherited_env};

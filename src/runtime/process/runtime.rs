@@ -38,9 +38,6 @@ use crate::{
     wire::channel::{Attach, State, ToLauncher, VERSION, encode},
 };
 
-/// Output that a launcher keeps until it is acknowledged: some thousand lines, what a busy agent writes within a lease. It is the launcher's
-/// memory, so a thousand agents may hold 256 MiB of it, but only while no daemon takes their output.
-pub const RING_BYTES: u32 = 256 * 1024;
 /// Launchers that are being started at once: enough to fill the cores, few enough to leave renewals their turn.
 const LAUNCHES_AT_ONCE: usize = 16;
 
@@ -55,6 +52,11 @@ pub struct ProcessOptions {
     pub epoch: Epoch,
     /// What agents inherit; see [`inherited_env`]. Variables that begin with `HIVEKEEPER_` are left out.
     pub env: Vec<(String, String)>,
+    /// Output that a launcher keeps until it is acknowledged. It is the launcher's memory: at 256 KiB a thousand agents may hold 256 MiB of it, but
+    /// only while no daemon takes their output.
+    pub ring_bytes: u32,
+    /// Soft and hard limit of open files that launchers and agents get; `None` leaves them the daemon's own.
+    pub open_files: Option<(u64, u64)>,
     /// Takes the connections that agents open to their loopback ports.
     pub relay: Arc<dyn RelaySink>,
     /// Where the tasks of the launches run: not where agents' actors do, so that none of those can delay a renewal.
@@ -107,6 +109,8 @@ pub(super) struct Core {
     pub(super) live: Mutex<HashSet<LaunchId>>,
     exe: File,
     env: Vec<(String, String)>,
+    ring_bytes: u32,
+    open_files: Option<(u64, u64)>,
     starting: Semaphore,
 }
 
@@ -135,11 +139,12 @@ impl ProcessRuntime {
     /// # Errors
     /// Which of them can't be opened.
     pub fn new(options: ProcessOptions) -> Result<Self, ProcessError> {
-        let ProcessOptions { exe, run_dir, epoch, env, relay, tasks } = options;
+        let ProcessOptions { exe, run_dir, epoch, env, ring_bytes, open_files, relay, tasks } = options;
         let exe = File::open(&exe).map_err(|source| ProcessError::Exe { path: exe, source })?;
         let dir = RunDir::open(&run_dir).map_err(|source| ProcessError::RunDir { path: run_dir, source })?;
         let starting = Semaphore::new(LAUNCHES_AT_ONCE);
-        let core = Arc::new(Core { epoch, dir, relay, exe, env, starting, live: Mutex::default() });
+        let core =
+            Arc::new(Core { epoch, dir, relay, exe, env, ring_bytes, open_files, starting, live: Mutex::default() });
         Ok(Self { core, handle: tasks, tasks: Mutex::new(JoinSet::new()) })
     }
 
@@ -170,7 +175,8 @@ impl Core {
     async fn start(&self, order: &LaunchOrder) -> Result<Started, LaunchError> {
         let run_dir =
             self.dir.path().to_str().ok_or_else(|| LaunchError::Refused("run directory is no UTF-8".to_owned()))?;
-        let launch = order::launch(order, &self.env, self.epoch, run_dir, RING_BYTES).map_err(LaunchError::Refused)?;
+        let launch =
+            order::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes).map_err(LaunchError::Refused)?;
         let mut frame = Vec::new();
         encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|e| LaunchError::Refused(e.to_string()))?;
         make_workdir(&order.workdir).await?;
@@ -208,7 +214,11 @@ impl Core {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)?
+        let child = spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
+        if let (Some(limits), Some(pid)) = (self.open_files, child.id()) {
+            limit_open_files(pid, limits)?;
+        }
+        Ok(child)
     }
 
     async fn find(
@@ -254,6 +264,16 @@ impl Core {
             Err(error) => Err(RecoverError::Unproven(error.to_string())),
         }
     }
+}
+
+/// Sets a launcher's limit of open files before it has its order, so that its agent inherits it. From outside, because a hook between fork and
+/// exec would cost a copy of our page tables at each launch.
+fn limit_open_files(pid: u32, (soft, hard): (u64, u64)) -> io::Result<()> {
+    let limit = nix::libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let pid = nix::libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads one limit that lives until the call returns, and writes none.
+    let set = unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What became of a launch of an earlier daemon.

@@ -15,7 +15,7 @@ use super::{
     lock::{self, Holder},
 };
 use crate::{
-    model::{Epoch, HiveId, SwarmName},
+    model::{Epoch, HiveId},
     store::{StoreError, forms, sqlite},
 };
 
@@ -112,9 +112,9 @@ impl DataDir {
         self.path.join("logs")
     }
 
-    /// The working directory of a swarm that names none. Made by who launches there.
-    pub fn work_dir(&self, swarm: &SwarmName) -> PathBuf {
-        self.path.join("work").join(swarm.as_str())
+    /// Below it lie the working directories of swarms that name none. They are made by who launches there.
+    pub fn work_dir(&self) -> PathBuf {
+        self.path.join("work")
     }
 
     /// What tells whether a younger daemon has come.

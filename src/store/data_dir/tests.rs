@@ -38,7 +38,7 @@ fn a_fresh_directory_starts_at_the_unix_time_and_counts_on() {
     for below in [first.run_dir(), first.logs_dir(), path.join("work")] {
         assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o777, 0o700);
     }
-    assert_eq!(first.work_dir(&"review".parse().unwrap()), first.path().join("work/review"));
+    assert_eq!(first.work_dir(), first.path().join("work"));
     let (id, epoch) = (first.hive_id(), first.epoch());
     drop(first);
     let second = open(&path).unwrap();

@@ -14,20 +14,20 @@ use std::{
 use serde_json::{Value, json};
 
 /// How long anything may take before a test fails: far above what is measured on a loaded machine, so that only a fault reaches it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A variable that agents inherit from their daemon, so that what a test left behind is found.
 const MARK: &str = "HK_TEST_HIVE";
 
 /// Waits for a condition; fails the test with `what` when it does not come.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, &mut look)
 }
 
 /// The same with its own patience.
 #[track_caller]
-pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
@@ -40,36 +40,36 @@ pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() ->
 
 /// An answer of the API.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
-pub struct Hive {
-    pub dir: tempfile::TempDir,
-    pub http: String,
-    pub data_plane: String,
-    pub pid: u32,
+pub(crate) struct Hive {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) http: String,
+    pub(crate) data_plane: String,
+    pub(crate) pid: u32,
     daemon: Option<Child>,
 }
 
 impl Hive {
     /// Writes the configuration and starts the daemon. `swarms` is TOML behind the tables of ports and directories.
-    pub fn start(swarms: &str) -> Self {
+    pub(crate) fn start(swarms: &str) -> Self {
         let mut hive = Self::prepare(swarms);
         hive.boot();
         hive
     }
 
     /// Writes the configuration only.
-    pub fn prepare(swarms: &str) -> Self {
+    pub(crate) fn prepare(swarms: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("hk").tempdir().unwrap();
         let hive = Self { dir, http: String::new(), data_plane: String::new(), pid: 0, daemon: None };
         hive.configure(swarms);
         hive
     }
 
-    pub fn configure(&self, swarms: &str) {
+    pub(crate) fn configure(&self, swarms: &str) {
         let text = format!(
             "[hive]\nname = \"test\"\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\n[data_plane]\nbind = \"127.0.0.1:0\"\n\
              [runtime]\nsample_interval = \"200ms\"\n{swarms}"
@@ -77,16 +77,16 @@ impl Hive {
         fs::write(self.config(), text).unwrap();
     }
 
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("config.toml")
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// A file that an agent of this hive may write.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -105,7 +105,7 @@ impl Hive {
     }
 
     /// Starts a daemon on this directory and waits until it is ready.
-    pub fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         let child = self.spawn();
         self.pid = child.id();
         self.daemon = Some(child);
@@ -113,7 +113,7 @@ impl Hive {
     }
 
     /// Starts a second daemon beside one that is stopped; the old one is handed back.
-    pub fn boot_beside(&mut self) -> Old {
+    pub(crate) fn boot_beside(&mut self) -> Old {
         let old = self.daemon.take().unwrap();
         let child = self.spawn();
         self.pid = child.id();
@@ -140,7 +140,7 @@ impl Hive {
         until("readiness", || (self.get("/readyz").status == 200).then_some(()));
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("daemon.log")).unwrap_or_default()
     }
 
@@ -149,24 +149,24 @@ impl Hive {
         format!("{base}{path}")
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         answer(agent().get(self.url(path)).call())
     }
 
-    pub fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
         answer(agent().post(self.url(path)).header("content-type", "application/json").send(body.to_string()))
     }
 
     /// A command that is waited for, and that must succeed.
     #[track_caller]
-    pub fn command(&self, path: &str) -> Value {
+    pub(crate) fn command(&self, path: &str) -> Value {
         let answer = self.post(&format!("/api/v1{path}?wait=60s"), json!({}));
         assert_eq!(answer.status, 200, "{path}: {answer:?}\n{}", self.log());
         assert_eq!(answer.body["state"], "succeeded", "{path}: {:#}\n{}", answer.body, self.log());
         answer.body
     }
 
-    pub fn agent(&self, id: &str) -> Value {
+    pub(crate) fn agent(&self, id: &str) -> Value {
         let (swarm, name) = id.split_once('/').unwrap();
         let answer = self.get(&format!("/api/v1/swarms/{swarm}/agents/{name}"));
         assert_eq!(answer.status, 200, "{id}: {answer:?}");
@@ -175,7 +175,7 @@ impl Hive {
 
     /// Waits until an agent's document fits.
     #[track_caller]
-    pub fn agent_until(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn agent_until(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let agent = self.agent(id);
@@ -188,17 +188,17 @@ impl Hive {
     }
 
     #[track_caller]
-    pub fn running(&self, id: &str) -> Value {
+    pub(crate) fn running(&self, id: &str) -> Value {
         self.agent_until(id, "runs", |agent| agent["state"] == "running" && agent["pid"].is_u64())
     }
 
     #[track_caller]
-    pub fn agent_pid(&self, id: &str) -> i32 {
+    pub(crate) fn agent_pid(&self, id: &str) -> i32 {
         i32::try_from(self.running(id)["pid"].as_u64().unwrap()).unwrap()
     }
 
     /// Whole lines of an agent's log that it wrote itself, pieces joined.
-    pub fn lines(&self, id: &str) -> Vec<Value> {
+    pub(crate) fn lines(&self, id: &str) -> Vec<Value> {
         let (swarm, name) = id.split_once('/').unwrap();
         let mut all = Vec::new();
         let mut after = 0;
@@ -212,39 +212,50 @@ impl Hive {
         }
     }
 
-    pub fn signal_daemon(&self, signal: i32) {
+    pub(crate) fn signal_daemon(&self, signal: i32) {
         kill(i32::try_from(self.pid).unwrap(), signal);
     }
 
     /// `kill -9` of the daemon.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.signal_daemon(libc::SIGKILL);
         self.wait();
     }
 
     /// SIGTERM, and the exit status.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal_daemon(libc::SIGTERM);
         self.wait()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut child = self.daemon.take().unwrap();
         until("the daemon ends", || child.try_wait().unwrap())
     }
 
     /// Processes that this hive's daemon started, directly or not, launchers included.
-    pub fn processes(&self) -> Vec<i32> {
-        marked(self.dir.path())
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        marked(self.dir.path(), &self.launches())
+    }
+
+    /// Launches that the journal knows; their launchers carry the id in an otherwise empty environment.
+    fn launches(&self) -> Vec<String> {
+        let path = self.data().join("hive.db");
+        let Ok(db) = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY) else {
+            return Vec::new();
+        };
+        let Ok(mut rows) = db.prepare("SELECT launch_id FROM incarnations") else { return Vec::new() };
+        let Ok(ids) = rows.query_map([], |row| row.get(0)) else { return Vec::new() };
+        ids.flatten().collect()
     }
 
     #[track_caller]
-    pub fn nothing_left(&self, patience: Duration) {
+    pub(crate) fn nothing_left(&self, patience: Duration) {
         until_within(patience, "every process of the hive ends", || self.processes().is_empty().then_some(()));
     }
 
     #[track_caller]
-    pub fn nothing_left_but_daemon(&self, patience: Duration) {
+    pub(crate) fn nothing_left_but_daemon(&self, patience: Duration) {
         let daemon = i32::try_from(self.pid).unwrap();
         until_within(patience, "every agent of the hive ends", || {
             self.processes().iter().all(|pid| *pid == daemon).then_some(())
@@ -252,7 +263,7 @@ impl Hive {
     }
 
     /// A viewer of the health socket.
-    pub fn viewer(&self) -> Viewer {
+    pub(crate) fn viewer(&self) -> Viewer {
         Viewer::connect(self.http.trim_start_matches("http://"))
     }
 }
@@ -264,7 +275,7 @@ impl Drop for Hive {
             let _ = child.wait();
         }
         // Launchers end with their pipes' lease; a failed test must not wait for it.
-        for pid in marked(self.dir.path()) {
+        for pid in self.processes() {
             kill(pid, libc::SIGKILL);
         }
         if std::thread::panicking() {
@@ -274,14 +285,14 @@ impl Drop for Hive {
 }
 
 /// A daemon that a younger one has been started beside.
-pub struct Old(Child);
+pub(crate) struct Old(Child);
 
 impl Old {
-    pub fn id(&self) -> i32 {
+    pub(crate) fn id(&self) -> i32 {
         i32::try_from(self.0.id()).unwrap()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         until("the old daemon ends", || self.0.try_wait().unwrap())
     }
 }
@@ -294,7 +305,7 @@ impl Drop for Old {
 }
 
 /// A client of `/ws/hybrid-health`.
-pub struct Viewer {
+pub(crate) struct Viewer {
     socket: tungstenite::WebSocket<TcpStream>,
 }
 
@@ -308,13 +319,13 @@ impl Viewer {
         Self { socket }
     }
 
-    pub fn send(&mut self, message: Value) {
+    pub(crate) fn send(&mut self, message: Value) {
         self.socket.send(tungstenite::Message::text(message.to_string())).unwrap();
     }
 
     /// The next text frame within the patience.
     #[track_caller]
-    pub fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         until("a frame", || match self.socket.read() {
             Ok(tungstenite::Message::Text(text)) => Some(serde_json::from_str(text.as_str()).unwrap()),
             Ok(_) => None,
@@ -325,7 +336,7 @@ impl Viewer {
 
     /// The next frame that fits.
     #[track_caller]
-    pub fn next_that(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn next_that(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let frame = self.next();
@@ -338,7 +349,11 @@ impl Viewer {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(90))).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(90)))
+        .build()
+        .into()
 }
 
 fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
@@ -354,12 +369,12 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
 }
 
 /// Sends a signal to one process by its id.
-pub fn kill(pid: i32, signal: i32) {
+pub(crate) fn kill(pid: i32, signal: i32) {
     // SAFETY: kill has no memory effects; the pid is one that this test started or was told of.
     unsafe { libc::kill(pid, signal) };
 }
 
-pub fn lives(pid: i32) -> bool {
+pub(crate) fn lives(pid: i32) -> bool {
     // A zombie is dead; its parent has not looked yet.
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
@@ -367,13 +382,15 @@ pub fn lives(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
-fn marked(dir: &Path) -> Vec<i32> {
-    let mark = format!("{MARK}={}", dir.display());
+fn marked(dir: &Path, launches: &[String]) -> Vec<i32> {
+    let mut marks = vec![format!("{MARK}={}", dir.display())];
+    marks.extend(launches.iter().map(|launch| format!("HIVEKEEPER_LAUNCH={launch}")));
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
-        if environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) && lives(pid) {
+        let is_ours = |variable: &[u8]| marks.iter().any(|mark| mark.as_bytes() == variable);
+        if environ.split(|byte| *byte == 0).any(is_ours) && lives(pid) {
             found.push(pid);
         }
     }

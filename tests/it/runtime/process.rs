@@ -14,6 +14,9 @@ use hivekeeper::{
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
+/// The ring of `config.toml`.
+pub(super) const RING_BYTES: u32 = 256 * 1024;
+
 /// A runtime in a run directory of its own.
 pub(super) struct ProcessBench {
     dir: TempDir,
@@ -38,6 +41,8 @@ impl ProcessBench {
                 run_dir: dir.path().join("run"),
                 epoch: Epoch(epoch),
                 env: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
+                ring_bytes: RING_BYTES,
+                open_files: None,
                 relay: Arc::clone(&relay),
                 tasks: Handle::current(),
             };

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::process::{Closes, ProcessBench, kill, launcher_of, processes};
+use super::process::{Closes, ProcessBench, RING_BYTES, kill, launcher_of, processes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,7 +54,16 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 fn options(run_dir: PathBuf, exe: PathBuf) -> ProcessOptions {
-    ProcessOptions { exe, run_dir, epoch: Epoch(1), env: Vec::new(), relay: Arc::new(Closes), tasks: Handle::current() }
+    ProcessOptions {
+        exe,
+        run_dir,
+        epoch: Epoch(1),
+        env: Vec::new(),
+        ring_bytes: RING_BYTES,
+        open_files: None,
+        relay: Arc::new(Closes),
+        tasks: Handle::current(),
+    }
 }
 
 fn executable() -> PathBuf {

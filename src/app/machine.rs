@@ -1,0 +1,89 @@
+//! Sets up the process: its log, its limits, the thread for launches.
+
+use std::{
+    io::{self, IsTerminal},
+    thread,
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    filter::{FilterFn, LevelFilter},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts the daemon's own log, on stderr.
+pub(super) fn start_log(config: &LogConfig) {
+    let level = config.level.word().parse().unwrap_or(LevelFilter::INFO);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(level).with(FilterFn::new(concerns_us));
+    // A second subscriber in one process, as in tests, changes nothing.
+    let _ = match config.format {
+        LogFormat::Text => log.with(layer.with_ansi(io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => log.with(layer.json()).try_init(),
+    };
+}
+
+/// Libraries are heard when something is wrong with them, or when everything is asked for.
+fn concerns_us(what: &Metadata<'_>) -> bool {
+    what.target().starts_with("hivekeeper") || *what.level() <= Level::WARN || *what.level() == Level::TRACE
+}
+
+/// Open files that agents and launchers may have: soft and hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenFiles {
+    pub(super) soft: u64,
+    pub(super) hard: u64,
+}
+
+/// Lets the daemon open as many files as the system allows it, each agent needs four. Returns what the limits were, for agents: a program that
+/// uses select(2) breaks under a higher one than it is used to.
+pub(super) fn raise_open_files() -> Option<OpenFiles> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        tracing::warn!(%error, soft, hard, "failed to raise the limit of open files");
+    }
+    Some(OpenFiles { soft, hard })
+}
+
+/// A thread with a runtime of its own, so that no actor's work delays the renewal of a lease. Dropping it ends the thread.
+pub(super) struct LaunchThread {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl LaunchThread {
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name("launches".to_owned()).spawn(move || {
+            // Either the order to stop or the loss of who could give it.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for LaunchThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the launches has panicked");
+        }
+    }
+}

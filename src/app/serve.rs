@@ -1,0 +1,340 @@
+//! The life of a daemon: open, take over, serve, wait for a signal, stop.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use hivekeeper_actors::{ChildId, Root};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    boot, greeting,
+    machine::{LaunchThread, raise_open_files, start_log},
+    sinks::{Documents, Said, Seen, Stuck, Supervision},
+    tree::{self, Parts, SWARMS, Sockets},
+};
+use crate::{
+    config::Config,
+    control_plane::{
+        Check, Checks, Office, OfficeDeps,
+        chronicle::{Scribe, Standings},
+    },
+    data_plane::{DataPlaneHandle, PlaneLimits},
+    events::Feed,
+    health,
+    http::Auth,
+    model::{AgentHealth, AgentState, EventKind, HiveHealth},
+    runtime::{
+        AgentDeps, Registry, Runtime,
+        process::{ProcessOptions, ProcessRuntime, inherited_env},
+    },
+    store::{Journal, Retention},
+    stream::{Hub, StreamLimits},
+};
+
+/// Exit code of a daemon that a younger one has fenced off: like any failure, and nothing was stopped.
+const FENCED_EXIT: i32 = 1;
+/// How long the greeting waits for agents to come up before it shows them as they are.
+const GREETING_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks of the greeting.
+const GREETING_LOOK: Duration = Duration::from_millis(20);
+/// How long sessions on the data plane may take to end once their agents are gone.
+const PLANE_GRACE: Duration = Duration::from_secs(1);
+/// How long what was not journaled yet may take at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Signals this soon after the first are the same word said twice, as timeout(1) does.
+const ECHO: Duration = Duration::from_secs(1);
+/// How long launchers may take to be reaped once their agents have ended.
+const REAP: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+/// Why it could not start.
+pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    start_log(&config.log);
+    let ground = boot::open(&config)?;
+    let launches = LaunchThread::start().context("failed to start a thread")?;
+    actix::System::new().block_on(run(config, ground, &launches))
+}
+
+/// What the end needs of the beginning.
+struct Daemon {
+    root: Root,
+    office: Arc<Office>,
+    hub: Hub,
+    plane: DataPlaneHandle,
+    feed: Feed,
+    scribe: Scribe,
+    standings: Standings,
+    journal: Arc<dyn Journal>,
+    data: Arc<crate::store::DataDir>,
+    runtime: Arc<ProcessRuntime>,
+}
+
+async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> anyhow::Result<ExitCode> {
+    // Before anything is started, so that no signal finds the default, which would end us without a word.
+    let mut signals = Signals::listen().context("failed to listen for signals")?;
+    let boot::Ground { data, journal, logs } = ground;
+    let sockets = Arc::new(bind(&config)?);
+    let (first, reserved) = boot::numbers(&*journal).await?;
+    let feed = Feed::new(data.epoch(), first);
+    let scribe = Scribe::new(Arc::clone(&journal), feed.clone(), reserved);
+    let stuck = Stuck::default();
+    let health = health::Handle::new(health::Options {
+        identity: health::Identity {
+            hive: data.hive_id(),
+            name: config.hive.name.clone(),
+            sample_interval: config.runtime.sample_interval,
+        },
+        feed: feed.clone(),
+        on_stuck: {
+            let stuck = stuck.clone();
+            Arc::new(move |agent, incarnation| stuck.end(&agent, incarnation))
+        },
+    });
+    let registry = Registry::default();
+    let said = Said { health: health.clone(), logs: logs.clone() };
+    let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
+    let runtime = Arc::new(ProcessRuntime::new(ProcessOptions {
+        exe: std::env::current_exe().context("failed to find this executable")?,
+        run_dir: data.run_dir(),
+        epoch: data.epoch(),
+        env: inherited_env(),
+        ring_bytes: config.runtime.output_ring_bytes,
+        open_files: raise_open_files().map(|limits| (limits.soft, limits.hard)),
+        relay: Arc::new(plane.clone()),
+        tasks: launches.handle(),
+    })?);
+    let fenced = fenced();
+    let deps = Arc::new(AgentDeps {
+        runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
+        journal: Arc::clone(&journal),
+        logs,
+        witness: Arc::new(Seen(health.clone())),
+        drain: Arc::new(plane.clone()),
+        registry,
+        work_dir: data.work_dir(),
+        sample_interval: config.runtime.sample_interval,
+        fenced: Arc::clone(&fenced),
+    });
+    let mut plan = boot::plan(&*journal, &config.swarms).await?;
+    let Ok(takeover) = boot::settle(&deps, &mut plan).await? else {
+        fenced();
+        return Ok(ExitCode::FAILURE);
+    };
+    let checks = checks(&journal, &sockets, &plane);
+    let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
+    let office = Office::new(needs, plan.swarms);
+    stuck.know(&office);
+    let hub = Hub::new(StreamLimits::default(), feed.clone(), health.clone());
+    let standings = Standings::default();
+    let retention = Retention {
+        events_max: config.journal.events_max,
+        operations_max: config.journal.operations_max,
+        incarnations_max_per_agent: config.journal.incarnations_max,
+        age_max: config.journal.age_max,
+    };
+    let started = EventKind::DaemonStarted { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
+    feed.publish(SystemTime::now(), started);
+    let parts = Parts {
+        data: Arc::clone(&data),
+        fenced,
+        scribe: scribe.clone(),
+        standings: standings.clone(),
+        retention,
+        health: health.clone(),
+        documents: Arc::new(Documents(health.clone())),
+        feed: feed.clone(),
+        hub: hub.clone(),
+        plane: plane.clone(),
+        office: Arc::clone(&office),
+        sockets: Arc::clone(&sockets),
+        auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
+        hosts: config.http.hosts.clone(),
+    };
+    let sink = Supervision { health: health.clone(), standings: standings.clone() };
+    let root = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
+    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, runtime };
+    daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
+    greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
+    let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
+    let mut greeted = false;
+    let order = loop {
+        tokio::select! {
+            order = signals.next() => break order,
+            () = &mut greeting, if !greeted => greeted = true,
+        }
+    };
+    Ok(daemon.end(order, &mut signals).await)
+}
+
+/// Once the first pass has ended, or takes long: what was seen of the agents then.
+async fn greet(office: &Office, health: &health::Handle) {
+    let deadline = Instant::now() + GREETING_WAIT;
+    let settled = |hive: &HiveHealth| {
+        let waits = |agent: &Arc<AgentHealth>| matches!(agent.state, AgentState::Pending | AgentState::Starting);
+        office.reconciled() && !hive.agents.iter().any(waits)
+    };
+    while !settled(&health.hive()) && Instant::now() < deadline {
+        tokio::time::sleep(GREETING_LOOK).await;
+    }
+    let hive = health.hive();
+    greeting::print(&greeting::agents(&hive));
+    greeting::print(&greeting::hints(&hive));
+}
+
+fn bind(config: &Config) -> anyhow::Result<Sockets> {
+    let (http, http_at) = listen(config.http.bind, "the API", "[http] bind")?;
+    let (data_plane, data_plane_at) = listen(config.data_plane.bind, "the data plane", "[data_plane] bind")?;
+    Ok(Sockets { http, http_at, data_plane, data_plane_at })
+}
+
+fn listen(at: SocketAddr, what: &str, key: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(at).with_context(|| format!("failed to bind {what} to {at} ({key})"))?;
+    let bound = listener.local_addr().with_context(|| format!("failed to learn where {what} was bound"))?;
+    Ok((listener, bound))
+}
+
+/// What clients and `handover` find us by.
+fn endpoints(sockets: &Sockets) -> String {
+    let json = serde_json::json!({
+        "pid": std::process::id(),
+        "http": sockets.http_at,
+        "data_plane": sockets.data_plane_at,
+    });
+    format!("{json}\n")
+}
+
+fn checks(journal: &Arc<dyn Journal>, sockets: &Arc<Sockets>, plane: &DataPlaneHandle) -> Checks {
+    let (journal, sockets, presence) = (Arc::clone(journal), Arc::clone(sockets), plane.presence());
+    Box::new(move || {
+        let status = journal.status();
+        let failure = status.last_error.filter(|_| !status.ok);
+        let listening = presence.borrow().listening;
+        let plane = if listening { "listens on" } else { "does not listen on" };
+        vec![
+            Check { name: "journal", ok: status.ok, detail: failure.unwrap_or_else(|| "can be written".to_owned()) },
+            // Whoever reads this has reached it.
+            Check { name: "http", ok: true, detail: format!("listens on {}", sockets.http_at) },
+            Check { name: "data_plane", ok: listening, detail: format!("{plane} {}", sockets.data_plane_at) },
+        ]
+    })
+}
+
+/// What to do when a younger daemon turns out to lead: nothing more. Agents, journal and run directory are its own now.
+fn fenced() -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(|| {
+        tracing::error!("a younger daemon leads this hive; this one ends and touches nothing");
+        std::process::exit(FENCED_EXIT);
+    })
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// SIGTERM, SIGINT.
+    Stop,
+    /// SIGUSR2.
+    HandOver,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hand_over: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Order {
+        tokio::select! {
+            _ = self.terminate.recv() => Order::Stop,
+            _ = self.interrupt.recv() => Order::Stop,
+            _ = self.hand_over.recv() => Order::HandOver,
+        }
+    }
+}
+
+impl Signals {
+    /// A signal that is not the echo of the first: some senders signal the process and then its group.
+    async fn later(&mut self) -> Order {
+        let echoes = Instant::now() + ECHO;
+        loop {
+            let order = self.next().await;
+            if Instant::now() >= echoes {
+                return order;
+            }
+        }
+    }
+}
+
+impl Daemon {
+    async fn end(&self, order: Order, signals: &mut Signals) -> ExitCode {
+        self.office.close();
+        let how = match order {
+            Order::Stop => "stop",
+            Order::HandOver => "handover",
+        };
+        tracing::info!(how, "the daemon ends");
+        self.feed.publish(SystemTime::now(), EventKind::DaemonStopping { how });
+        if order == Order::HandOver {
+            self.leave().await;
+        }
+        tokio::select! {
+            () = self.stop() => ExitCode::SUCCESS,
+            again = signals.later() => {
+                tracing::warn!(?again, "asked again while stopping: the daemon leaves at once, what still runs ends with its lease");
+                self.leave().await
+            }
+        }
+    }
+
+    /// Ends the process and nothing else. The launchers see their channels close, and wait for the next daemon.
+    async fn leave(&self) -> ! {
+        self.write_last_words().await;
+        self.data.remove_endpoints();
+        std::process::exit(0);
+    }
+
+    /// Swarms first and while everybody can still watch, then the services in reverse order.
+    async fn stop(&self) {
+        if let Err(error) = self.root.supervisor().stop_child(&ChildId::from(SWARMS)).await {
+            tracing::warn!(%error, "failed to stop the swarms in order");
+        }
+        self.hub.shutdown().await;
+        self.plane.shutdown(PLANE_GRACE).await;
+        if let Err(error) = self.root.shutdown().await {
+            tracing::warn!(%error, "the supervision tree did not end cleanly");
+        }
+        let left = self.runtime.finish(REAP).await;
+        if left > 0 {
+            tracing::warn!(left, "launchers have not ended; their leases run out");
+        }
+        self.write_last_words().await;
+        self.data.remove_endpoints();
+    }
+
+    async fn write_last_words(&self) {
+        let write = async {
+            self.standings.write(&*self.journal).await?;
+            self.scribe.catch_up().await
+        };
+        match tokio::time::timeout(LAST_WORDS, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "failed to journal the last events"),
+            Err(_) => tracing::warn!("the journal took too long for the last events"),
+        }
+    }
+}

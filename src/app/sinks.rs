@@ -1,0 +1,160 @@
+//! Carries what one room tells to those that listen. None of these blocks.
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::SystemTime,
+};
+
+use hivekeeper_actors::{EventKind as Supervised, EventSink, SupervisionEvent};
+
+use crate::{
+    control_plane::{Office, chronicle::Standings},
+    health::{Handle, Report, RuntimeReport},
+    http::HealthReader,
+    model::{
+        AgentHealth, AgentId, HiveHealth, Observation, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink,
+        Witness,
+    },
+    runtime::EndStuck,
+    store::{LogBook, NewLine},
+};
+
+/// What the runtime room sees of agents, for health.
+pub(super) struct Seen(pub(super) Handle);
+
+impl Witness for Seen {
+    fn saw(&self, agent: &AgentId, incarnation: u64, what: Observation) {
+        self.0.report(Report::Runtime { agent: agent.clone(), incarnation, event: RuntimeReport::from(what) });
+    }
+}
+
+/// What agents say: log records into their books, all of it to health.
+pub(super) struct Said {
+    pub(super) health: Handle,
+    pub(super) logs: LogBook,
+}
+
+impl TelemetrySink for Said {
+    fn accept(&self, batch: Vec<Telemetry>) {
+        for said in &batch {
+            let TelemetryKind::Log { level, line, at, .. } = &said.kind else { continue };
+            let record = NewLine {
+                seq: None,
+                at: at.unwrap_or(said.at),
+                stream: "log",
+                level: Some(level.to_string()),
+                partial: false,
+                text: line.to_string(),
+            };
+            for agent in self.logs.try_log(&said.agent, said.incarnation, record) {
+                self.count_lost(agent);
+            }
+        }
+        self.health.report(Report::Telemetry(batch));
+    }
+
+    fn refused(&self, _: Option<&AgentId>, code: i64) {
+        self.health.report(Report::Refused { code });
+    }
+}
+
+impl Said {
+    /// A record fell out of the queue before it was written.
+    fn count_lost(&self, agent: AgentId) {
+        let incarnation = self.health.agent(&agent).map_or(0, |agent| agent.incarnation);
+        let event = RuntimeReport::Lost { lines: 1, bytes: 0 };
+        self.health.report(Report::Runtime { agent, incarnation, event });
+    }
+}
+
+/// What supervisors do: agents' fates to health and the journal, the daemon's own services' to the log.
+pub(super) struct Supervision {
+    pub(super) health: Handle,
+    pub(super) standings: Standings,
+}
+
+impl EventSink for Supervision {
+    fn event(&self, event: SupervisionEvent) {
+        match agent_of(&event.path) {
+            Some(agent) => {
+                self.standings.note(&agent, &event, SystemTime::now());
+                self.health.report(Report::Supervision { agent, event });
+            }
+            None => log(&event),
+        }
+    }
+}
+
+/// `root/swarms/SWARM/AGENT`.
+fn agent_of(path: &str) -> Option<AgentId> {
+    path.strip_prefix("root/swarms/")?.parse().ok()
+}
+
+fn log(event: &SupervisionEvent) {
+    let (path, incarnation) = (&event.path, event.incarnation);
+    match &event.kind {
+        Supervised::Exited { reason } if !reason.is_normal() => {
+            tracing::error!(%path, incarnation, %reason, "a service of the daemon ended");
+        }
+        Supervised::Failed { reason, retry_in } => {
+            tracing::error!(%path, incarnation, %reason, ?retry_in, "a service of the daemon is not restarted now");
+        }
+        Supervised::BackingOff { attempt, delay } => {
+            tracing::warn!(%path, attempt, ?delay, "a service of the daemon is restarted");
+        }
+        kind => tracing::debug!(%path, incarnation, ?kind, "supervision"),
+    }
+}
+
+/// The health documents, as the HTTP edge reads them.
+pub(super) struct Documents(pub(super) Handle);
+
+impl HealthReader for Documents {
+    fn hive(&self) -> Arc<HiveHealth> {
+        self.0.hive()
+    }
+
+    fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>> {
+        self.0.swarm(name)
+    }
+
+    fn agent(&self, id: &AgentId) -> Option<Arc<AgentHealth>> {
+        self.0.agent(id)
+    }
+}
+
+/// Ends agents that health calls stuck. The office is made after health, so it is told later.
+#[derive(Clone, Default)]
+pub(super) struct Stuck {
+    office: Arc<OnceLock<Weak<Office>>>,
+}
+
+impl Stuck {
+    pub(super) fn know(&self, office: &Arc<Office>) {
+        // Told once, by the boot.
+        let _ = self.office.set(Arc::downgrade(office));
+    }
+
+    pub(super) fn end(&self, agent: &AgentId, incarnation: u64) {
+        let actor = self.office.get().and_then(Weak::upgrade).and_then(|office| office.agent_actor(agent));
+        let Some(actor) = actor.filter(|actor| actor.incarnation() == incarnation) else { return };
+        match actor.tell(EndStuck) {
+            Ok(()) => tracing::warn!(%agent, incarnation, "agent makes no progress and is ended, as its document asks"),
+            Err(error) => tracing::warn!(%agent, incarnation, %error, "failed to tell a stuck agent's actor"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_agents_have_an_agents_path() {
+        assert_eq!(agent_of("root/swarms/review/coder-1"), Some("review/coder-1".parse().unwrap()));
+        for other in ["root", "root/http", "root/swarms", "root/swarms/review", "root/http/x/y"] {
+            assert_eq!(agent_of(other), None, "{other}");
+        }
+    }
+}

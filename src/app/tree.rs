@@ -1,0 +1,141 @@
+//! The supervision tree: the daemon's own services in the order in which they need each other, the swarms last.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::web;
+use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, OnExceeded, Root, Shutdown, Strategy, SupervisorRef};
+
+use super::steward::Steward;
+use crate::{
+    control_plane::{
+        Chronicle, Controller, Office,
+        chronicle::{Scribe, Standings},
+    },
+    data_plane::{DataPlane, DataPlaneHandle},
+    events::Feed,
+    health,
+    http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
+    store::{DataDir, Retention},
+    stream::{Hub, hybrid_health},
+};
+
+/// The child under which the swarms are.
+pub(super) const SWARMS: &str = "swarms";
+
+/// A service that spent its restarts is tried again after this: the daemon never gives its own up, and readiness shows the lack meanwhile.
+const SERVICE_RETRY: Duration = Duration::from_secs(10);
+
+/// The two bound sockets. They outlive the actors that serve on them, so that a restarted one keeps its port.
+pub(super) struct Sockets {
+    pub(super) http: TcpListener,
+    pub(super) http_at: SocketAddr,
+    pub(super) data_plane: TcpListener,
+    pub(super) data_plane_at: SocketAddr,
+}
+
+/// What the services are made of.
+pub(super) struct Parts {
+    pub(super) data: Arc<DataDir>,
+    pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
+    pub(super) scribe: Scribe,
+    pub(super) standings: Standings,
+    pub(super) retention: Retention,
+    pub(super) health: health::Handle,
+    pub(super) documents: Arc<dyn HealthReader>,
+    pub(super) feed: Feed,
+    pub(super) hub: Hub,
+    pub(super) plane: DataPlaneHandle,
+    pub(super) office: Arc<Office>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) auth: Auth,
+    pub(super) hosts: Vec<String>,
+}
+
+/// Starts the tree and opens the office.
+pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Root> {
+    let (controller, controller_ref) = controller(&parts.office);
+    let (swarms, swarms_ref): (Child, SupervisorRef) = Child::supervisor(
+        ChildSpec { on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY), ..ChildSpec::new(SWARMS) },
+        Strategy::OneForOne,
+        Vec::new(),
+    );
+    let office = Arc::clone(&parts.office);
+    let children = vec![
+        steward(&parts),
+        chronicle(&parts),
+        monitor(&parts.health),
+        warden(&parts.hub),
+        data_plane(&parts),
+        swarms,
+        controller,
+        http(parts),
+    ];
+    let root = Root::start(Strategy::OneForOne, children, sink)?;
+    office.open(root.supervisor(), swarms_ref, controller_ref);
+    Ok(root)
+}
+
+fn service(name: &str) -> ChildSpec {
+    ChildSpec { on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY), ..ChildSpec::new(name) }
+}
+
+fn steward(parts: &Parts) -> Child {
+    let (data, health, fenced) = (Arc::clone(&parts.data), parts.health.clone(), Arc::clone(&parts.fenced));
+    let presence = parts.plane.presence();
+    let steward = move || Steward::new(Arc::clone(&data), health.clone(), presence.clone(), Arc::clone(&fenced));
+    Child::actor(service("steward"), move |_| Ok(steward())).0
+}
+
+fn chronicle(parts: &Parts) -> Child {
+    let (scribe, standings) = (parts.scribe.clone(), parts.standings.clone());
+    let (health, retention) = (parts.health.clone(), parts.retention);
+    let chronicle = move || Chronicle::new(scribe.clone(), standings.clone(), health.clone(), retention);
+    Child::actor(service("journal"), move |_| Ok(chronicle())).0
+}
+
+fn monitor(health: &health::Handle) -> Child {
+    let health = health.clone();
+    Child::actor(service("health"), move |_| Ok(health.monitor())).0
+}
+
+fn warden(hub: &Hub) -> Child {
+    let hub = hub.clone();
+    Child::actor(service("viewers"), move |_| Ok(hub.warden())).0
+}
+
+fn data_plane(parts: &Parts) -> Child {
+    let (plane, sockets) = (parts.plane.clone(), Arc::clone(&parts.sockets));
+    Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?)).0
+}
+
+fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
+    let office = Arc::clone(office);
+    Child::actor(service("control-plane"), move |_| Ok(Controller::new(Arc::clone(&office))))
+}
+
+fn http(parts: Parts) -> Child {
+    let Parts { documents, feed, hub, office, sockets, auth, hosts, .. } = parts;
+    let hub = web::Data::new(hub);
+    let deps = http::Deps {
+        control: office,
+        health: documents,
+        feed,
+        auth,
+        hosts,
+        sockets: Arc::new(move |config| {
+            config.app_data(hub.clone()).route("/ws/hybrid-health", web::get().to(hybrid_health));
+        }),
+        limits: http::Limits::default(),
+    };
+    let mut spec = service("http");
+    // Its own grace and a little.
+    spec.shutdown = Shutdown::Deadline(Duration::from_secs(STOP_GRACE_S + 2));
+    let make = move |child: hivekeeper_actors::ChildCtx<Server>| {
+        Ok(Server::new(&sockets.http, deps.clone(), Box::new(move |ctx, why| child.fail(ctx, why)))?)
+    };
+    Child::actor(spec, make).0
+}

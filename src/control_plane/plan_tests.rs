@@ -1,0 +1,254 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::{
+    model::{LaunchId, OnExceeded, OnStuck, Origin, Ready, RuntimeKind, Strategy},
+    store::Incarnation,
+};
+
+const NOW: SystemTime = UNIX_EPOCH;
+
+fn now() -> SystemTime {
+    NOW + Duration::from_secs(1_000_000)
+}
+
+fn agent_spec(name: &str) -> Arc<AgentSpec> {
+    Arc::new(AgentSpec {
+        name: name.parse().unwrap(),
+        replicas: None,
+        command: vec!["sleep".to_owned(), "1".to_owned()],
+        env: BTreeMap::new(),
+        restart: RestartType::Permanent,
+        ready: Ready::Process,
+        start_timeout: Duration::from_secs(30),
+        heartbeat_timeout: Duration::from_secs(15),
+        progress_timeout: Duration::ZERO,
+        on_stuck: OnStuck::Report,
+        stop_grace: Duration::from_secs(10),
+        lease: Duration::from_secs(30),
+    })
+}
+
+fn swarm(name: &str, agents: &[&str]) -> SwarmSpec {
+    SwarmSpec {
+        name: name.parse().unwrap(),
+        origin: Origin::Config,
+        runtime: RuntimeKind::Process,
+        strategy: Strategy::OneForOne,
+        intensity: 5,
+        period: Duration::from_secs(60),
+        on_exceeded: OnExceeded::Fail,
+        backoff: crate::model::Backoff::default(),
+        workdir: None,
+        env: BTreeMap::new(),
+        agents: agents.iter().map(|name| agent_spec(name)).collect(),
+    }
+}
+
+fn open(agent: &str, incarnation: u64) -> IncarnationRow {
+    IncarnationRow {
+        begun: Incarnation {
+            launch_id: LaunchId::mint(),
+            agent: agent.parse().unwrap(),
+            incarnation,
+            token_hash: [0; 32],
+            begun_at: NOW,
+            automatic: false,
+        },
+        pid: Some(1),
+        alive_at: Some(NOW),
+        exit: None,
+    }
+}
+
+fn known(spec: SwarmSpec, desired: Desired) -> FoundSwarm {
+    FoundSwarm { name: spec.name.clone(), spec: Some(spec), desired, since: NOW }
+}
+
+fn planned(desired: Desired, restart: RestartType, adopt: Option<u64>) -> PlannedAgent {
+    let spec = Arc::new(AgentSpec { restart, ..(*agent_spec("a")).clone() });
+    PlannedAgent { id: "s/a".parse().unwrap(), spec, desired, adopt }
+}
+
+fn ledger(standing: Option<StandingState>, exit: Option<(ExitCause, Option<i32>)>) -> Ledger {
+    let last_exit = exit.map(|(cause, code)| ExitRecord {
+        incarnation: 7,
+        code,
+        signal: None,
+        oom: None,
+        at: NOW,
+        cause,
+        last_lines: Vec::new(),
+    });
+    let recent = vec![now() - Duration::from_secs(90), now() - Duration::from_secs(10)];
+    Ledger { incarnation: 7, restarts: 4, attempt: 2, recent, standing, last_exit }
+}
+
+fn seeded(desired: Desired, restart: RestartType, ledger: &Ledger) -> SeedState {
+    seed(&planned(desired, restart, None), ledger, Duration::from_secs(60), now()).state
+}
+
+#[test]
+fn a_living_agent_is_taken_over() {
+    let spec = swarm("s", &["a", "b"]);
+    let found =
+        Found { swarms: vec![known(spec.clone(), Desired::Running)], open: vec![open("s/a", 3)], ..Found::default() };
+    let plan = boot(&[spec], &found, now());
+    assert_eq!(plan.adopt, found.open);
+    assert_eq!((plan.end.len(), plan.removed.len()), (0, 0));
+    let adopt: Vec<_> = plan.swarms[0].agents.iter().map(|agent| agent.adopt).collect();
+    assert_eq!(adopt, [Some(3), None]);
+    assert_eq!(plan.swarms[0].since, NOW, "what the operator wanted is as old as it was");
+}
+
+#[test]
+fn what_runs_something_else_is_ended_and_what_has_other_rules_is_not() {
+    let before = swarm("s", &["a", "b"]);
+    let mut after = before.clone();
+    after.agents[0] = Arc::new(AgentSpec { command: vec!["other".to_owned()], ..(*before.agents[0]).clone() });
+    after.agents[1] = Arc::new(AgentSpec { stop_grace: Duration::ZERO, ..(*before.agents[1]).clone() });
+    let found = Found {
+        swarms: vec![known(before, Desired::Running)],
+        open: vec![open("s/a", 1), open("s/b", 1)],
+        ..Found::default()
+    };
+    let plan = boot(&[after], &found, now());
+    assert_eq!(plan.end, found.open[..1]);
+    assert_eq!(plan.adopt, found.open[1..]);
+}
+
+#[test]
+fn an_operators_stop_outlives_the_daemon() {
+    let spec = swarm("s", &["a", "b"]);
+    let found = Found {
+        swarms: vec![known(spec.clone(), Desired::Running)],
+        desires: [("s/a".parse().unwrap(), Desired::Stopped)].into(),
+        open: vec![open("s/a", 1)],
+    };
+    let plan = boot(&[spec], &found, now());
+    assert_eq!(plan.end.len(), 1, "it was being stopped when the daemon died");
+    let desired: Vec<_> = plan.swarms[0].agents.iter().map(|agent| agent.desired).collect();
+    assert_eq!(desired, [Desired::Stopped, Desired::Running]);
+    assert_eq!(seeded(Desired::Stopped, RestartType::Permanent, &ledger(None, None)), SeedState::Stopped);
+}
+
+#[test]
+fn what_the_file_no_longer_has_is_ended_and_removed() {
+    let (kept, gone) = (swarm("s", &["a"]), swarm("t", &["c"]));
+    let found = Found {
+        swarms: vec![known(kept.clone(), Desired::Running), known(gone, Desired::Running)],
+        open: vec![open("t/c", 1), open("s/old", 2)],
+        ..Found::default()
+    };
+    let plan = boot(&[kept], &found, now());
+    assert_eq!(plan.end.len(), 2);
+    assert_eq!(plan.removed, ["t".parse().unwrap()]);
+}
+
+#[test]
+fn a_document_that_cannot_be_read_takes_over_as_it_is() {
+    let spec = swarm("s", &["a"]);
+    let row = FoundSwarm { spec: None, ..known(spec.clone(), Desired::Paused) };
+    let found = Found { swarms: vec![row], open: vec![open("s/a", 1)], ..Found::default() };
+    let plan = boot(&[spec], &found, now());
+    assert_eq!((plan.adopt.len(), plan.swarms[0].desired), (1, Desired::Paused));
+}
+
+#[test]
+fn supervision_goes_on_where_it_was() {
+    let retry_at = now() + Duration::from_secs(5);
+    let retry_in = Duration::from_secs(5);
+    let cases = [
+        (None, SeedState::Fresh),
+        (Some(StandingState::Active), SeedState::Fresh),
+        (Some(StandingState::BackingOff { retry_at }), SeedState::Delayed { retry_in }),
+        (Some(StandingState::Failed { retry_at: None }), SeedState::Failed),
+        (Some(StandingState::Failed { retry_at: Some(retry_at) }), SeedState::Delayed { retry_in }),
+        (Some(StandingState::Completed), SeedState::Completed),
+        (Some(StandingState::BackingOff { retry_at: NOW }), SeedState::Delayed { retry_in: Duration::ZERO }),
+    ];
+    for (standing, expected) in cases {
+        let ledger = ledger(standing, Some((ExitCause::Exited, Some(3))));
+        assert_eq!(seeded(Desired::Running, RestartType::Permanent, &ledger), expected, "{standing:?}");
+    }
+    let seed = seed(
+        &planned(Desired::Running, RestartType::Permanent, Some(8)),
+        &ledger(None, None),
+        Duration::from_secs(60),
+        now(),
+    );
+    assert_eq!(seed.state, SeedState::Running);
+    assert_eq!((seed.incarnation, seed.restarts, seed.attempt), (8, 4, 2));
+    assert_eq!(seed.recent, [Duration::from_secs(10)], "what is older than the window has left it");
+}
+
+#[test]
+fn a_pause_before_a_retry_comes_with_a_fresh_window() {
+    let standing = Some(StandingState::Failed { retry_at: Some(now()) });
+    let seed = seed(
+        &planned(Desired::Running, RestartType::Permanent, None),
+        &ledger(standing, None),
+        Duration::from_secs(60),
+        now(),
+    );
+    assert_eq!((seed.recent.len(), seed.attempt), (0, 0));
+}
+
+#[test]
+fn an_exit_that_nobody_judged_is_judged_at_boot() {
+    use RestartType::{Permanent, Temporary, Transient};
+    let well = (ExitCause::Exited, Some(0));
+    let badly = (ExitCause::Exited, Some(3));
+    let cases = [
+        (Permanent, well.clone(), SeedState::Fresh),
+        (Permanent, badly.clone(), SeedState::Fresh),
+        (Transient, well.clone(), SeedState::Completed),
+        (Transient, badly.clone(), SeedState::Fresh),
+        (Temporary, well, SeedState::Completed),
+        (Temporary, badly, SeedState::Failed),
+        // The daemon's end is no doing of the agent's.
+        (Transient, (ExitCause::Stopped, Some(0)), SeedState::Fresh),
+        (Temporary, (ExitCause::LeaseLost, None), SeedState::Fresh),
+    ];
+    for (restart, exit, expected) in cases {
+        let ledger = ledger(Some(StandingState::Active), Some(exit.clone()));
+        assert_eq!(seeded(Desired::Running, restart, &ledger), expected, "{restart:?} {exit:?}");
+    }
+}
+
+#[test]
+fn commands_fit_or_say_why_not() {
+    let able = Capabilities { pause: true, limits: false, isolation: false, oom: false, recover: true };
+    let unable = Capabilities { pause: false, ..able };
+    let (swarm, agent) = (Target::Swarm("s".parse().unwrap()), Target::Agent("s/a".parse().unwrap()));
+    let restart = Command::Restart { grace: None, reason: None };
+    let stop = Command::Stop { grace: None, reason: None };
+    let fine = [
+        (&restart, &agent, Desired::Running),
+        (&restart, &swarm, Desired::Stopped),
+        (&stop, &swarm, Desired::Paused),
+        (&Command::Start, &agent, Desired::Running),
+        (&Command::Pause, &swarm, Desired::Paused),
+        (&Command::Resume, &swarm, Desired::Paused),
+    ];
+    for (command, target, desired) in fine {
+        assert_eq!(fits(command, target, desired, able), Ok(()), "{command:?} {target} {desired:?}");
+    }
+    let conflicts = [
+        (&restart, &swarm, Desired::Paused),
+        (&Command::Start, &swarm, Desired::Paused),
+        (&Command::Pause, &swarm, Desired::Stopped),
+        (&Command::Resume, &swarm, Desired::Stopped),
+        (&Command::Resume, &swarm, Desired::Running),
+    ];
+    for (command, target, desired) in conflicts {
+        let answer = fits(command, target, desired, able);
+        assert!(matches!(answer, Err(ControlError::Conflict { .. })), "{command:?} {desired:?}: {answer:?}");
+    }
+    for (target, capabilities) in [(&agent, able), (&swarm, unable)] {
+        let answer = fits(&Command::Pause, target, Desired::Running, capabilities);
+        assert!(matches!(answer, Err(ControlError::Unsupported { .. })), "{target}: {answer:?}");
+    }
+}
