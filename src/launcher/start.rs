@@ -37,6 +37,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if arguments != ["--stdio"] || io::stdin().is_terminal() || io::stdout().is_terminal() {
         return by_hand("");
     }
+    sys::give_memory_back();
     sys::close_inherited();
     match begin() {
         Ok(code) => code,
