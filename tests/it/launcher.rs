@@ -7,7 +7,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::process::CommandExt,
     },
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use hivekeeper::wire::channel::{Exit, ExitWhy, FromLauncher, Sample, ToLauncher};
@@ -437,4 +437,17 @@ fn a_launcher_is_small_after_a_large_order_and_with_a_full_ring() {
     launcher.channel.started();
     while launcher.channel.line() != "end" {}
     assert_small(&mut launcher);
+}
+
+#[test]
+fn a_launcher_is_called_hivekeeper() {
+    // As the daemon does it: by a descriptor, after which the kernel would name it.
+    let file = fs::File::open(executable().get_program()).unwrap();
+    let descriptor = file.as_raw_fd();
+    let directory = tempfile::tempdir().unwrap();
+    let launch = Launcher::order(directory.path(), "exec sleep 300");
+    let command = Command::new(format!("/proc/self/fd/{descriptor}"));
+    let mut launcher = Launcher::send_by(command, directory, launch);
+    launcher.channel.started();
+    assert_eq!(fs::read_to_string(format!("/proc/{}/comm", launcher.pid())).unwrap(), "hivekeeper\n");
 }
