@@ -1,7 +1,7 @@
 //! From the command line to a running agent.
 
 use std::{
-    ffi::OsString,
+    ffi::{CStr, OsString},
     fs::{self, File},
     io::{self, IsTerminal, Write},
     os::{fd::AsRawFd, unix::net::UnixListener},
@@ -27,16 +27,21 @@ use crate::wire::channel::{Exit, ExitWhy, FromLauncher, Launch, ToLauncher};
 const LAUNCH_WAIT: Duration = Duration::from_secs(10);
 /// A launch that is refused before anything was started.
 const EXIT_REFUSED: u8 = 2;
+/// What `ps` and `top` show. The kernel keeps 15 bytes.
+const COMM: &CStr = c"hivekeeper";
 /// For somebody who has typed the command.
 const BY_HAND: &str = "hivekeeper agent is started by the daemon and reads its orders from stdin.\n\
                        To run a program as a supervised agent, use: hivekeeper run -- COMMAND\n";
 
 /// `hivekeeper agent ARGUMENTS`: runs one agent until it has ended. To be called before anything else is started in this process.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // The daemon executes us by a descriptor, so that the kernel has named us after a number. Only a name: nothing rests on it.
+    let _ = prctl::set_name(COMM);
     let arguments: Vec<OsString> = arguments.collect();
     if arguments != ["--stdio"] || io::stdin().is_terminal() || io::stdout().is_terminal() {
         return by_hand("");
     }
+    sys::give_memory_back();
     sys::close_inherited();
     match begin() {
         Ok(code) => code,

@@ -268,7 +268,7 @@ fn a_viewer_that_stops_reading_is_dropped_and_costs_the_others_nothing() {
 /// The product's own numbers take 15 s, so this runs with `tests/run --long`.
 #[test]
 fn a_viewer_that_stops_reading_is_dropped_within_fifteen_seconds() {
-    if std::env::var("HIVEKEEPER_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
+    if std::env::var("HK_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
         a_stalled_viewer(StreamLimits::default(), Duration::from_secs(15));
     }
 }

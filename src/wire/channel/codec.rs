@@ -182,6 +182,10 @@ impl<T: Frame> Decoder<T> {
         };
         let frame = T::read(kind, payload)?;
         self.start += 4 + len;
+        if self.start == self.buffer.len() {
+            // Now, not when the next bytes come: after a large `Launch` that may be a while.
+            self.compact();
+        }
         Ok(Some(frame))
     }
 
