@@ -37,7 +37,7 @@ pub(super) fn bound(config: &Config, data: &DataDir, sockets: &Sockets, takeover
 /// The agents as they are seen once the first pass has ended.
 pub(super) fn agents(hive: &HiveHealth) -> String {
     let width = hive.agents.iter().map(|agent| agent.id.to_string().len()).max().unwrap_or_default();
-    let mut text = String::new();
+    let mut text = String::from("\n");
     for agent in &hive.agents {
         let (id, state) = (agent.id.to_string(), words::agent_state(agent.state));
         let pid = agent.pid.map(|pid| format!("pid {pid}, ")).unwrap_or_default();
@@ -49,17 +49,17 @@ pub(super) fn agents(hive: &HiveHealth) -> String {
 /// Commands that show something, with agents that are there.
 pub(super) fn hints(hive: &HiveHealth) -> String {
     let program = program();
-    let Some(agent) = hive.agents.iter().find(|agent| agent.pid.is_some()) else {
-        return format!("look:  {program} ps\n");
-    };
-    let (id, swarm) = (&agent.id, &agent.id.swarm);
-    let pid = agent.pid.unwrap_or_default();
-    format!(
-        "look:  {program} ps | {program} logs -f {id} | {program} events -f | {program} tree\n\
-         try:   kill -9 {pid}, then {program} ps -o wide | {program} restart {swarm} | kill -9 {}, then start it again\n\
-         end:   Ctrl-C stops every agent in reverse order\n",
-        std::process::id()
-    )
+    let mut text = String::from("\n");
+    line(&mut text, "look", &format!("{program} ps"));
+    if let Some((agent, pid)) = hive.agents.iter().find_map(|agent| Some((agent, agent.pid?))) {
+        line(&mut text, "", &format!("{program} logs -f {}", agent.id));
+        line(&mut text, "", &format!("{program} events -f"));
+        line(&mut text, "try", &format!("kill -9 {pid} && sleep 1 && {program} ps -o wide"));
+        line(&mut text, "", &format!("{program} restart {}", agent.id.swarm));
+        line(&mut text, "", &format!("kill -9 {}, which is the daemon, and start it again", std::process::id()));
+    }
+    line(&mut text, "end", "Ctrl-C stops every agent, in reverse order");
+    text
 }
 
 /// As the user would type it.
@@ -73,7 +73,7 @@ fn program() -> String {
 }
 
 fn line(text: &mut String, what: &str, value: &str) {
-    let _ = writeln!(text, "  {what:14} {value}");
+    let _ = writeln!(text, "  {what:13}  {value}");
 }
 
 /// Nobody may be reading; that is no reason to end.
