@@ -22,6 +22,7 @@ use crate::{
     control_plane::{
         Check, Checks, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
+        recover,
     },
     data_plane::{DataPlaneHandle, PlaneLimits},
     events::Feed,
@@ -123,6 +124,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         fenced: Arc::clone(&fenced),
     });
     let mut plan = boot::plan(&*journal, &config.swarms).await?;
+    recover::declare(&*journal, &health, &plan).await.context("failed to read the journal")?;
     let Ok(takeover) = boot::settle(&deps, &mut plan).await? else {
         fenced();
         return Ok(ExitCode::FAILURE);

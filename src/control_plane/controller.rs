@@ -1,7 +1,7 @@
 //! The control plane's actor: it carries out operations, one at a time for each swarm, and keeps the tree as it is desired.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,13 +13,12 @@ use hivekeeper_actors::SupervisorRef;
 use super::{
     execute,
     office::Office,
-    plan::{self, PlannedSwarm},
-    swarm,
+    plan::{self, PlannedAgent, PlannedSwarm},
+    recover, swarm,
 };
 use crate::{
     health,
-    model::{Operation, OperationState, SwarmName, Target},
-    store::{Ledger, StoreError},
+    model::{Operation, OperationState, SwarmName},
 };
 
 /// Between two looks at whether every desired swarm has its supervisor. A start or a loss is acted on at once; this is the net below.
@@ -112,11 +111,13 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
         format!("swarm {name} could not be put under supervision: {why}")
     };
     let now = SystemTime::now();
-    let ledgers = ledgers(office, &plan, now).await.map_err(|error| failed(error.to_string()))?;
-    let known = plan.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
-    declare(office, &plan, known.clone().map(|(agent, ledger)| (agent.id.clone(), plan::health_seed(agent, ledger))));
-    let seeds = known.map(|(agent, ledger)| (agent.id.clone(), plan::seed(agent, ledger, plan.spec.period, now)));
-    let made = swarm::child(office.deps(), &plan, seeds.collect());
+    let ledgers =
+        recover::ledgers(&*office.deps().journal, &plan, now).await.map_err(|error| failed(error.to_string()))?;
+    let seed = |agent: &PlannedAgent| {
+        let ledger = ledgers.get(&agent.id)?;
+        Some((agent.id.clone(), plan::seed(agent, ledger, plan.spec.period, now)))
+    };
+    let made = swarm::child(office.deps(), &plan, plan.agents.iter().filter_map(seed).collect());
     office.under_supervision(name, &made);
     match tokio::time::timeout(SWARM_START_WAIT, swarms.start_child(made.child)).await {
         Ok(Err(error)) => return Err(failed(error.to_string())),
@@ -124,31 +125,6 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
         Err(_) => tracing::info!(swarm = %name, "swarm is under supervision, its agents are still starting"),
     }
     Ok(())
-}
-
-async fn ledgers(
-    office: &Office,
-    plan: &PlannedSwarm,
-    now: SystemTime,
-) -> Result<HashMap<crate::model::AgentId, Ledger>, StoreError> {
-    let asked = plan.agents.iter().map(|agent| (agent.id.clone(), plan.spec.period)).collect();
-    Ok(office.deps().journal.ledgers(asked, now).await?.into_iter().collect())
-}
-
-fn declare(
-    office: &Office,
-    plan: &PlannedSwarm,
-    seeds: impl Iterator<Item = (crate::model::AgentId, health::AgentSeed)>,
-) {
-    let health = office.health();
-    health.report(health::Report::Declared {
-        spec: Arc::clone(&plan.spec),
-        desired: plan.desired,
-        seeds: seeds.collect(),
-    });
-    for agent in plan.agents.iter().filter(|agent| agent.desired != plan.desired) {
-        health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
-    }
 }
 
 /// Operations that an earlier controller left under way have an unknown outcome, and say so.

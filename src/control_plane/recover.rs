@@ -1,18 +1,19 @@
 //! What boot does before the tree stands: find what an earlier daemon launched, take it over or end it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::{StreamExt, stream};
 
-use super::plan::{self, BootPlan};
+use super::plan::{self, BootPlan, PlannedAgent, PlannedSwarm};
 use crate::{
-    model::{AgentId, ExitCause, ExitRecord, exit::LAST_LINES_MAX},
+    health,
+    model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
     runtime::{AgentDeps, AgentEvent, OpenLaunch, RecoverError, Recovered},
-    store::{IncarnationRow, StoreError},
+    store::{IncarnationRow, Journal, Ledger, StoreError},
 };
 
 /// Launchers asked at once: each costs a socket and a few frames.
@@ -45,6 +46,39 @@ enum Fate {
     /// It ended by itself, which its supervisor judges.
     Ended,
     Unproven,
+}
+
+/// What the journal knows of a swarm's agents.
+///
+/// # Errors
+/// It can't be read.
+pub async fn ledgers(
+    journal: &dyn Journal,
+    plan: &PlannedSwarm,
+    now: SystemTime,
+) -> Result<HashMap<AgentId, Ledger>, StoreError> {
+    let asked = plan.agents.iter().map(|agent| (agent.id.clone(), plan.spec.period)).collect();
+    Ok(journal.ledgers(asked, now).await?.into_iter().collect())
+}
+
+/// Tells health what there is to be, before anything is heard of it: what comes up from an agent that nobody has declared is refused.
+///
+/// # Errors
+/// The journal can't be read.
+pub async fn declare(journal: &dyn Journal, health: &health::Handle, plan: &BootPlan) -> Result<(), StoreError> {
+    for swarm in &plan.swarms {
+        let ledgers = ledgers(journal, swarm, SystemTime::now()).await?;
+        let seed = |agent: &PlannedAgent| Some((agent.id.clone(), plan::health_seed(agent, ledgers.get(&agent.id)?)));
+        health.report(health::Report::Declared {
+            spec: Arc::clone(&swarm.spec),
+            desired: swarm.desired,
+            seeds: swarm.agents.iter().filter_map(seed).collect(),
+        });
+        for agent in swarm.agents.iter().filter(|agent| agent.desired != swarm.desired) {
+            health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
+        }
+    }
+    Ok(())
 }
 
 /// Takes over every incarnation that the plan adopts and ends every one that it does not want. Agents that can't be reached now are left
@@ -145,6 +179,7 @@ async fn close(deps: &Arc<AgentDeps>, open: &IncarnationRow, mut record: ExitRec
         Err(StoreError::Fenced) => return Err(Fenced),
         Err(error) => tracing::warn!(agent = %begun.agent, %error, "failed to journal an exit"),
     }
+    deps.witness.saw(&begun.agent, begun.incarnation, Observation::Exited(Arc::new(record)));
     Ok(())
 }
 

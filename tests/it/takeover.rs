@@ -74,6 +74,32 @@ fn a_killed_daemon_is_replaced_and_agents_run_on() {
 }
 
 #[test]
+fn a_session_is_opened_again_with_the_next_daemon() {
+    let reporter = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/demo/reporter.sh");
+    let mut hive = Hive::start(&format!(
+        r#"
+[[swarm]]
+name = "s"
+[[swarm.agent]]
+name = "r"
+command = ["bash", "{reporter}"]
+ready = "session"
+"#
+    ));
+    let by_agent = |agent: &serde_json::Value| agent["last_heartbeat"]["source"] == "agent";
+    let reports = |agent: &serde_json::Value| agent["progress"]["value"]["reports"].as_u64().unwrap_or_default();
+    let before = hive.agent_until("s/r", "speaks itself", |agent| by_agent(agent) && reports(agent) > 0);
+    hive.kill();
+    // By now it knocks at its launcher's port again, and is let in before anything else happens.
+    std::thread::sleep(Duration::from_millis(1500));
+    hive.boot();
+    let after = hive.agent_until("s/r", "speaks again", |agent| by_agent(agent) && reports(agent) > reports(&before));
+    assert_eq!(after["pid"], before["pid"]);
+    let data_plane = hive.get("/api/v1/health").body["data_plane"].clone();
+    assert_eq!((&data_plane["sessions"], &data_plane["refused"]), (&1.into(), &0.into()), "{data_plane:#}");
+}
+
+#[test]
 fn without_a_new_daemon_nothing_is_left_after_the_lease() {
     let mut hive = Hive::start(&ticking("2s"));
     let (tick, grandchild) = (hive.agent_pid("s/tick"), grandchild(&hive));
