@@ -189,6 +189,7 @@ pub fn health_seed(agent: &PlannedAgent, ledger: &Ledger) -> health::AgentSeed {
     health::AgentSeed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
         restarts: ledger.restarts,
+        lives: agent.adopt.is_some(),
         last_exit: ledger.last_exit.clone().map(Arc::new),
         standing: standing(agent, ledger),
     }

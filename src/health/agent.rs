@@ -107,8 +107,8 @@ impl Agent {
             period,
             phase,
             ending: seed.last_exit.as_deref().map(ExitRecord::describe),
-            // What a seed tells of is over until the runtime shows otherwise.
-            ended: seed.incarnation > 0,
+            // What a seed tells of is over, unless it says otherwise or the runtime shows it.
+            ended: seed.incarnation > 0 && !seed.lives,
             waits: None,
             session: false,
             paused: None,

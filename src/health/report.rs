@@ -165,6 +165,8 @@ pub struct AgentSeed {
     pub incarnation: u64,
     /// Automatic restarts so far.
     pub restarts: u64,
+    /// Whether that incarnation may still live, to be taken over: what it says from now on counts.
+    pub lives: bool,
     /// How the last incarnation that ended did so.
     pub last_exit: Option<Arc<ExitRecord>>,
     /// What it did when the last daemon ended.

@@ -294,7 +294,8 @@ fn a_seed_is_shown_until_the_tree_acts() {
         (Standing::Stopped, S::Stopped),
     ] {
         let mut bench = Bench::new();
-        let seed = AgentSeed { incarnation: 4, restarts: 3, last_exit: Some(exit_record(4, 9)), standing };
+        let seed =
+            AgentSeed { incarnation: 4, restarts: 3, lives: false, last_exit: Some(exit_record(4, 9)), standing };
         bench.declare_seeded(agent_spec("coder"), seed);
         let doc = bench.agent(&coder());
         assert_eq!((doc.state, doc.incarnation, doc.restarts), (state, 4, 3));
@@ -309,6 +310,24 @@ fn a_seed_is_shown_until_the_tree_acts() {
     let doc = bench.agent(&coder());
     assert_eq!((doc.state, doc.incarnation, doc.restarts, doc.pid), (S::Running, 4, 0, Some(4711)));
     assert!(doc.cpu.value().is_some());
+}
+
+#[test]
+fn what_is_to_be_taken_over_is_heard_before_the_tree_acts() {
+    for lives in [true, false] {
+        let mut bench = Bench::new();
+        bench.declare_seeded(agent_spec("coder"), AgentSeed { incarnation: 4, lives, ..AgentSeed::default() });
+        bench.says(&coder(), 4, TelemetryKind::SessionOpened);
+        bench.says(&coder(), 4, TelemetryKind::Heartbeat { progress: None, busy: None });
+        assert_eq!(bench.agent(&coder()).last_heartbeat.value().is_some(), lives);
+        bench.start(&coder(), 4);
+        bench.sample(&coder(), 4);
+        let source = match bench.agent(&coder()).last_heartbeat {
+            Measured::Value { source, .. } => Some(source),
+            Measured::Absent(_) => None,
+        };
+        assert_eq!(source, Some(if lives { Source::Agent } else { Source::Launcher }), "its session is known");
+    }
 }
 
 #[test]
