@@ -1,0 +1,12 @@
+//! What the benchmark programs share, in reading order.
+
+#![allow(dead_code, unreachable_pub, reason = "each program uses its part, and none is a library")]
+
+pub mod agent;
+pub mod clock;
+pub mod figures;
+pub mod hive;
+pub mod keepers;
+pub mod machine;
+pub mod processes;
+pub mod viewer;
