@@ -44,6 +44,9 @@ const SUCCESSOR_WAIT: Duration = Duration::from_secs(10);
 /// Between two kills before a viewer: several times what a restart takes, and not in step with any second of the daemon's.
 const VIEWER_REST: Duration = Duration::from_millis(370);
 
+/// A peer that this machine does not have is shown, too.
+const NOT_INSTALLED: &str = "not installed";
+
 /// Everybody, in the order of the table.
 const FIELD: [(&str, Begin); 6] = [
     ("hivekeeper", keepers::hivekeeper),
@@ -107,7 +110,7 @@ impl<'e> Race<'e> {
                 Ok(Start::Started(keeper)) => {
                     race.successor(name, 0).map(|_| keeper).map_err(|error| format!("{error:#}"))
                 }
-                Ok(Start::NotInstalled) => Err("not installed".to_owned()),
+                Ok(Start::NotInstalled) => Err(NOT_INSTALLED.to_owned()),
                 Err(error) => Err(format!("{error:#}")),
             };
             race.lanes.push(Lane { name, keeper, samples: Samples::default() });
@@ -169,7 +172,9 @@ impl<'e> Race<'e> {
                         row.push(ratio(lane.samples.median(), runit));
                         row.push(ratio(lane.samples.median(), floor));
                     }
-                    Err(why) => row.extend(["0".to_owned(), why.lines().next().unwrap_or_default().to_owned()]),
+                    Err(why) if why == NOT_INSTALLED => row.push(NOT_INSTALLED.to_owned()),
+                    // Why is said at the end, where there is room.
+                    Err(_) => row.push("failed".to_owned()),
                 }
                 row
             })
@@ -190,7 +195,7 @@ impl<'e> Race<'e> {
         for lane in self.lanes {
             match lane.keeper {
                 Ok(keeper) => keeper.stop().with_context(|| format!("{} does not end", lane.name))?,
-                Err(why) if why == "not installed" => {}
+                Err(why) if why == NOT_INSTALLED => {}
                 Err(why) => failed.push(format!("{}: {why}", lane.name)),
             }
         }
