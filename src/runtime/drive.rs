@@ -6,7 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc},
+    time::Instant,
+};
 
 use super::{
     child::{Job, Order},
@@ -77,6 +80,7 @@ pub(super) async fn drive(
         stopping: false,
         forced: None,
     };
+    let Some(_turn) = drive.turn().await else { return End::Normal };
     let begun = match start {
         Start::Launch => drive.launch(automatic).await,
         Start::Adopt => drive.adopt().await,
@@ -110,6 +114,20 @@ struct Drive {
 }
 
 impl Drive {
+    /// Waits until no other actor leads this agent; `None` when a stop came meanwhile.
+    async fn turn(&mut self) -> Option<OwnedMutexGuard<()>> {
+        let turn = self.job.slot.turn();
+        if let Ok(free) = Arc::clone(&turn).try_lock_owned() {
+            return Some(free);
+        }
+        self.saw(Observation::Waiting { reason: "its last incarnation is still being stopped".to_owned() });
+        tokio::select! {
+            biased;
+            () = self.stopped() => None,
+            free = turn.lock_owned() => Some(free),
+        }
+    }
+
     async fn launch(&mut self, automatic: bool) -> Begun {
         if let Some(open) = self.job.slot.unproven() {
             match self.prove_dead(open).await {
@@ -382,16 +400,12 @@ impl Drive {
 
     /// Waits so long; true when a stop came meanwhile.
     async fn stop_within(&mut self, pause: Duration) -> bool {
-        let deadline = Instant::now() + pause;
-        loop {
-            tokio::select! {
-                order = self.orders.recv() => match order {
-                    Some(Order::EndStuck) => {}
-                    Some(Order::Stop) | None => return true,
-                },
-                () = tokio::time::sleep_until(deadline) => return false,
-            }
-        }
+        tokio::time::timeout(pause, self.stopped()).await.is_ok()
+    }
+
+    /// Ends with an order to stop.
+    async fn stopped(&mut self) {
+        while let Some(Order::EndStuck) = self.orders.recv().await {}
     }
 
     fn record(&self, cause: ExitCause) -> ExitRecord {

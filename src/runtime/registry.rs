@@ -47,11 +47,19 @@ struct Ticket {
 }
 
 /// One agent's place. Outlives its actor, so that a crash of the actor loses no knowledge of what it launched.
+#[derive(Default)]
 pub struct Slot {
     state: Mutex<State>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Slot {
+    /// One actor at a time leads the agent, from before its launch to after its end: one whose supervisor has crashed may still wind down
+    /// when its successor comes.
+    pub(super) fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.turn)
+    }
+
     /// Admits this token for this incarnation from now on. The receiver turns true at the first session.
     pub fn issue(&self, incarnation: u64, hash: [u8; 32]) -> watch::Receiver<bool> {
         let (opened, seen) = watch::channel(false);
@@ -150,7 +158,7 @@ impl Registry {
         if let Some(slot) = self.slots.get(agent) {
             return Arc::clone(&slot);
         }
-        Arc::clone(&self.slots.entry(agent.clone()).or_insert_with(|| Arc::new(Slot { state: Mutex::default() })))
+        Arc::clone(&self.slots.entry(agent.clone()).or_insert_with(|| Arc::default()))
     }
 
     /// Forgets an agent that is no longer part of the hive.
