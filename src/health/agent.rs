@@ -403,6 +403,8 @@ impl Agent {
     fn state(&self, sample_interval: Duration, now: Now) -> AgentState {
         match self.phase {
             Phase::Pending => AgentState::Pending,
+            // Nothing is being started yet.
+            Phase::Starting if self.waits.is_some() => AgentState::Pending,
             Phase::Starting => AgentState::Starting,
             Phase::Running if self.unreachable => AgentState::Unknown,
             Phase::Running if self.paused.is_some() => AgentState::Paused,
@@ -427,11 +429,11 @@ impl Agent {
         };
         match state {
             AgentState::Running => Vec::new(),
-            AgentState::Pending => vec![reason("not_started", "waits for its turn")],
+            AgentState::Pending => vec![match &self.waits {
+                Some(what) => reason("start_waits", what.as_str()),
+                None => reason("not_started", "waits for its turn"),
+            }],
             AgentState::Starting => {
-                if let Some(what) = &self.waits {
-                    return vec![reason("start_waits", what.as_str())];
-                }
                 let what = match self.spec.ready {
                     Ready::Process => "the report that its process lives",
                     Ready::Session => "its session",
