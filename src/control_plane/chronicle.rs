@@ -65,9 +65,16 @@ impl Standings {
         }
     }
 
-    /// Puts back what could not be written, unless something younger has come.
-    fn put_back(&self, agent: AgentId, note: (Standing, SystemTime)) {
-        self.shared.notes.lock().entry(agent).or_insert(note);
+    fn first(&self) -> Option<(AgentId, (Standing, SystemTime))> {
+        self.shared.notes.lock().first_key_value().map(|(agent, note)| (agent.clone(), *note))
+    }
+
+    /// It is written, unless something younger has come.
+    fn written(&self, agent: &AgentId, note: (Standing, SystemTime)) {
+        let mut notes = self.shared.notes.lock();
+        if notes.get(agent) == Some(&note) {
+            notes.remove(agent);
+        }
     }
 
     /// Writes what waits.
@@ -75,13 +82,12 @@ impl Standings {
     /// # Errors
     /// What the journal said; the rest waits on.
     pub async fn write(&self, journal: &dyn Journal) -> Result<(), StoreError> {
-        loop {
-            let Some((agent, note)) = self.shared.notes.lock().pop_first() else { return Ok(()) };
-            if let Err(error) = write_one(journal, &agent, note).await {
-                self.put_back(agent, note);
-                return Err(error);
-            }
+        // Each stays until it is written, so that a crash of the writer loses none.
+        while let Some((agent, note)) = self.first() {
+            write_one(journal, &agent, note).await?;
+            self.written(&agent, note);
         }
+        Ok(())
     }
 
     async fn keep(self, journal: Arc<dyn Journal>) {
@@ -164,7 +170,12 @@ impl Scribe {
     async fn follow(self, health: health::Handle) {
         let mut told = Told::default();
         loop {
-            let answer = self.catch_up().await;
+            let mut answer = self.catch_up().await;
+            if answer.is_ok() && !self.journal.status().ok {
+                // Somebody else's write failed, and there was none of ours to tell or to mend it.
+                let reserved = self.progress.lock().reserved;
+                answer = self.journal.reserve_seqs(reserved).await;
+            }
             let failing = answer.is_err();
             told.tell(&health, answer);
             if failing {
@@ -172,8 +183,8 @@ impl Scribe {
                 continue;
             }
             let written = self.progress.lock().written;
-            // A gap shows again in the read, which says so.
-            let _ = self.feed.subscribe(written).next().await;
+            // A gap shows again in the read, which says so; when nothing comes, the journal's own state is looked at.
+            let _ = tokio::time::timeout(RETRY_PAUSE, self.feed.subscribe(written).next()).await;
         }
     }
 }
