@@ -8,7 +8,7 @@ use std::{
 
 use actix::prelude::*;
 use futures_util::future::join_all;
-use hivekeeper_actors::SupervisorRef;
+use hivekeeper_actors::{ChildState, SupervisorRef};
 
 use super::{
     execute,
@@ -21,7 +21,7 @@ use crate::{
     model::{Operation, OperationState, SwarmName},
 };
 
-/// Between two looks at whether every desired swarm has its supervisor. A start or a loss is acted on at once; this is the net below.
+/// Between two looks at whether every desired swarm has its supervisor. Agents are their supervisor's affair; only its own loss waits for this.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How long a pass waits for a swarm's agents to start, in their order; they go on starting when it is over.
 const SWARM_START_WAIT: Duration = Duration::from_secs(10);
@@ -87,12 +87,23 @@ impl Handler<Work> for Controller {
     }
 }
 
-/// Starts a supervisor for each desired swarm that has none. Takes no input but the two states; harmless when repeated.
+/// Starts a supervisor for each desired swarm that has none, or whose own has crashed. Takes no input but the two states; harmless when repeated.
 async fn reconcile(office: Arc<Office>) {
     office.catch_up().await;
     let Some(swarms) = office.swarms_supervisor() else { return };
     let Ok(tree) = swarms.snapshot().await else { return };
-    let there: HashSet<&str> = tree.children.iter().map(|child| child.id.as_str()).collect();
+    if office.closed() {
+        return;
+    }
+    let (fallen, there): (Vec<_>, Vec<_>) =
+        tree.children.into_iter().partition(|child| child.state == ChildState::Failed);
+    for swarm in &fallen {
+        // Its name must be free. A child that is not there any more is as good.
+        if let Err(error) = swarms.delete_child(&swarm.id).await {
+            tracing::warn!(swarm = %swarm.id, %error, "failed to forget a swarm's dead supervisor");
+        }
+    }
+    let there: HashSet<&str> = there.iter().map(|child| child.id.as_str()).collect();
     let missing = office.plans().into_iter().filter(|plan| !there.contains(plan.spec.name.as_str()));
     let started = join_all(missing.map(|plan| start_swarm(&office, &swarms, plan))).await;
     let failed = started.into_iter().find_map(Result::err);

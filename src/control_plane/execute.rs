@@ -19,9 +19,8 @@ const SEEN_WAIT: Duration = Duration::from_secs(5);
 /// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
 const FREEZE_WAIT: Duration = Duration::from_secs(10);
 
-/// From `accepted` to its end.
+/// To its end.
 pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
-    operation.state = OperationState::Running;
     office.record(operation.clone()).await;
     let outcome = perform(&office, &operation).await;
     operation.ended_at = Some(SystemTime::now());
@@ -57,7 +56,7 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             set_grace(office, &agents, *grace);
             reset_windows(office, &agents).await?;
-            restart(&supervisor, target).await?;
+            unless_stopped(office, target, restart(&supervisor, target)).await?;
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
                 let new = agent.incarnation > before[at].incarnation;
                 judge(new && came_up(agent), new && gave_up(agent))
@@ -67,7 +66,7 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
         Command::Start => {
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             reset_windows(office, &agents).await?;
-            start(&supervisor, target).await?;
+            unless_stopped(office, target, start(&supervisor, target)).await?;
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
                 let new = before[at].lived || agent.incarnation > before[at].incarnation;
                 judge(new && came_up(agent), new && gave_up(agent))
@@ -179,6 +178,19 @@ async fn start(supervisor: &SupervisorRef, target: &Target) -> Result<(), String
         Target::Swarm(_) => supervisor.start_all().await,
         Target::Agent(id) => supervisor.start_existing(&child(id)).await,
     })
+}
+
+/// A start may wait for ever, for the journal or for the proof that a predecessor is dead. Whoever wants to stop it must not wait behind it.
+async fn unless_stopped(
+    office: &Office,
+    target: &Target,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = office.stop_waits(target) => Err("overtaken by a stop".to_owned()),
+    }
 }
 
 /// An agent that runs already is as it should be, and of one that fails to start its health tells more: both are looked at.

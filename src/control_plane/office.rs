@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     events::Feed,
     health,
-    model::{AgentId, Desired, EventKind, Operation, OperationId, OperationState, Seq, SwarmName, Target},
+    model::{AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, Seq, SwarmName, Target},
     runtime::{AgentActor, AgentDeps},
     store::{LogPage, LogQuery, OperationKey, PutOutcome, StoreError, StoredEvent},
 };
@@ -56,11 +56,14 @@ pub struct OfficeDeps {
 
 /// Shared by the desk, the controller and the composition root. Outlives the controller's incarnations.
 pub struct Office {
+    me: Weak<Self>,
     needs: OfficeDeps,
     entries: DashMap<SwarmName, Entry>,
     under_way: DashMap<OperationId, watch::Sender<Operation>>,
     /// Accepted and not begun, in order.
     waiting: Mutex<HashMap<SwarmName, VecDeque<Operation>>>,
+    /// Changes when an operation joins those that wait.
+    joined: watch::Sender<()>,
     tree: OnceLock<Tree>,
     reconciled: AtomicBool,
     stopping: AtomicBool,
@@ -82,11 +85,13 @@ impl Office {
             }
             entries.insert(plan.spec.name.clone(), Entry { plan, supervisor: None, agents: HashMap::new() });
         }
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             needs,
             entries,
             under_way: DashMap::new(),
             waiting: Mutex::default(),
+            joined: watch::Sender::new(()),
             tree: OnceLock::new(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -102,6 +107,10 @@ impl Office {
     /// From now on nothing is accepted.
     pub fn close(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn closed(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     pub(super) fn deps(&self) -> &Arc<AgentDeps> {
@@ -148,7 +157,8 @@ impl Office {
         }
     }
 
-    pub(super) fn supervisor(&self, swarm: &SwarmName) -> Option<SupervisorRef> {
+    /// The supervisor of a swarm.
+    pub fn supervisor(&self, swarm: &SwarmName) -> Option<SupervisorRef> {
         self.entries.get(swarm)?.supervisor.clone()
     }
 
@@ -169,7 +179,7 @@ impl Office {
         self.entries.get(&id.swarm)?.agents.get(id).cloned()
     }
 
-    /// The next operation of a swarm.
+    /// Takes the next operation of a swarm. From here on it counts as begun, so that it is not lost when its taker crashes at once.
     pub(super) fn next(&self, swarm: &SwarmName) -> Option<Operation> {
         let mut waiting = self.waiting.lock();
         let queue = waiting.get_mut(swarm)?;
@@ -177,7 +187,30 @@ impl Office {
         if queue.is_empty() {
             waiting.remove(swarm);
         }
-        next
+        let mut next = next?;
+        next.state = OperationState::Running;
+        if let Some(sender) = self.under_way.get(&next.id) {
+            sender.send_replace(next.clone());
+        }
+        Some(next)
+    }
+
+    /// Ends when a stop waits that touches this target.
+    pub(super) async fn stop_waits(&self, target: &Target) {
+        let mut joined = self.joined.subscribe();
+        let touches = |other: &Operation| {
+            matches!(other.command, Command::Stop { .. })
+                && match (&other.target, target) {
+                    (Target::Agent(one), Target::Agent(two)) => one == two,
+                    (Target::Swarm(_), _) | (_, Target::Swarm(_)) => true,
+                }
+        };
+        while !self.waiting.lock().get(target.swarm()).is_some_and(|queue| queue.iter().any(touches)) {
+            if joined.changed().await.is_err() {
+                // The sender is our own.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Swarms with operations that wait.
@@ -275,7 +308,7 @@ impl Office {
 
     async fn accept(&self, request: Request) -> Result<Operation, ControlError> {
         let unavailable = |why: &str| ControlError::Unavailable { why: why.to_owned() };
-        if self.stopping.load(Ordering::Acquire) {
+        if self.closed() {
             return Err(unavailable("the daemon is stopping"));
         }
         let desired = self.desired(&request.target)?;
@@ -305,6 +338,7 @@ impl Office {
         let swarm = request.target.swarm().clone();
         self.under_way.insert(operation.id, watch::channel(operation.clone()).0);
         self.waiting.lock().entry(swarm.clone()).or_default().push_back(operation.clone());
+        self.joined.send_replace(());
         let told = EventKind::OperationChanged { operation: Arc::new(operation.clone()) };
         self.needs.feed.publish(operation.requested_at, told);
         if let Err(error) = tree.controller.tell(Work(swarm)) {
@@ -321,7 +355,13 @@ fn journal(error: StoreError) -> ControlError {
 
 impl Control for Office {
     fn submit(&self, request: Request) -> BoxFuture<'_, Result<Operation, ControlError>> {
-        Box::pin(self.accept(request))
+        let me = self.me.upgrade();
+        Box::pin(async move {
+            let gone = || ControlError::Unavailable { why: "the control plane is gone".to_owned() };
+            let me = me.ok_or_else(gone)?;
+            // In a task of its own: a client that hangs up must not leave an operation in the journal that nobody carries out.
+            tokio::spawn(async move { me.accept(request).await }).await.unwrap_or_else(|_| Err(gone()))
+        })
     }
 
     fn wait(&self, id: OperationId, timeout: Duration) -> BoxFuture<'_, Result<Operation, ControlError>> {

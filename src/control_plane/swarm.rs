@@ -31,7 +31,8 @@ pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, mut seeds: HashM
         children.push(child);
     }
     let mut spec = ChildSpec::new(ChildId::from(plan.spec.name.as_str()));
-    spec.restart = RestartType::Permanent;
+    // A new one by itself would start every agent afresh, the stopped and the completed, too. The controller makes it, from the journal.
+    spec.restart = RestartType::Temporary;
     let (child, supervisor) = Child::supervisor(spec, plan.spec.strategy, children);
     SwarmChild { child, supervisor, agents }
 }
