@@ -20,7 +20,7 @@ use crate::{
     health,
     http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
     store::{DataDir, Retention},
-    stream::{Hub, hybrid_health},
+    stream::{Hub, Warden, hybrid_health},
 };
 
 /// The child under which the swarms are.
@@ -58,21 +58,17 @@ pub(super) struct Parts {
 /// Starts the tree and opens the office.
 pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Root> {
     let (controller, controller_ref) = controller(&parts.office);
-    let (swarms, swarms_ref): (Child, SupervisorRef) = Child::supervisor(
-        ChildSpec { on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY), ..ChildSpec::new(SWARMS) },
-        Strategy::OneForOne,
-        Vec::new(),
-    );
+    let (swarms, swarms_ref) = swarms();
     let office = Arc::clone(&parts.office);
     let children = vec![
-        steward(&parts),
-        chronicle(&parts),
-        monitor(&parts.health),
-        warden(&parts.hub),
-        data_plane(&parts),
+        steward(&parts).0,
+        chronicle(&parts).0,
+        monitor(&parts.health).0,
+        warden(&parts.hub).0,
+        data_plane(&parts).0,
         swarms,
         controller,
-        http(parts),
+        http(parts).0,
     ];
     let root = Root::start(Strategy::OneForOne, children, sink)?;
     office.open(root.supervisor(), swarms_ref, controller_ref);
@@ -83,33 +79,38 @@ fn service(name: &str) -> ChildSpec {
     ChildSpec { on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY), ..ChildSpec::new(name) }
 }
 
-fn steward(parts: &Parts) -> Child {
+/// Each swarm comes under it by the controller's hand.
+fn swarms() -> (Child, SupervisorRef) {
+    Child::supervisor(service(SWARMS), Strategy::OneForOne, Vec::new())
+}
+
+fn steward(parts: &Parts) -> (Child, ChildRef<Steward>) {
     let (data, health, fenced) = (Arc::clone(&parts.data), parts.health.clone(), Arc::clone(&parts.fenced));
     let presence = parts.plane.presence();
     let steward = move || Steward::new(Arc::clone(&data), health.clone(), presence.clone(), Arc::clone(&fenced));
-    Child::actor(service("steward"), move |_| Ok(steward())).0
+    Child::actor(service("steward"), move |_| Ok(steward()))
 }
 
-fn chronicle(parts: &Parts) -> Child {
+fn chronicle(parts: &Parts) -> (Child, ChildRef<Chronicle>) {
     let (scribe, standings) = (parts.scribe.clone(), parts.standings.clone());
     let (health, retention) = (parts.health.clone(), parts.retention);
     let chronicle = move || Chronicle::new(scribe.clone(), standings.clone(), health.clone(), retention);
-    Child::actor(service("journal"), move |_| Ok(chronicle())).0
+    Child::actor(service("journal"), move |_| Ok(chronicle()))
 }
 
-fn monitor(health: &health::Handle) -> Child {
+fn monitor(health: &health::Handle) -> (Child, ChildRef<health::Monitor>) {
     let health = health.clone();
-    Child::actor(service("health"), move |_| Ok(health.monitor())).0
+    Child::actor(service("health"), move |_| Ok(health.monitor()))
 }
 
-fn warden(hub: &Hub) -> Child {
+fn warden(hub: &Hub) -> (Child, ChildRef<Warden>) {
     let hub = hub.clone();
-    Child::actor(service("viewers"), move |_| Ok(hub.warden())).0
+    Child::actor(service("viewers"), move |_| Ok(hub.warden()))
 }
 
-fn data_plane(parts: &Parts) -> Child {
+fn data_plane(parts: &Parts) -> (Child, ChildRef<DataPlane>) {
     let (plane, sockets) = (parts.plane.clone(), Arc::clone(&parts.sockets));
-    Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?)).0
+    Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?))
 }
 
 fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
@@ -117,7 +118,7 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
     Child::actor(service("control-plane"), move |_| Ok(Controller::new(Arc::clone(&office))))
 }
 
-fn http(parts: Parts) -> Child {
+fn http(parts: Parts) -> (Child, ChildRef<Server>) {
     let Parts { documents, feed, hub, office, sockets, auth, hosts, .. } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
@@ -137,5 +138,9 @@ fn http(parts: Parts) -> Child {
     let make = move |child: hivekeeper_actors::ChildCtx<Server>| {
         Ok(Server::new(&sockets.http, deps.clone(), Box::new(move |ctx, why| child.fail(ctx, why)))?)
     };
-    Child::actor(spec, make).0
+    Child::actor(spec, make)
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;
