@@ -1,6 +1,7 @@
 //! The one thread that writes. What waits is joined into one transaction, so that a burst costs one commit; a call that fails does not harm its neighbours.
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -157,12 +158,19 @@ fn run(mut connection: Connection, epoch: Epoch, mut queue: mpsc::Receiver<Box<d
             let Ok(next) = queue.try_recv() else { break };
             batch.push(next);
         }
-        let committed = commit(&mut connection, epoch, &mut batch);
+        let committed = commit(&mut connection, epoch, &mut batch).map_err(|error| named(error, &connection));
         health.lock().note(&committed);
         for job in batch {
             job.answer(&committed);
         }
     }
+}
+
+/// SQLite calls a file system that turned read-only under it an "I/O error". The file itself says more.
+fn named(error: StoreError, connection: &Connection) -> StoreError {
+    let StoreError::Other(_) = &error else { return error };
+    let Some(path) = connection.path() else { return error };
+    File::options().append(true).open(path).err().map_or(error, StoreError::from)
 }
 
 /// One transaction for all of them. An error is all theirs; a call's own failure is in the call.
