@@ -479,9 +479,17 @@ async fn keep_lines(job: Arc<Job>, incarnation: u64, lines: Vec<OutputLine>, con
     });
     let kept = job.deps.logs.append(&job.id, incarnation, new.collect()).await;
     job.deps.witness.saw(&job.id, incarnation, Observation::Output { at, lines: count });
+    // Said once and counted always: an agent that talks must not fill the daemon's log with what its own log has no room for.
+    match &kept {
+        Ok(_) if job.slot.set_keeps_output(true) => tracing::info!(agent = %job.id, "output is kept again"),
+        Err(error) if job.slot.set_keeps_output(false) => {
+            tracing::warn!(agent = %job.id, %error, "failed to keep output")
+        }
+        _ => {}
+    }
     if let Err(error) = kept {
         // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
-        tracing::warn!(agent = %job.id, %error, lines = count, "failed to keep output");
+        tracing::debug!(agent = %job.id, %error, lines = count, "output is lost");
         job.deps.witness.saw(&job.id, incarnation, Observation::Lost { lines: count, bytes });
     }
     control.ack(seq);

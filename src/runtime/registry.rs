@@ -1,6 +1,12 @@
 //! What is known of each agent across its incarnations: who may open a session, who holds the reins, what is not proven dead.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -51,6 +57,7 @@ struct Ticket {
 pub struct Slot {
     state: Mutex<State>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    loses_output: AtomicBool,
 }
 
 impl Slot {
@@ -58,6 +65,11 @@ impl Slot {
     /// when its successor comes.
     pub(super) fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.turn)
+    }
+
+    /// Whether its output can be kept; returns whether that is news.
+    pub(super) fn set_keeps_output(&self, kept: bool) -> bool {
+        self.loses_output.swap(!kept, Ordering::Relaxed) == kept
     }
 
     /// Admits this token for this incarnation from now on. The receiver turns true at the first session.
