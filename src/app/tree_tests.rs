@@ -315,6 +315,24 @@ fn without_a_journal_nothing_is_launched_and_everything_else_goes_on() {
     });
 }
 
+/// A write that somebody asked for fails, and nothing else is written meanwhile.
+#[test]
+fn an_idle_hive_tells_of_a_journal_that_fails_and_of_its_recovery() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a"])]).await;
+        nest.running("s/a", 1).await;
+        done(&nest, stop("s")).await;
+        nest.journaled("the last word").await;
+        nest.journal.fail_writes(Some(StoreError::ReadOnly));
+        assert!(nest.office.submit(request(Command::Start, "s")).await.is_err());
+        let reachable = || nest.health.hive().control_plane.reachable;
+        until("health tells of the failure", async || (!reachable()).then_some(())).await;
+        nest.journal.fail_writes(None);
+        until("health is well", async || reachable().then_some(())).await;
+        nest.end().await;
+    });
+}
+
 /// A start can take for ever, as without a journal. Whoever asked for it must not lock out who wants to stop it.
 #[test]
 fn a_stop_overtakes_a_start_that_does_not_come_to_an_end() {

@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod data_plane;
+mod faults;
 mod harness;
 mod hive;
 mod house;

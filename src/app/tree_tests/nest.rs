@@ -20,6 +20,7 @@ use crate::{
         Check, Chronicle, Control, Controller, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
         plan::BootPlan,
+        recover,
     },
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits},
     events::Feed,
@@ -254,6 +255,7 @@ impl Egg {
             fenced: Arc::new(|| panic!("fenced")),
         });
         let mut plan: BootPlan = boot::plan(&*shared, &specs).await.unwrap();
+        recover::declare(&*shared, &health, &plan).await.unwrap();
         boot::settle(&deps, &mut plan).await.unwrap().unwrap();
         let status = Arc::clone(&shared);
         let checks = Box::new(move || {
