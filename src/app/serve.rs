@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     boot, greeting,
     machine::{LaunchThread, raise_open_files, start_log},
-    sinks::{Documents, Said, Seen, Stuck, Supervision},
+    sinks::{Documents, Said, Seen, Services, Stuck, Supervision},
     tree::{self, Parts, SWARMS, Sockets},
 };
 use crate::{
@@ -129,7 +129,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         fenced();
         return Ok(ExitCode::FAILURE);
     };
-    let checks = checks(&journal, &sockets, &plane);
+    let services = Services::default();
+    let checks = checks(&journal, &sockets, &plane, &services);
     let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
     let office = Office::new(needs, plan.swarms);
     stuck.know(&office);
@@ -159,7 +160,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
         hosts: config.http.hosts.clone(),
     };
-    let sink = Supervision { health: health.clone(), standings: standings.clone() };
+    let sink = Supervision { health: health.clone(), standings: standings.clone(), services };
     let root = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
     let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, runtime };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
@@ -212,8 +213,9 @@ fn endpoints(sockets: &Sockets) -> String {
     format!("{json}\n")
 }
 
-fn checks(journal: &Arc<dyn Journal>, sockets: &Arc<Sockets>, plane: &DataPlaneHandle) -> Checks {
+fn checks(journal: &Arc<dyn Journal>, sockets: &Arc<Sockets>, plane: &DataPlaneHandle, services: &Services) -> Checks {
     let (journal, sockets, presence) = (Arc::clone(journal), Arc::clone(sockets), plane.presence());
+    let services = services.clone();
     Box::new(move || {
         let status = journal.status();
         let failure = status.last_error.filter(|_| !status.ok);
@@ -224,6 +226,7 @@ fn checks(journal: &Arc<dyn Journal>, sockets: &Arc<Sockets>, plane: &DataPlaneH
             // Whoever reads this has reached it.
             Check { name: "http", ok: true, detail: format!("listens on {}", sockets.http_at) },
             Check { name: "data_plane", ok: listening, detail: format!("{plane} {}", sockets.data_plane_at) },
+            services.check(),
         ]
     })
 }

@@ -1,14 +1,16 @@
 //! Carries what one room tells to those that listen. None of these blocks.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock, Weak},
     time::SystemTime,
 };
 
 use hivekeeper_actors::{EventKind as Supervised, EventSink, SupervisionEvent};
+use parking_lot::Mutex;
 
 use crate::{
-    control_plane::{Office, chronicle::Standings},
+    control_plane::{Check, Office, chronicle::Standings},
     health::{Handle, Report, RuntimeReport},
     http::HealthReader,
     model::{
@@ -71,6 +73,7 @@ impl Said {
 pub(super) struct Supervision {
     pub(super) health: Handle,
     pub(super) standings: Standings,
+    pub(super) services: Services,
 }
 
 impl EventSink for Supervision {
@@ -80,8 +83,34 @@ impl EventSink for Supervision {
                 self.standings.note(&agent, &event, SystemTime::now());
                 self.health.report(Report::Supervision { agent, event });
             }
-            None => log(&event),
+            None => {
+                log(&event);
+                self.services.note(&event);
+            }
         }
+    }
+}
+
+/// The daemon's own services that do not run now, and why. Each comes back by itself; until then the daemon is not ready.
+#[derive(Clone, Default)]
+pub(super) struct Services {
+    down: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
+}
+
+impl Services {
+    fn note(&self, event: &SupervisionEvent) {
+        let mut down = self.down.lock();
+        match &event.kind {
+            Supervised::Exited { reason } => _ = down.insert(Arc::clone(&event.path), reason.to_string()),
+            Supervised::Started { .. } | Supervised::Stopped | Supervised::Removed => _ = down.remove(&event.path),
+            _ => {}
+        }
+    }
+
+    pub(super) fn check(&self) -> Check {
+        let down: Vec<String> = self.down.lock().iter().map(|(path, why)| format!("{path}: {why}")).collect();
+        let detail = if down.is_empty() { "all run".to_owned() } else { down.join("; ") };
+        Check { name: "services", ok: down.is_empty(), detail }
     }
 }
 
@@ -148,7 +177,32 @@ impl Stuck {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
+    use hivekeeper_actors::{ChildId, ExitReason};
+
     use super::*;
+
+    #[test]
+    fn a_service_is_down_from_its_end_to_its_next_start() {
+        let services = Services::default();
+        let note = |kind| {
+            let (path, id) = (Arc::from("root/http"), ChildId::from("http"));
+            let event = SupervisionEvent { path, id, incarnation: 1, restarts: 0, restarts_in_window: 0, kind };
+            services.note(&event);
+            services.check()
+        };
+        let reason = ExitReason::Error("no descriptors".into());
+        assert!(note(Supervised::Starting { attempt: 0 }).ok);
+        let check = note(Supervised::Exited { reason: reason.clone() });
+        assert!(
+            !check.ok && check.detail.contains("root/http") && check.detail.contains("no descriptors"),
+            "{check:?}"
+        );
+        assert!(!note(Supervised::Failed { reason, retry_in: Some(Duration::from_secs(10)) }).ok);
+        assert!(!note(Supervised::Starting { attempt: 1 }).ok);
+        assert!(note(Supervised::Started { took: Duration::ZERO }).ok);
+    }
 
     #[test]
     fn only_agents_have_an_agents_path() {

@@ -82,7 +82,7 @@ pub struct SwarmEntry {
 /// One line of `/readyz?verbose`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `journal`, `http`, `data_plane`, `reconcile`.
+    /// `journal`, `http`, `data_plane`, `services`, `reconcile`.
     pub name: &'static str,
     /// Whether it holds now.
     pub ok: bool,

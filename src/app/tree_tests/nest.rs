@@ -291,7 +291,11 @@ impl Egg {
             auth: Auth::Open,
             hosts: Vec::new(),
         };
-        let sink = sinks::Supervision { health: health.clone(), standings: standings.clone() };
+        let sink = sinks::Supervision {
+            health: health.clone(),
+            standings: standings.clone(),
+            services: sinks::Services::default(),
+        };
         // In the order of `start`.
         let (steward, steward_ref) = steward(&parts);
         let (chronicle, journal_ref) = chronicle(&parts);
