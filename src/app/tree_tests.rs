@@ -159,7 +159,7 @@ fn an_operation_that_was_taken_and_not_begun_is_not_lost() {
     run(async {
         let nest = Nest::start(&[("s", &["a"])]).await;
         nest.running("s/a", 1).await;
-        let (open, gate) = mpsc::channel::<()>();
+        let (open, gate) = mpsc::sync_channel::<()>(1);
         nest.refs.controller.run(move |_, _| gate.recv().unwrap()).unwrap();
         let taken = nest.office.submit(restart("s/a")).await.unwrap();
         nest.refs.controller.run(|_, _| panic!("a bug right behind it")).unwrap();

@@ -1,7 +1,7 @@
 //! Writes down what the feed and the supervisors tell: events, where each agent stands, retention.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,12 +21,15 @@ use crate::{
 
 /// Events written in one transaction at most.
 const BATCH_MAX: usize = 256;
+/// Events that wait for a journal that can't be written: at some 2 KiB each 16 MiB, an hour of a hive in trouble.
+const WAITING_MAX: usize = 8192;
 /// Pause after a failed write: a full disk is looked at again soon, without a storm.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers reserved ahead of the feed, so that they grow across a `kill -9`: at a thousand events a second ten seconds' worth.
 pub const SEQS_AHEAD: u64 = 10_000;
 /// Between two rounds of retention.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
 /// What a supervisor tells of an agent, as boot needs it to go on from there; `None` when nothing changes for it. A stop is no news here: an
 /// operator's is desired state, and the daemon's own end leaves every agent where it was.
 pub fn standing(event: &SupervisionEvent, now: SystemTime) -> Option<Standing> {
@@ -119,8 +122,10 @@ pub struct Scribe {
 }
 
 struct Progress {
-    /// The last number that is written, or that is not to be written.
-    written: Seq,
+    /// The last number that was taken from the feed.
+    taken: Seq,
+    /// Taken and not written. Taken at once, because readings, which nobody writes, push what waits out of the feed's ring.
+    waiting: VecDeque<StoredEvent>,
     /// Numbers up to this one are reserved.
     reserved: Seq,
 }
@@ -128,42 +133,59 @@ struct Progress {
 impl Scribe {
     /// Begins behind the feed's head; numbers up to `reserved` are set aside already.
     pub fn new(journal: Arc<dyn Journal>, feed: Feed, reserved: Seq) -> Self {
-        let progress = Progress { written: feed.head(), reserved };
+        let progress = Progress { taken: feed.head(), waiting: VecDeque::new(), reserved };
         Self { journal, feed, progress: Arc::new(Mutex::new(progress)) }
     }
 
     /// Writes what the feed holds and the journal does not.
     ///
     /// # Errors
-    /// What the journal said; the rest waits in the feed.
+    /// What the journal said; the rest waits.
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         loop {
-            let from = self.progress.lock().written;
-            match self.feed.read(from, BATCH_MAX) {
-                Ok(events) if events.is_empty() => return Ok(()),
-                Ok(events) => self.write(&events).await?,
-                Err(gap) => {
-                    tracing::error!(after = %gap.after, first_kept = %gap.first_kept, "events left the ring before they could be journaled");
-                    self.progress.lock().written = Seq(gap.first_kept.0.saturating_sub(1));
-                }
-            }
+            self.take();
+            let batch: Vec<StoredEvent> = self.progress.lock().waiting.iter().take(BATCH_MAX).cloned().collect();
+            self.reserve().await?;
+            let Some(last) = batch.last().map(|event| event.seq) else { return Ok(()) };
+            self.journal.append_events(batch).await?;
+            self.progress.lock().waiting.retain(|event| event.seq > last);
         }
     }
 
-    async fn write(&self, events: &[Arc<Event>]) -> Result<(), StoreError> {
-        let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
-        let reserved = self.progress.lock().reserved;
-        if last.0 + SEQS_AHEAD / 2 > reserved.0 {
-            let upto = Seq(last.0 + SEQS_AHEAD);
+    /// Takes what is new from the feed.
+    fn take(&self) {
+        let progress = &mut *self.progress.lock();
+        loop {
+            match self.feed.read(progress.taken, BATCH_MAX) {
+                Ok(events) => {
+                    let Some(last) = events.last() else { break };
+                    progress.taken = last.seq;
+                    let durable = events.iter().filter(|event| event.kind.durable());
+                    progress.waiting.extend(durable.map(|event| stored(event)));
+                }
+                Err(gap) => {
+                    tracing::error!(after = %gap.after, first_kept = %gap.first_kept, "events left the ring before they could be journaled");
+                    progress.taken = Seq(gap.first_kept.0.saturating_sub(1));
+                }
+            }
+        }
+        let surplus = progress.waiting.len().saturating_sub(WAITING_MAX);
+        if surplus > 0 {
+            progress.waiting.drain(..surplus);
+            tracing::error!(lost = surplus, "events could not be journaled for too long, the oldest are lost");
+        }
+    }
+
+    async fn reserve(&self) -> Result<(), StoreError> {
+        let (taken, reserved) = {
+            let progress = self.progress.lock();
+            (progress.taken, progress.reserved)
+        };
+        if taken.0 + SEQS_AHEAD / 2 > reserved.0 {
+            let upto = Seq(taken.0 + SEQS_AHEAD);
             self.journal.reserve_seqs(upto).await?;
             self.progress.lock().reserved = upto;
         }
-        let rows: Vec<StoredEvent> =
-            events.iter().filter(|event| event.kind.durable()).map(|event| stored(event)).collect();
-        if !rows.is_empty() {
-            self.journal.append_events(rows).await?;
-        }
-        self.progress.lock().written = last;
         Ok(())
     }
 
@@ -182,9 +204,9 @@ impl Scribe {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
             }
-            let written = self.progress.lock().written;
+            let taken = self.progress.lock().taken;
             // A gap shows again in the read, which says so; when nothing comes, the journal's own state is looked at.
-            let _ = tokio::time::timeout(RETRY_PAUSE, self.feed.subscribe(written).next()).await;
+            let _ = tokio::time::timeout(RETRY_PAUSE, self.feed.subscribe(taken).next()).await;
         }
     }
 }
@@ -258,5 +280,49 @@ async fn prune(journal: Arc<dyn Journal>, retention: Retention) {
         if let Err(error) = journal.prune(SystemTime::now(), retention).await {
             tracing::warn!(%error, "failed to prune the journal");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        events::RING_EVENTS_MAX,
+        model::{Epoch, EventKind},
+        store::{failing::FailingJournal, suite},
+    };
+
+    #[tokio::test]
+    async fn what_waits_for_the_journal_is_not_pushed_out_by_readings() {
+        let (_dir, inner) = suite::scratch();
+        let journal = Arc::new(FailingJournal::new(Arc::new(inner)));
+        let feed = Feed::new(Epoch(1), Seq(1));
+        let scribe = Scribe::new(Arc::clone(&journal) as Arc<dyn Journal>, feed.clone(), Seq(SEQS_AHEAD));
+        journal.fail_writes(Some(StoreError::Full));
+        let said = |n| EventKind::DaemonStarted { version: "1", pid: n };
+        let first = feed.publish(SystemTime::now(), said(1));
+        assert_eq!(scribe.catch_up().await, Err(StoreError::Full));
+        for _ in 0..2 * RING_EVENTS_MAX {
+            feed.publish(SystemTime::now(), EventKind::Samples { agents: Vec::new() });
+        }
+        let last = feed.publish(SystemTime::now(), said(2));
+        journal.fail_writes(None);
+        scribe.catch_up().await.unwrap();
+        let seqs = |events: Vec<StoredEvent>| events.iter().map(|event| event.seq).collect::<Vec<_>>();
+        assert_eq!(seqs(journal.events(Seq(0), 10).await.unwrap()), [first, last]);
+        assert!(journal.last_reserved().await.unwrap() >= Seq(last.0 + SEQS_AHEAD / 2));
+
+        journal.fail_writes(Some(StoreError::Full));
+        for n in 0..=u32::try_from(WAITING_MAX).unwrap() {
+            feed.publish(SystemTime::now(), said(n));
+            if n % 1024 == 0 {
+                assert!(scribe.catch_up().await.is_err());
+            }
+        }
+        journal.fail_writes(None);
+        scribe.catch_up().await.unwrap();
+        let kept = seqs(journal.events(last, 2 * WAITING_MAX).await.unwrap());
+        assert_eq!((kept.len(), kept[0]), (WAITING_MAX, Seq(last.0 + 2)), "the oldest goes, and memory is bounded");
     }
 }

@@ -170,7 +170,7 @@ impl Registry {
         if let Some(slot) = self.slots.get(agent) {
             return Arc::clone(&slot);
         }
-        Arc::clone(&self.slots.entry(agent.clone()).or_insert_with(|| Arc::default()))
+        Arc::clone(&self.slots.entry(agent.clone()).or_default())
     }
 
     /// Forgets an agent that is no longer part of the hive.
