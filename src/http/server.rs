@@ -146,6 +146,8 @@ impl Server {
             .client_request_timeout(limits.head_deadline)
             .client_disconnect_timeout(DISCONNECT_DEADLINE)
             .keep_alive(KeepAlive::Timeout(limits.idle_deadline))
+            // A frame waits for no other: with Nagle it would wait 40 ms for a delayed acknowledgement.
+            .tcp_nodelay(true)
             .shutdown_timeout(STOP_GRACE_S)
             .disable_signals()
             .on_connect(move |connection, data| on_connect(connection, data, limits.write_deadline))
