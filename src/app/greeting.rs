@@ -64,12 +64,14 @@ pub(super) fn hints(hive: &HiveHealth) -> String {
 
 /// As the user would type it.
 fn program() -> String {
-    let shown = || {
-        let exe = std::env::current_exe().ok()?;
-        let below = exe.strip_prefix(std::env::current_dir().ok()?).ok().map(Path::to_owned);
-        Some(below.unwrap_or(exe).display().to_string())
-    };
-    shown().unwrap_or_else(|| "hivekeeper".to_owned())
+    const NAME: &str = "hivekeeper";
+    let Ok(exe) = std::env::current_exe() else { return NAME.to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| exe.parent() == Some(&dir)) {
+        return NAME.to_owned();
+    }
+    let here = std::env::current_dir().ok().and_then(|here| exe.strip_prefix(here).ok().map(Path::to_owned));
+    here.unwrap_or(exe).display().to_string()
 }
 
 fn line(text: &mut String, what: &str, value: &str) {
