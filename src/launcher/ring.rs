@@ -43,16 +43,33 @@ impl Lines {
         }
     }
 
-    /// A full piece leaves only when more of its line comes: a line of exactly the limit is one piece.
+    /// A full piece leaves only when more of its line comes: a line of exactly the limit is one piece. It is not cut within a character, which
+    /// would be lost on both sides of the cut, for each piece is read as text of its own.
     fn extend(&mut self, mut bytes: &[u8], at_ms: u64, ring: &mut Ring) {
         while self.piece.len() + bytes.len() > LINE_PIECE_MAX {
             let (now, later) = bytes.split_at(LINE_PIECE_MAX - self.piece.len());
             self.piece.extend_from_slice(now);
-            ring.push(self.stream, true, &self.piece, at_ms);
-            self.piece.clear();
+            let cut = self.piece.len() - begun_character(&self.piece);
+            ring.push(self.stream, true, &self.piece[..cut], at_ms);
+            self.piece.drain(..cut);
             bytes = later;
         }
         self.piece.extend_from_slice(bytes);
+    }
+}
+
+/// Length of a UTF-8 character at the end that lacks its last bytes; 0 when there is none.
+fn begun_character(bytes: &[u8]) -> usize {
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    match tail.iter().rposition(|byte| byte & 0xC0 != 0x80) {
+        Some(lead) => {
+            let character = &tail[lead..];
+            // `error_len` is `None` for exactly this: valid so far, and the end came too early.
+            let begun =
+                str::from_utf8(character).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none());
+            if begun { character.len() } else { 0 }
+        }
+        None => 0,
     }
 }
 

@@ -42,6 +42,30 @@ fn fed(pieces: &[&[u8]]) -> Vec<(bool, Vec<u8>)> {
     outputs(&mut ring).into_iter().map(|output| (output.partial, output.bytes)).collect()
 }
 
+#[test]
+fn a_long_line_is_not_cut_within_a_character() {
+    for character in ["\u{e9}", "\u{20ac}", "\u{1f41d}"] {
+        for shift in 0..4 {
+            let line = "x".repeat(shift) + &character.repeat(3 * LINE_PIECE_MAX / character.len());
+            // In reads of odd lengths, so that a read ends within a character, too.
+            let reads: Vec<&[u8]> = line.as_bytes().chunks(10_007).collect();
+            let pieces = fed(&reads);
+            assert!(pieces.iter().all(|(_, piece)| piece.len() <= LINE_PIECE_MAX && str::from_utf8(piece).is_ok()));
+            assert_eq!(joined(&pieces), line.as_bytes());
+        }
+    }
+    // What is no text anyway is cut at the limit, whatever it looks like at the end.
+    for noise in [0x80, 0xff, 0xf0] {
+        let pieces = fed(&[&vec![noise; 2 * LINE_PIECE_MAX + 1]]);
+        assert_eq!(joined(&pieces), vec![noise; 2 * LINE_PIECE_MAX + 1]);
+        assert!(pieces.len() <= 4);
+    }
+}
+
+fn joined(pieces: &[(bool, Vec<u8>)]) -> Vec<u8> {
+    pieces.iter().flat_map(|(_, piece)| piece.clone()).collect()
+}
+
 /// A ring of the smallest size with `count` lines of 1 000 bytes: 64 of them fit.
 fn filled(count: usize) -> Ring {
     let mut ring = Ring::new(0);
