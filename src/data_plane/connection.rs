@@ -96,6 +96,10 @@ impl<S: DuplexStream> Connection<S> {
                     self.session.drain(&mut effects);
                     self.perform(&mut effects).await
                 }
+                Turn::Order(Order::Part) => {
+                    self.session.part(self.plane.gate(), &mut effects);
+                    self.perform(&mut effects).await
+                }
                 Turn::Deadline => {
                     self.session.tick(Now::read(), self.plane.gate(), &mut effects);
                     if effects.close && effects.refused.is_empty() {

@@ -63,7 +63,7 @@ pub(super) const LOG_PIECE_MAX: usize = crate::wire::channel::LINE_PIECE_MAX;
 pub(super) const READ_BYTES: usize = 8 * 1024;
 /// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
 pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
-/// Orders that wait for one connection: drain and close, each once.
+/// Orders that wait for one connection: drain and part, each once.
 pub(super) const ORDERS_MAX: usize = 2;
 /// Relayed connections that wait for the listener, while it is restarted: every agent of a large swarm may reconnect at once.
 pub(super) const RELAYS_WAITING_MAX: usize = 1024;

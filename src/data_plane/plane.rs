@@ -183,4 +183,8 @@ impl Drain for DataPlaneHandle {
     fn drain(&self, agent: &AgentId, incarnation: u64) {
         self.plane.seats.order(agent, incarnation, Order::Drain);
     }
+
+    fn ended(&self, agent: &AgentId, incarnation: u64) {
+        self.plane.seats.order(agent, incarnation, Order::Part);
+    }
 }

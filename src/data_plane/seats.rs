@@ -20,6 +20,8 @@ use crate::model::{AgentId, Telemetry, TelemetryKind, TelemetrySink};
 pub(super) enum Order {
     /// Ask the agent to finish.
     Drain,
+    /// Close, if the incarnation has ended.
+    Part,
 }
 
 struct Taken {

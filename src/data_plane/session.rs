@@ -193,6 +193,14 @@ impl Session {
         };
     }
 
+    /// Closes without a word if the incarnation has ended: whoever held the session open has sent nothing that could be refused.
+    pub(super) fn part(&mut self, gate: Gate<'_>, out: &mut Effects) {
+        self.verify(gate);
+        if matches!(self.state, State::Stale) {
+            self.close(out);
+        }
+    }
+
     /// When [`Session::tick`] is due.
     pub(super) fn deadline(&self) -> Instant {
         match self.state {

@@ -49,10 +49,13 @@ pub trait TelemetrySink: Send + Sync {
     fn refused(&self, agent: Option<&AgentId>, code: i64);
 }
 
-/// Asks the sessions of an agent to finish. The data plane implements it, the runtime room calls it before SIGTERM.
+/// Tells the sessions of an agent what becomes of its incarnation. The data plane implements it, the runtime room calls it.
 pub trait Drain: Send + Sync {
-    /// Sends `hive/drain` to every open session of this incarnation. Must not block.
+    /// Sends `hive/drain` to every open session of this incarnation, before SIGTERM. Must not block.
     fn drain(&self, agent: &AgentId, incarnation: u64);
+
+    /// The incarnation has ended and its token is void: closes the sessions that somebody still holds open with it. Must not block.
+    fn ended(&self, agent: &AgentId, incarnation: u64);
 }
 
 /// Hears what the runtime room sees of agents. The composition root implements it: health folds.

@@ -380,6 +380,7 @@ impl Drive {
         record.incarnation = incarnation;
         record.last_lines = self.job.deps.logs.tail(&self.job.id, incarnation, LAST_LINES_MAX);
         self.job.slot.revoke();
+        self.job.deps.drain.ended(&self.job.id, incarnation);
         self.job.slot.set_control(None);
         match self.job.deps.journal.end_incarnation(launch_id, &record).await {
             Ok(()) => self.job.deps.runtime.forget(launch_id).await,

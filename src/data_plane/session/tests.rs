@@ -334,6 +334,22 @@ fn drain_is_asked_once_and_telemetry_goes_on() {
 }
 
 #[test]
+fn a_session_parts_when_its_incarnation_has_ended_and_not_before() {
+    let mut bench = Bench::opened();
+    let part = |bench: &mut Bench| {
+        let mut out = Effects::default();
+        bench.session.part(Gate { admission: &bench.house, shutting_down: false }, &mut out);
+        out
+    };
+    assert!(!part(&mut bench).close);
+    assert_eq!(bench.say(BEAT).telemetry.len(), 1);
+    bench.house.incarnation.store(3, Ordering::Relaxed);
+    let parted = part(&mut bench);
+    assert!(parted.close && parted.refused.is_empty() && parted.replies.is_empty());
+    assert!(bench.say(BEAT).telemetry.is_empty());
+}
+
+#[test]
 fn who_does_not_open_in_time_is_closed_however_busy() {
     let mut bench = Bench::new();
     bench.later(Duration::from_millis(9_900));
