@@ -53,8 +53,9 @@ pub(super) const LINE_BYTES_MAX_UNOPENED: usize = 64 * 1024;
 pub(super) const PROGRESS_BYTES_MAX: usize = 4 * 1024;
 /// Longest attributes of one metric, and longest `hive/usage`: dozens of attributes.
 pub(super) const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
-/// Longest `hive/event`: it is journaled and sent to every viewer.
-pub(super) const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Longest `hive/event`: a note, as long as a `progress`. Thousands of them are held in memory and a hundred thousand in the journal, so this
+/// bounds both, at some 16 MiB and 400 MiB.
+pub(super) const EVENT_BYTES_MAX: usize = 4 * 1024;
 /// Longest name of a metric, an event, a unit or a stream: a generous identifier.
 pub(super) const NAME_BYTES_MAX: usize = 256;
 /// Longest piece of a `hive/log` line in one record, like the launcher's pieces of output; a longer line becomes several records.

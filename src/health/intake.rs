@@ -4,15 +4,23 @@
 //!   few reports for each start and end of an agent, which back-off and intensity limit.
 //! - What agents send is summed up: one [`Burst`] an agent, whatever its rate. Heartbeats, readings and sessions lose nothing by it, since
 //!   only the latest counts; log records and metrics count only as signs here, their contents go to the log book.
-//! - Agents' own events are kept whole, at most [`SAID_MAX`]; beyond that the oldest goes and is counted on its agent.
+//! - Agents' own events are kept whole, at most [`SAID_MAX`]; beyond that the oldest goes and is counted on its agent. Each goes into the
+//!   journal and pushes an older event out of it and out of the feed, so an agent that says more than its [`Share`] is cut short before.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::SystemTime,
+};
 
 use super::{burst::Burst, report::Report};
 use crate::model::{AgentId, Telemetry};
 
-/// Agents' own events that may wait: some seconds of a thousand chatty agents, at most a few MiB.
+/// Agents' own events that may wait: some seconds of a thousand chatty agents, at most 16 MiB.
 pub(super) const SAID_MAX: usize = 4096;
+/// Events of one agent at once: what it saved up while it was cut off.
+const SHARE_BURST: f64 = 500.0;
+/// Events of one agent a second in the long run. People read none faster, and a journal of 100,000 holds hours of it.
+const SHARE_PER_SECOND: f64 = 10.0;
 
 /// One thing to fold.
 #[derive(Debug)]
@@ -50,11 +58,32 @@ impl Uses {
     }
 }
 
+/// What one agent may still say. It outlives sessions and incarnations, which a flood could otherwise use to begin anew.
+#[derive(Debug)]
+struct Share {
+    left: f64,
+    at: SystemTime,
+}
+
+impl Share {
+    fn take(&mut self, at: SystemTime) -> bool {
+        let passed = at.duration_since(self.at).unwrap_or_default();
+        self.at = at;
+        self.left = (self.left + passed.as_secs_f64() * SHARE_PER_SECOND).min(SHARE_BURST);
+        let may = self.left >= 1.0;
+        if may {
+            self.left -= 1.0;
+        }
+        may
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     urgent: VecDeque<Report>,
     bursts: HashMap<AgentId, Burst>,
     said: VecDeque<Telemetry>,
+    shares: HashMap<AgentId, Share>,
     refused: u64,
     data_plane: Option<Report>,
     runtime: Uses,
@@ -112,20 +141,29 @@ impl Intake {
     }
 
     fn say(&mut self, telemetry: Telemetry) {
+        let at = telemetry.at;
+        let share = self.shares.entry(telemetry.agent.clone()).or_insert(Share { left: SHARE_BURST, at });
+        if !share.take(at) {
+            return self.lose(telemetry);
+        }
         self.said.push_back(telemetry);
         if self.said.len() > SAID_MAX
             && let Some(oldest) = self.said.pop_front()
         {
-            let burst = Burst { incarnation: oldest.incarnation, dropped: 1, messages: 1, ..Burst::default() };
-            self.burst(oldest.agent, burst);
+            self.lose(oldest);
         }
+    }
+
+    fn lose(&mut self, said: Telemetry) {
+        let burst = Burst { incarnation: said.incarnation, dropped: 1, messages: 1, ..Burst::default() };
+        self.burst(said.agent, burst);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests {
-    use std::{sync::Arc, time::SystemTime};
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{health::report::RuntimeReport, model::TelemetryKind};
@@ -138,6 +176,11 @@ mod tests {
 
     fn telemetry(incarnation: u64, kind: TelemetryKind) -> Report {
         Report::Telemetry(vec![Telemetry { agent: agent(), incarnation, at: AT, kind }])
+    }
+
+    fn note(agent: AgentId, at: SystemTime, n: usize) -> Report {
+        let kind = TelemetryKind::Event { kind: Arc::from("note"), data: Arc::from(n.to_string()) };
+        Report::Telemetry(vec![Telemetry { agent, incarnation: 1, at, kind }])
     }
 
     fn log() -> TelemetryKind {
@@ -170,8 +213,7 @@ mod tests {
     fn a_flood_of_events_drops_the_oldest_and_counts_it() {
         let mut intake = Intake::default();
         for n in 0..SAID_MAX + 5 {
-            let data = Arc::from(n.to_string());
-            intake.put(telemetry(1, TelemetryKind::Event { kind: Arc::from("note"), data }));
+            intake.put(note(format!("review/coder-{}", n % 100).parse().unwrap(), AT, n));
         }
         let items = drained(&mut intake);
         let dropped: u64 =
@@ -180,6 +222,32 @@ mod tests {
         assert_eq!((dropped, said.len()), (5, SAID_MAX));
         let Item::Said(first) = said[0] else { unreachable!() };
         assert!(matches!(&first.kind, TelemetryKind::Event { data, .. } if &**data == "5"));
+    }
+
+    #[test]
+    fn an_agent_that_floods_events_gets_its_share_and_the_others_theirs() {
+        let mut intake = Intake::default();
+        let other: AgentId = "review/quiet".parse().unwrap();
+        let later = AT + Duration::from_secs(2);
+        for n in 0..10_000 {
+            intake.put(note(agent(), AT, n));
+        }
+        intake.put(note(other.clone(), AT, 0));
+        // A clock that is set back stops nobody: the share fills again from there.
+        for n in 0..100 {
+            intake.put(note(agent(), AT - Duration::from_secs(1), n));
+        }
+        for n in 0..100 {
+            intake.put(note(agent(), later, n));
+        }
+        let items = drained(&mut intake);
+        let said = |who: &AgentId| items.iter().filter(|item| matches!(item, Item::Said(t) if t.agent == *who)).count();
+        let dropped = items.iter().find_map(|item| match item {
+            Item::Burst(_, burst) => Some((burst.dropped, burst.messages)),
+            _ => None,
+        });
+        assert_eq!((said(&agent()), said(&other)), (530, 1));
+        assert_eq!(dropped, Some((10_200 - 530, 10_200 - 530)));
     }
 
     #[test]
