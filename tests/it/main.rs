@@ -7,6 +7,8 @@ mod data_plane;
 mod faults;
 mod harness;
 mod hive;
+mod hostile;
+mod hostile_floods;
 mod house;
 mod http;
 mod http_desk;
