@@ -6,11 +6,11 @@ use hivekeeper_actors::{Child, ChildId, ChildRef, ChildSpec, Intensity, RestartT
 
 use super::plan::{PlannedAgent, PlannedSwarm};
 use crate::{
-    model::AgentId,
+    model::{AgentId, command::GRACE_MAX},
     runtime::{AgentActor, AgentDeps, Job},
 };
 
-/// Beyond an agent's grace: the launcher's sweep may take 5 s, its record and the journal a little.
+/// Beyond the longest grace: the launcher's sweep may take 5 s, its record and the journal a little.
 const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
 
 /// A swarm's supervisor, and the handles on it and on its agents.
@@ -46,8 +46,9 @@ fn agent_child(
     let swarm = &plan.spec;
     let mut spec = ChildSpec::new(ChildId::from(agent.id.name.as_str()));
     spec.restart = agent.spec.restart;
-    // The drive keeps the grace and proves the end; this deadline only catches a drive that hangs.
-    spec.shutdown = Shutdown::Deadline(agent.spec.stop_grace + SHUTDOWN_MARGIN);
+    // The drive keeps the grace, which a command may set, and proves the end. This deadline only catches a drive that hangs; to drop one that
+    // does not would leave the end unrecorded and the token valid.
+    spec.shutdown = Shutdown::Deadline(GRACE_MAX + SHUTDOWN_MARGIN);
     spec.intensity = Intensity { max_restarts: swarm.intensity, period: swarm.period };
     spec.backoff = swarm.backoff;
     spec.on_exceeded = swarm.on_exceeded;

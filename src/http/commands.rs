@@ -16,12 +16,13 @@ use super::{
 };
 use crate::{
     control_plane::Request,
-    model::{Command, Operation, Requester, Target},
+    model::{Command, Operation, Requester, Target, command::GRACE_MAX},
     view,
 };
 
-/// Longest `grace_ms`: an hour. Who needs longer stops the agent by other means than a pending operation.
-const GRACE_MS_MAX: u64 = 3_600_000;
+/// Longest `grace_ms`.
+#[expect(clippy::cast_possible_truncation, reason = "an hour")]
+const GRACE_MS_MAX: u64 = GRACE_MAX.as_millis() as u64;
 /// Longest `reason`, in characters: a paragraph in the history.
 const REASON_LEN_MAX: usize = 1000;
 

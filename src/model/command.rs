@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use super::ids::{AgentId, OperationId, SwarmName};
 
+/// Longest grace that a command may give, and a document: an hour. Who needs longer stops the agent by other means than a pending operation.
+pub const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// What a command is aimed at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {

@@ -129,6 +129,8 @@ impl Drive {
     }
 
     async fn launch(&mut self, automatic: bool) -> Begun {
+        // One that was given for an agent which did not live then is not for the next stop of this one.
+        self.job.slot.set_grace(None);
         if let Some(open) = self.job.slot.unproven() {
             match self.prove_dead(open).await {
                 Proof::Dead => {}
@@ -297,11 +299,10 @@ impl Drive {
     }
 
     fn obey(&mut self, order: Option<Order>, launched: &Launched) {
-        let grace = self.job.slot.take_grace().unwrap_or(self.job.spec.stop_grace);
         match order {
             Some(Order::EndStuck) if !self.stopping => {
                 self.forced = Some(ExitCause::Stuck);
-                launched.control.stop(grace);
+                launched.control.stop(self.job.spec.stop_grace);
             }
             Some(Order::EndStuck) => {}
             // A closed queue means that the actor is gone without a word: the agent must not outlive it.
@@ -310,6 +311,7 @@ impl Drive {
                     self.job.deps.drain.drain(&self.job.id, self.incarnation);
                 }
                 self.stopping = true;
+                let grace = self.job.slot.take_grace().unwrap_or(self.job.spec.stop_grace);
                 launched.control.stop(grace);
             }
         }
