@@ -47,6 +47,7 @@ struct Quiet;
 
 impl Drain for Quiet {
     fn drain(&self, _: &AgentId, _: u64) {}
+    fn ended(&self, _: &AgentId, _: u64) {}
 }
 
 impl RelaySink for Quiet {
