@@ -261,7 +261,7 @@ exec sleep 1000
     ];
     let agents = floods.clone().map(|(name, what, times)| {
         format!(
-            "[[swarm.agent]]\nname = \"{name}\"\ncommand = [\"bash\", \"flood.sh\"]\nenv = {{ WHAT = '{what}', TIMES = \"{times}\" }}\nheartbeat_timeout = \"3s\"\n"
+            "[[swarm.agent]]\nname = \"{name}\"\ncommand = [\"bash\", \"flood.sh\"]\nenv = {{ WHAT = '{what}', TIMES = \"{times}\" }}\n"
         )
     });
     let mut hive = Hive::prepare(&format!("[[swarm]]\nname = \"f\"\n{}{}", agents.concat(), talker()));
@@ -275,8 +275,10 @@ exec sleep 1000
     for (name, ..) in &floods {
         // The last of a hundred heartbeats, behind 100 000 messages.
         hive.agent_until(&format!("f/{name}"), "tells its last progress", |agent| {
-            assert_eq!(agent["state"], "running", "{agent:#}");
-            agent["progress"]["value"]["done"] == 100
+            let through = agent["progress"]["value"]["done"] == 100;
+            // Behind its last heartbeat it is silent, and may be found so while the others are looked at.
+            assert!(through || agent["state"] == "running", "{agent:#}");
+            through
         });
     }
     still_talks(&hive);
