@@ -12,13 +12,13 @@ use super::plan::{self, BootPlan, PlannedAgent, PlannedSwarm};
 use crate::{
     health,
     model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
-    runtime::{AgentDeps, AgentEvent, OpenLaunch, RecoverError, Recovered},
+    runtime::{AgentDeps, AgentEvent, Launched, OpenLaunch, RecoverError, Recovered},
     store::{IncarnationRow, Journal, Ledger, StoreError},
 };
 
 /// Launchers asked at once: each costs a socket and a few frames.
 const AT_ONCE: usize = 64;
-/// How long the end of an unwanted agent may take beyond its grace before the daemon goes on without the proof.
+/// How long an end that was asked for may take before the daemon goes on without the proof.
 const END_WAIT: Duration = Duration::from_secs(30);
 /// Grace of an agent that nobody wants any more and whose document is gone.
 const UNWANTED_GRACE: Duration = Duration::from_secs(10);
@@ -115,12 +115,16 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
     slot.set_unproven(Some(open_launch(open)));
     slot.issue(begun.incarnation, begun.token_hash);
     match ask(deps, open).await {
-        Ok(Recovered::Exited(record)) if plan::ended_with_the_daemon(&record) => {
-            slot.revoke();
-            slot.set_unproven(None);
-            close(deps, open, record).await?;
-            Ok(Fate::EndedWithTheDaemon(begun.agent.clone()))
+        Ok(Recovered::Exited(record)) if plan::ended_with_the_daemon(&record) => over(deps, open, record).await,
+        // Nothing was found, and no sign of life was ever seen: the daemon died before the launch.
+        Ok(Recovered::Lost) if open.alive_at.is_none() => {
+            over(deps, open, without_record(open, ExitCause::NeverStarted)).await
         }
+        // Its end was asked for and comes within its own grace. To lead it would make a failure of it.
+        Ok(Recovered::Ending(launched)) => match wait_end(launched).await {
+            Some(record) => over(deps, open, record).await,
+            None => Ok(Fate::Unproven),
+        },
         Ok(found) => {
             let lives = matches!(found, Recovered::Running(_));
             slot.set_recovered(found);
@@ -134,22 +138,36 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
     }
 }
 
+/// Its end is no failure of its own.
+async fn over(deps: &Arc<AgentDeps>, open: &IncarnationRow, record: ExitRecord) -> Result<Fate, Fenced> {
+    let slot = deps.registry.slot(&open.begun.agent);
+    slot.revoke();
+    slot.set_unproven(None);
+    close(deps, open, record).await?;
+    Ok(Fate::EndedWithTheDaemon(open.begun.agent.clone()))
+}
+
+/// What does not end in time is killed with its reins, and left to its actor.
+async fn wait_end(mut launched: Launched) -> Option<ExitRecord> {
+    let end = async {
+        while let Some(event) = launched.events.recv().await {
+            if let AgentEvent::Exited(record) = event {
+                return Some(record);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(END_WAIT, end).await.ok().flatten()
+}
+
 async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, Fenced> {
     let record = match ask(deps, open).await {
-        Ok(Recovered::Running(mut launched)) => {
+        Ok(Recovered::Running(launched) | Recovered::Ending(launched)) => {
             launched.control.stop(UNWANTED_GRACE);
-            let end = async {
-                while let Some(event) = launched.events.recv().await {
-                    if let AgentEvent::Exited(record) = event {
-                        return Some(record);
-                    }
-                }
-                None
-            };
-            tokio::time::timeout(END_WAIT, end).await.ok().flatten()
+            wait_end(launched).await
         }
         Ok(Recovered::Exited(record)) => Some(record),
-        Ok(Recovered::Lost) => Some(lost(open)),
+        Ok(Recovered::Lost) => Some(without_record(open, ExitCause::LauncherLost)),
         Err(RecoverError::Fenced) => return Err(Fenced),
         Err(RecoverError::Unproven(_)) => None,
     };
@@ -187,14 +205,14 @@ fn open_launch(open: &IncarnationRow) -> OpenLaunch {
     OpenLaunch { launch_id: open.begun.launch_id, incarnation: open.begun.incarnation }
 }
 
-fn lost(open: &IncarnationRow) -> ExitRecord {
+fn without_record(open: &IncarnationRow, cause: ExitCause) -> ExitRecord {
     ExitRecord {
         incarnation: open.begun.incarnation,
         code: None,
         signal: None,
         oom: None,
         at: SystemTime::now(),
-        cause: ExitCause::LauncherLost,
+        cause,
         last_lines: Vec::new(),
     }
 }

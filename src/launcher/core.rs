@@ -172,6 +172,11 @@ impl Core {
         matches!(self.pause, Pause::Frozen)
     }
 
+    /// Whether the agent has been told to end.
+    pub(super) fn ending(&self) -> bool {
+        self.why.is_some()
+    }
+
     /// The lease, for who takes over.
     pub(super) fn lease_ms(&self) -> u64 {
         u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX)

@@ -83,6 +83,7 @@ impl Shell {
             pid: self.agent.execed.then_some(self.agent.pid.cast_unsigned()),
             started_at_ms: self.agent.started_at_ms,
             paused: self.core.paused(),
+            ending: self.core.ending(),
             ring_first_seq: self.ring.first_seq(),
             next_seq: self.ring.next_seq(),
             lease_ms: self.core.lease_ms(),

@@ -156,6 +156,8 @@ pub enum LaunchError {
 pub enum Recovered {
     /// It lives and is ours now. `Alive` comes as the first event, then the output behind `last_seq`.
     Running(Launched),
+    /// The same, but it has been told to end already: by the daemon that led it, or because its lease ran out.
+    Ending(Launched),
     /// It ended meanwhile, with a record.
     Exited(ExitRecord),
     /// No launcher, no record. What carried its marker was swept and is proven dead.

@@ -376,7 +376,8 @@ impl Runtime for ProcessRuntime {
                 let lease = Duration::from_millis(state.lease_ms);
                 let (mut drive, launched) = lead(&core, launch_id, agent, incarnation, lease);
                 drive.view.seen = last_seq;
-                drop(answer.send(Ok(Recovered::Running(launched))));
+                let found = if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
+                drop(answer.send(Ok(found)));
                 drive.adopted(link, state).await;
             });
             answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))

@@ -163,6 +163,9 @@ pub struct State {
     pub started_at_ms: u64,
     /// Whether its tree is frozen.
     pub paused: bool,
+    /// Whether it has been told to end, by whoever led it or because its lease ran out. A launcher that does not say so has not been.
+    #[serde(default)]
+    pub ending: bool,
     /// The first output number that the ring still holds, or the next one when it is empty.
     pub ring_first_seq: u64,
     /// The next output number.

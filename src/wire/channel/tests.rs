@@ -55,20 +55,25 @@ fn from_launcher() -> impl Strategy<Value = FromLauncher> {
         (any::<u16>(), any::<u32>()).prop_map(|(version, pid)| FromLauncher::Hello { version, pid }),
         (any::<u32>(), any::<u64>()).prop_map(|(pid, at_ms)| FromLauncher::Started { pid, at_ms }),
         ".*".prop_map(|message| FromLauncher::StartFailed { message }),
-        ((".*", any::<u64>(), option::of(any::<u32>())), (any::<u64>(), any::<bool>(), any::<[u64; 3]>())).prop_map(
-            |((agent, incarnation, pid), (started_at_ms, paused, [ring_first_seq, next_seq, lease_ms]))| {
-                FromLauncher::State(State {
-                    agent,
-                    incarnation,
-                    pid,
-                    started_at_ms,
-                    paused,
-                    ring_first_seq,
-                    next_seq,
-                    lease_ms,
-                })
-            }
-        ),
+        ((".*", any::<u64>(), option::of(any::<u32>())), (any::<u64>(), any::<[bool; 2]>(), any::<[u64; 3]>()))
+            .prop_map(
+                |(
+                    (agent, incarnation, pid),
+                    (started_at_ms, [paused, ending], [ring_first_seq, next_seq, lease_ms]),
+                )| {
+                    FromLauncher::State(State {
+                        agent,
+                        incarnation,
+                        pid,
+                        started_at_ms,
+                        paused,
+                        ending,
+                        ring_first_seq,
+                        next_seq,
+                        lease_ms,
+                    })
+                }
+            ),
         (any::<u64>(), any::<u64>(), stream, any::<bool>(), vec(any::<u8>(), 0..300)).prop_map(
             |(seq, at_ms, stream, partial, bytes)| FromLauncher::Output(Output { seq, at_ms, stream, partial, bytes })
         ),
