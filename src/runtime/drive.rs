@@ -13,13 +13,13 @@ use tokio::{
 
 use super::{
     child::{Job, Order},
-    contract::{AgentControl, AgentEvent, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError, Recovered},
+    contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered},
+    keep::{keep_lines, keep_loss, keep_sign},
     registry::{OpenLaunch, token_hash},
 };
 use crate::{
     model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, exit::LAST_LINES_MAX},
-    store::{Incarnation, NewLine, StoreError},
-    wire::channel::Stream,
+    store::{Incarnation, StoreError},
 };
 
 /// Between two tries of something that the daemon waits for: the journal, a launcher that does not answer. Short against a lease, long against a disk.
@@ -79,6 +79,7 @@ pub(super) async fn drive(
         ready: false,
         stopping: false,
         forced: None,
+        frozen: false,
     };
     let Some(_turn) = drive.turn().await else { return End::Normal };
     let begun = match start {
@@ -111,6 +112,8 @@ struct Drive {
     ready: bool,
     stopping: bool,
     forced: Option<ExitCause>,
+    /// Its tree is frozen, and so is the clock of its start.
+    frozen: bool,
 }
 
 impl Drive {
@@ -208,7 +211,9 @@ impl Drive {
         let mut recovered = self.job.slot.take_recovered();
         loop {
             match recovered.take() {
-                Some(Recovered::Running(launched)) => return Begun::Running(launched, opened),
+                Some(Recovered::Running(launched) | Recovered::Ending(launched)) => {
+                    return Begun::Running(launched, opened);
+                }
                 Some(Recovered::Exited(record)) => return Begun::Ended(record),
                 Some(Recovered::Lost) => return Begun::Ended(self.record(ExitCause::LauncherLost)),
                 None => {}
@@ -235,7 +240,7 @@ impl Drive {
     async fn prove_dead(&mut self, open: OpenLaunch) -> Proof {
         loop {
             let record = match self.recover(open).await {
-                Ok(Recovered::Running(mut launched)) => {
+                Ok(Recovered::Running(mut launched) | Recovered::Ending(mut launched)) => {
                     launched.control.kill();
                     wait_exit(&mut launched).await
                 }
@@ -264,7 +269,7 @@ impl Drive {
         ready: impl Fn(),
     ) -> End {
         self.job.slot.set_control(Some(Arc::clone(&launched.control)));
-        let deadline = Instant::now() + self.job.spec.start_timeout;
+        let mut deadline = Instant::now() + self.job.spec.start_timeout;
         let mut keeping: Option<Keeping> = None;
         loop {
             let wants_session = !self.ready && self.sign == Ready::Session;
@@ -272,7 +277,7 @@ impl Drive {
                 biased;
                 order = self.orders.recv() => Input::Order(order),
                 Ok(_) = opened.wait_for(|opened| *opened), if wants_session => Input::SessionOpened,
-                () = tokio::time::sleep_until(deadline), if !self.ready && self.forced.is_none() && !self.stopping => {
+                () = tokio::time::sleep_until(deadline), if self.may_be_late() => {
                     Input::StartDeadline
                 }
                 // Last, so that an agent that floods its output can't hold the others back.
@@ -291,6 +296,12 @@ impl Drive {
                 }
                 Input::Event(Some(AgentEvent::Exited(record))) => return self.finish(record).await,
                 Input::Event(Some(AgentEvent::Fenced)) => return self.fenced().await,
+                Input::Event(Some(AgentEvent::Paused(frozen))) => {
+                    if self.frozen && !frozen {
+                        deadline = Instant::now() + self.job.spec.start_timeout;
+                    }
+                    self.froze(frozen, &launched);
+                }
                 Input::Event(Some(event)) => keeping = self.take(event, &launched, &ready),
                 Input::Event(None) => return self.unseen().await,
                 Input::Kept => keeping = None,
@@ -342,10 +353,25 @@ impl Drive {
             AgentEvent::Sample { at, cpu_cores, memory_bytes, processes } => {
                 self.saw(Observation::Sample { at, cpu_cores, memory_bytes, processes });
             }
-            AgentEvent::Paused(paused) => self.saw(Observation::Paused(paused)),
-            AgentEvent::Exited(_) | AgentEvent::Fenced => {}
+            AgentEvent::Paused(_) | AgentEvent::Exited(_) | AgentEvent::Fenced => {}
         }
         None
+    }
+
+    /// Whether its start is judged by the clock.
+    fn may_be_late(&self) -> bool {
+        !self.ready && !self.frozen && !self.stopping && self.forced.is_none()
+    }
+
+    /// What it shows is put beside what is wanted: a daemon may have died between the word and the order.
+    fn froze(&mut self, frozen: bool, launched: &Launched) {
+        self.frozen = frozen;
+        self.saw(Observation::Paused(frozen));
+        let wanted = self.job.slot.paused();
+        if frozen == wanted || self.stopping || self.forced.is_some() {
+            return;
+        }
+        if wanted { launched.control.pause() } else { launched.control.resume() }
     }
 
     /// The runtime fell silent without an end. The end is looked for, so that none is invented.
@@ -367,6 +393,10 @@ impl Drive {
             && !matches!(record.cause, ExitCause::StartFailed { .. })
         {
             record.cause = cause;
+        }
+        if self.stopping && matches!(record.cause, ExitCause::Exited | ExitCause::Signalled) {
+            // It heard of the stop by another way than its signal, or died while it was on its way: asked for, either way.
+            record.cause = ExitCause::Stopped;
         }
         let normal = record.is_normal() && !foreign;
         let how = record.describe();
@@ -455,55 +485,6 @@ async fn kept(keeping: &mut Option<Keeping>) {
     match keeping {
         Some(keeping) => keeping.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Only history reads it; the launcher itself is asked at a take-over.
-async fn keep_sign(job: Arc<Job>, launch_id: LaunchId, pid: u32, at: SystemTime) {
-    if let Err(error) = job.deps.journal.mark_alive(launch_id, pid, at).await {
-        tracing::warn!(agent = %job.id, %error, "failed to journal the sign of life");
-    }
-}
-
-async fn keep_lines(job: Arc<Job>, incarnation: u64, lines: Vec<OutputLine>, control: Arc<dyn AgentControl>) {
-    let Some(last) = lines.last() else { return };
-    let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
-    let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
-    let new = lines.into_iter().map(|line| NewLine {
-        seq: Some(line.seq),
-        at: line.at,
-        stream: match line.stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        },
-        level: None,
-        partial: line.partial,
-        text: line.text,
-    });
-    let kept = job.deps.logs.append(&job.id, incarnation, new.collect()).await;
-    job.deps.witness.saw(&job.id, incarnation, Observation::Output { at, lines: count });
-    // Said once and counted always: an agent that talks must not fill the daemon's log with what its own log has no room for.
-    match &kept {
-        Ok(_) if job.slot.set_keeps_output(true) => tracing::info!(agent = %job.id, "output is kept again"),
-        Err(error) if job.slot.set_keeps_output(false) => {
-            tracing::warn!(agent = %job.id, %error, "failed to keep output")
-        }
-        _ => {}
-    }
-    if let Err(error) = kept {
-        // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
-        tracing::debug!(agent = %job.id, %error, lines = count, "output is lost");
-        job.deps.witness.saw(&job.id, incarnation, Observation::Lost { lines: count, bytes });
-    }
-    control.ack(seq);
-}
-
-async fn keep_loss(job: Arc<Job>, incarnation: u64, lines: u64, bytes: u64) {
-    let text =
-        format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept");
-    let note = NewLine::note(SystemTime::now(), text);
-    if let Err(error) = job.deps.logs.append(&job.id, incarnation, vec![note]).await {
-        tracing::warn!(agent = %job.id, %error, "failed to note lost output");
     }
 }
 

@@ -4,6 +4,7 @@ mod child;
 pub mod contract;
 mod drive;
 pub mod fake;
+mod keep;
 pub mod orphans;
 pub mod process;
 mod registry;

@@ -1,0 +1,63 @@
+//! What a drive writes down of an incarnation while it leads it: the sign of life, the output, what of it was lost.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    child::Job,
+    contract::{AgentControl, OutputLine},
+};
+use crate::{
+    model::{LaunchId, Observation},
+    store::{NewLine, StoreError},
+    wire::channel::Stream,
+};
+
+/// Only history reads it; the launcher itself is asked at a take-over.
+pub(super) async fn keep_sign(job: Arc<Job>, launch_id: LaunchId, pid: u32, at: SystemTime) {
+    if let Err(error) = job.deps.journal.mark_alive(launch_id, pid, at).await {
+        tracing::warn!(agent = %job.id, %error, "failed to journal the sign of life");
+    }
+}
+
+pub(super) async fn keep_lines(
+    job: Arc<Job>,
+    incarnation: u64,
+    lines: Vec<OutputLine>,
+    control: Arc<dyn AgentControl>,
+) {
+    let Some(last) = lines.last() else { return };
+    let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
+    let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
+    let new = lines.into_iter().map(|line| NewLine {
+        seq: Some(line.seq),
+        at: line.at,
+        stream: match line.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        },
+        level: None,
+        partial: line.partial,
+        text: line.text,
+    });
+    let kept = job.deps.logs.append(&job.id, incarnation, new.collect()).await;
+    job.deps.witness.saw(&job.id, incarnation, Observation::Output { at, lines: count });
+    if let Err(error) = kept {
+        if matches!(error, StoreError::Fenced) {
+            // They are the younger daemon's to keep: what is not acknowledged, the launcher still holds.
+            return (job.deps.fenced)();
+        }
+        // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
+        tracing::warn!(agent = %job.id, %error, lines = count, "failed to keep output");
+        job.deps.witness.saw(&job.id, incarnation, Observation::Lost { lines: count, bytes });
+    }
+    control.ack(seq);
+}
+
+pub(super) async fn keep_loss(job: Arc<Job>, incarnation: u64, lines: u64, bytes: u64) {
+    let text =
+        format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept");
+    let note = NewLine::note(SystemTime::now(), text);
+    if let Err(error) = job.deps.logs.append(&job.id, incarnation, vec![note]).await {
+        tracing::warn!(agent = %job.id, %error, "failed to note lost output");
+    }
+}
