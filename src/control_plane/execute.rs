@@ -8,7 +8,7 @@ use std::{
 use hivekeeper_actors::{ChildId, SupervisorError, SupervisorRef};
 use tokio::time::Instant;
 
-use super::office::Office;
+use super::{office::Office, plan};
 use crate::{
     model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, Step, Target},
     view::words,
@@ -41,6 +41,10 @@ pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
 
 async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, String> {
     let target = &operation.target;
+    // What held when it was accepted may have been changed by an operation before it.
+    let desired = office.desired(target).map_err(|error| error.to_string())?;
+    let capabilities = office.deps().runtime.capabilities();
+    plan::fits(&operation.command, target, desired, capabilities).map_err(|error| error.to_string())?;
     let supervisor = office.supervisor(target.swarm()).ok_or("the swarm has no supervisor yet; try again")?;
     let agents = office.agents(target);
     let before: Vec<Before> = agents.iter().map(|id| Before::of(office, id)).collect();

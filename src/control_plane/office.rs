@@ -218,7 +218,8 @@ impl Office {
         self.waiting.lock().keys().cloned().collect()
     }
 
-    fn desired(&self, target: &Target) -> Result<Desired, ControlError> {
+    /// What is wanted of a target now.
+    pub(super) fn desired(&self, target: &Target) -> Result<Desired, ControlError> {
         let missing = || ControlError::NotFound {
             what: match target {
                 Target::Swarm(name) => format!("swarm {name}"),
@@ -234,19 +235,23 @@ impl Office {
         }
     }
 
-    /// Writes down what an operator wants, then tells health. A swarm's word overrides what was said of its agents.
+    /// Writes down what an operator wants, then tells health. A swarm's word overrides what was said of its agents,
+    /// save that a pause and its end leave a stopped agent stopped: only a start ends that.
     pub(super) async fn desire(&self, target: &Target, desired: Desired) -> Result<(), StoreError> {
         let now = SystemTime::now();
+        let spared = self.spared(target, desired);
+        let mut agents = self.agents(target);
+        agents.retain(|agent| !spared.contains(agent));
         match target {
             Target::Swarm(name) => {
                 self.needs.agents.journal.set_swarm_desired(name, desired, now).await?;
-                for agent in self.agents(target) {
-                    self.needs.agents.journal.set_agent_desired(&agent, None, now).await?;
+                for agent in &agents {
+                    self.needs.agents.journal.set_agent_desired(agent, None, now).await?;
                 }
                 if let Some(mut entry) = self.entries.get_mut(name) {
                     entry.plan.since = now;
                     entry.plan.desired = desired;
-                    for agent in &mut entry.plan.agents {
+                    for agent in entry.plan.agents.iter_mut().filter(|agent| agents.contains(&agent.id)) {
                         agent.desired = desired;
                     }
                 }
@@ -260,11 +265,27 @@ impl Office {
                 }
             }
         }
-        for agent in self.agents(target) {
-            self.needs.agents.registry.slot(&agent).set_paused(desired == Desired::Paused);
+        for agent in &agents {
+            self.needs.agents.registry.slot(agent).set_paused(desired == Desired::Paused);
         }
         self.needs.health.report(health::Report::Desired { target: target.clone(), desired });
+        for agent in spared {
+            let (target, desired) = (Target::Agent(agent), Desired::Stopped);
+            self.needs.health.report(health::Report::Desired { target, desired });
+        }
         Ok(())
+    }
+
+    /// The stopped agents of a swarm that is paused or resumed.
+    fn spared(&self, target: &Target, desired: Desired) -> Vec<AgentId> {
+        let Target::Swarm(name) = target else { return Vec::new() };
+        let Some(entry) = self.entries.get(name) else { return Vec::new() };
+        let is_resumed = entry.plan.desired == Desired::Paused && desired == Desired::Running;
+        if desired != Desired::Paused && !is_resumed {
+            return Vec::new();
+        }
+        let stopped = entry.plan.agents.iter().filter(|agent| agent.desired == Desired::Stopped);
+        stopped.map(|agent| agent.id.clone()).collect()
     }
 
     /// Operations that were begun and have not ended.
