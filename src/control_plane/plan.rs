@@ -129,16 +129,17 @@ pub fn ended_with_the_daemon(exit: &ExitRecord) -> bool {
 
 /// Where the supervisor of an agent goes on.
 pub fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
-    let recent = ledger.recent.iter().map(|at| now.duration_since(*at).unwrap_or_default());
+    let standing = standing(agent, ledger);
     let mut seed = Seed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
         restarts: ledger.restarts,
-        recent: recent.filter(|age| *age <= period).collect(),
-        attempt: ledger.attempt,
+        recent: recent(standing, ledger, period, now),
+        // A judgement that the last daemon did not come to is made up for.
+        attempt: ledger.attempt + u32::from(is_pending(standing) && !is_judged(ledger)),
         state: SeedState::Fresh,
     };
     let until = |at: SystemTime| at.duration_since(now).unwrap_or_default();
-    seed.state = match standing(agent, ledger) {
+    seed.state = match standing {
         _ if agent.adopt.is_some() => SeedState::Running,
         health::Standing::Active => SeedState::Fresh,
         health::Standing::Stopped => SeedState::Stopped,
@@ -146,13 +147,31 @@ pub fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: System
         health::Standing::Failed { retry_at: None } => SeedState::Failed,
         health::Standing::BackingOff { retry_at } => SeedState::Delayed { retry_in: until(retry_at) },
         health::Standing::Failed { retry_at: Some(retry_at) } => {
-            // It is tried again with a fresh window.
-            seed.recent.clear();
             seed.attempt = 0;
             SeedState::Delayed { retry_in: until(retry_at) }
         }
     };
     seed
+}
+
+/// Ages of the automatic restarts that fill the window. The one that is due is in it since it was decided; the journal counts it when it begins.
+fn recent(standing: health::Standing, ledger: &Ledger, period: Duration, now: SystemTime) -> Vec<Duration> {
+    if matches!(standing, health::Standing::Failed { retry_at: Some(_) }) {
+        // It is tried again with a fresh window.
+        return Vec::new();
+    }
+    let begun = ledger.recent.iter().map(|at| now.duration_since(*at).unwrap_or_default());
+    begun.filter(|age| *age <= period).chain(is_pending(standing).then_some(Duration::ZERO)).collect()
+}
+
+/// Whether an automatic restart is due.
+fn is_pending(standing: health::Standing) -> bool {
+    matches!(standing, health::Standing::BackingOff { .. })
+}
+
+/// Whether the last daemon came to say what follows the last exit.
+fn is_judged(ledger: &Ledger) -> bool {
+    !matches!(ledger.standing, None | Some(StandingState::Active | StandingState::Stopped))
 }
 
 /// Where an agent stood when the last daemon ended.
@@ -164,6 +183,10 @@ pub fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
         return health::Standing::Stopped;
     }
     match ledger.standing {
+        // What was due has begun, and ended with the daemon before that was noted.
+        Some(StandingState::BackingOff { .. }) if ledger.last_exit.as_ref().is_some_and(ended_with_the_daemon) => {
+            health::Standing::Active
+        }
         Some(StandingState::BackingOff { retry_at }) => health::Standing::BackingOff { retry_at },
         Some(StandingState::Failed { retry_at }) => health::Standing::Failed { retry_at },
         Some(StandingState::Completed) => health::Standing::Completed,
@@ -177,21 +200,23 @@ fn unjudged(restart: RestartType, ledger: &Ledger) -> health::Standing {
         return health::Standing::Active;
     };
     match restart {
-        RestartType::Permanent => health::Standing::Active,
         RestartType::Transient | RestartType::Temporary if exit.is_normal() => health::Standing::Completed,
-        RestartType::Transient => health::Standing::Active,
+        // At once: how long it was to wait, only the last daemon knew.
+        RestartType::Permanent | RestartType::Transient => health::Standing::BackingOff { retry_at: exit.at },
         RestartType::Temporary => health::Standing::Failed { retry_at: None },
     }
 }
 
 /// What the health room is to know of an agent at first.
-pub fn health_seed(agent: &PlannedAgent, ledger: &Ledger) -> health::AgentSeed {
+pub fn health_seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> health::AgentSeed {
+    let standing = standing(agent, ledger);
     health::AgentSeed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
         restarts: ledger.restarts,
         lives: agent.adopt.is_some(),
+        recent: recent(standing, ledger, period, now),
         last_exit: ledger.last_exit.clone().map(Arc::new),
-        standing: standing(agent, ledger),
+        standing,
     }
 }
 

@@ -161,8 +161,8 @@ fn supervision_goes_on_where_it_was() {
     let retry_at = now() + Duration::from_secs(5);
     let retry_in = Duration::from_secs(5);
     let cases = [
-        (None, SeedState::Fresh),
-        (Some(StandingState::Active), SeedState::Fresh),
+        (None, SeedState::Delayed { retry_in: Duration::ZERO }),
+        (Some(StandingState::Active), SeedState::Delayed { retry_in: Duration::ZERO }),
         (Some(StandingState::BackingOff { retry_at }), SeedState::Delayed { retry_in }),
         (Some(StandingState::Failed { retry_at: None }), SeedState::Failed),
         (Some(StandingState::Failed { retry_at: Some(retry_at) }), SeedState::Delayed { retry_in }),
@@ -201,11 +201,12 @@ fn an_exit_that_nobody_judged_is_judged_at_boot() {
     use RestartType::{Permanent, Temporary, Transient};
     let well = (ExitCause::Exited, Some(0));
     let badly = (ExitCause::Exited, Some(3));
+    let at_once = SeedState::Delayed { retry_in: Duration::ZERO };
     let cases = [
-        (Permanent, well.clone(), SeedState::Fresh),
-        (Permanent, badly.clone(), SeedState::Fresh),
+        (Permanent, well.clone(), at_once.clone()),
+        (Permanent, badly.clone(), at_once.clone()),
         (Transient, well.clone(), SeedState::Completed),
-        (Transient, badly.clone(), SeedState::Fresh),
+        (Transient, badly.clone(), at_once),
         (Temporary, well, SeedState::Completed),
         (Temporary, badly, SeedState::Failed),
         // The daemon's end is no doing of the agent's.
@@ -216,6 +217,23 @@ fn an_exit_that_nobody_judged_is_judged_at_boot() {
         let ledger = ledger(Some(StandingState::Active), Some(exit.clone()));
         assert_eq!(seeded(Desired::Running, restart, &ledger), expected, "{restart:?} {exit:?}");
     }
+}
+
+#[test]
+fn a_restart_that_is_due_is_in_the_window() {
+    let badly = Some((ExitCause::Exited, Some(3)));
+    let agent = planned(Desired::Running, RestartType::Permanent, None);
+    let of = |standing| seed(&agent, &ledger(Some(standing), badly.clone()), Duration::from_secs(60), now());
+    let (decided, unjudged) = (of(StandingState::BackingOff { retry_at: now() }), of(StandingState::Active));
+    assert_eq!(decided.recent, [Duration::from_secs(10), Duration::ZERO]);
+    assert_eq!(unjudged.recent, decided.recent);
+    assert_eq!((decided.attempt, unjudged.attempt), (2, 3), "the last daemon had counted the one and not the other");
+}
+
+#[test]
+fn a_start_that_ended_with_the_daemon_is_no_longer_due() {
+    let ledger = ledger(Some(StandingState::BackingOff { retry_at: now() }), Some((ExitCause::LeaseLost, None)));
+    assert_eq!(seeded(Desired::Running, RestartType::Permanent, &ledger), SeedState::Fresh);
 }
 
 #[test]

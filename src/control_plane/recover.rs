@@ -67,8 +67,11 @@ pub async fn ledgers(
 /// The journal can't be read.
 pub async fn declare(journal: &dyn Journal, health: &health::Handle, plan: &BootPlan) -> Result<(), StoreError> {
     for swarm in &plan.swarms {
-        let ledgers = ledgers(journal, swarm, SystemTime::now()).await?;
-        let seed = |agent: &PlannedAgent| Some((agent.id.clone(), plan::health_seed(agent, ledgers.get(&agent.id)?)));
+        let (now, period) = (SystemTime::now(), swarm.spec.period);
+        let ledgers = ledgers(journal, swarm, now).await?;
+        let seed = |agent: &PlannedAgent| {
+            Some((agent.id.clone(), plan::health_seed(agent, ledgers.get(&agent.id)?, period, now)))
+        };
         health.report(health::Report::Declared {
             spec: Arc::clone(&swarm.spec),
             desired: swarm.desired,

@@ -83,6 +83,8 @@ impl Agent {
             Standing::Completed => (Phase::Completed, None),
             Standing::Stopped => (Phase::Stopped, None),
         };
+        let mut window: Vec<_> = seed.recent.iter().filter_map(|age| now.mono.checked_sub(*age)).collect();
+        window.sort_unstable();
         let doc = AgentHealth {
             id,
             state: AgentState::Pending,
@@ -92,7 +94,7 @@ impl Agent {
             incarnation: seed.incarnation,
             pid: None,
             restarts: seed.restarts,
-            restarts_in_window: 0,
+            restarts_in_window: u32::try_from(window.len()).unwrap_or(u32::MAX),
             retry_at,
             last_exit: seed.last_exit.clone(),
             cpu: Measured::Absent(Absent::NeverObserved),
@@ -116,7 +118,7 @@ impl Agent {
             heard: now.mono,
             moved: now.mono,
             sampled: now.mono,
-            window: VecDeque::new(),
+            window: window.into(),
         };
         let state = agent.state(Duration::ZERO, now);
         let reasons = agent.reasons(state, Duration::ZERO, now);
@@ -405,6 +407,7 @@ impl Agent {
             Phase::Pending => AgentState::Pending,
             // Nothing is being started yet.
             Phase::Starting if self.waits.is_some() => AgentState::Pending,
+            Phase::Starting if self.paused.is_some() => AgentState::Paused,
             Phase::Starting => AgentState::Starting,
             Phase::Running if self.unreachable => AgentState::Unknown,
             Phase::Running if self.paused.is_some() => AgentState::Paused,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hivekeeper_actors::SupervisionEvent;
@@ -167,6 +167,8 @@ pub struct AgentSeed {
     pub restarts: u64,
     /// Whether that incarnation may still live, to be taken over: what it says from now on counts.
     pub lives: bool,
+    /// Ages of the automatic restarts in its window.
+    pub recent: Vec<Duration>,
     /// How the last incarnation that ended did so.
     pub last_exit: Option<Arc<ExitRecord>>,
     /// What it did when the last daemon ended.

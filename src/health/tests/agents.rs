@@ -294,11 +294,13 @@ fn a_seed_is_shown_until_the_tree_acts() {
         (Standing::Stopped, S::Stopped),
     ] {
         let mut bench = Bench::new();
-        let seed =
-            AgentSeed { incarnation: 4, restarts: 3, lives: false, last_exit: Some(exit_record(4, 9)), standing };
+        let recent = vec![Duration::from_secs(50), Duration::from_secs(1)];
+        let last_exit = Some(exit_record(4, 9));
+        let seed = AgentSeed { incarnation: 4, restarts: 3, lives: false, recent, last_exit, standing };
         bench.declare_seeded(agent_spec("coder"), seed);
         let doc = bench.agent(&coder());
         assert_eq!((doc.state, doc.incarnation, doc.restarts), (state, 4, 3));
+        assert_eq!(doc.restarts_in_window, 2);
         assert!(!doc.reasons.is_empty());
         assert_eq!(doc.retry_at.is_some(), state == S::BackingOff);
     }
