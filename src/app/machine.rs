@@ -22,7 +22,8 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts the daemon's own log, on stderr.
 pub(super) fn start_log(config: &LogConfig) {
     let level = config.level.word().parse().unwrap_or(LevelFilter::INFO);
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    // A line that nobody can read is no reason to panic, which is how the library would tell of it.
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).log_internal_errors(false);
     let log = tracing_subscriber::registry().with(level).with(FilterFn::new(concerns_us));
     // A second subscriber in one process, as in tests, changes nothing.
     let _ = match config.format {
@@ -51,6 +52,14 @@ pub(super) fn raise_open_files() -> Option<OpenFiles> {
         tracing::warn!(%error, soft, hard, "failed to raise the limit of open files");
     }
     Some(OpenFiles { soft, hard })
+}
+
+/// Whether whoever started us wants no hang-up to end us, as nohup(1) does.
+pub(super) fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // Signal n is bit n-1.
+    mask.is_some_and(|mask| mask >> (libc::SIGHUP - 1) & 1 == 1)
 }
 
 /// A thread with a runtime of its own, so that no actor's work delays the renewal of a lease. Dropping it ends the thread.

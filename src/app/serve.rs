@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     boot, greeting,
-    machine::{LaunchThread, raise_open_files, start_log},
+    machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
     sinks::{Documents, Said, Seen, Services, Stuck, Supervision},
     tree::{self, Parts, SWARMS, Sockets},
 };
@@ -39,6 +39,8 @@ use crate::{
 
 /// Exit code of a daemon that a younger one has fenced off: like any failure, and nothing was stopped.
 const FENCED_EXIT: i32 = 1;
+/// Exit code of a daemon that was asked again while it stopped: what was asked for first is not done.
+const HURRIED_EXIT: i32 = 1;
 /// How long the greeting waits for agents to come up before it shows them as they are.
 const GREETING_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks of the greeting.
@@ -242,7 +244,7 @@ fn fenced() -> Arc<dyn Fn() + Send + Sync> {
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// SIGTERM, SIGINT.
+    /// SIGTERM, SIGINT, and SIGHUP when the terminal goes away.
     Stop,
     /// SIGUSR2.
     HandOver,
@@ -251,12 +253,16 @@ enum Order {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// None when whoever started us ignores it.
+    hang_up: Option<Signal>,
     hand_over: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
+        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self {
+            hang_up,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hand_over: signal(SignalKind::user_defined2())?,
@@ -264,7 +270,14 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Order {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hang_up => Order::Stop,
             _ = self.terminate.recv() => Order::Stop,
             _ = self.interrupt.recv() => Order::Stop,
             _ = self.hand_over.recv() => Order::HandOver,
@@ -295,22 +308,22 @@ impl Daemon {
         tracing::info!(how, "the daemon ends");
         self.feed.publish(SystemTime::now(), EventKind::DaemonStopping { how });
         if order == Order::HandOver {
-            self.leave().await;
+            self.leave(0).await;
         }
         tokio::select! {
             () = self.stop() => ExitCode::SUCCESS,
             again = signals.later() => {
                 tracing::warn!(?again, "asked again while stopping: the daemon leaves at once, what still runs ends with its lease");
-                self.leave().await
+                self.leave(HURRIED_EXIT).await
             }
         }
     }
 
     /// Ends the process and nothing else. The launchers see their channels close, and wait for the next daemon.
-    async fn leave(&self) -> ! {
+    async fn leave(&self, code: i32) -> ! {
         self.write_last_words().await;
         self.data.remove_endpoints();
-        std::process::exit(0);
+        std::process::exit(code);
     }
 
     /// Swarms first and while everybody can still watch, then the services in reverse order.
