@@ -50,6 +50,8 @@ pub(crate) struct Hive {
     pub(crate) http: String,
     pub(crate) data_plane: String,
     pub(crate) pid: u32,
+    /// A program and its arguments that execute the daemon, as `setsid` and `nohup` do; none: it is started directly.
+    pub(crate) through: &'static [&'static str],
     daemon: Option<Child>,
 }
 
@@ -64,7 +66,7 @@ impl Hive {
     /// Writes the configuration only.
     pub(crate) fn prepare(swarms: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("hk").tempdir().unwrap();
-        let hive = Self { dir, http: String::new(), data_plane: String::new(), pid: 0, daemon: None };
+        let hive = Self { dir, http: String::new(), data_plane: String::new(), pid: 0, through: &[], daemon: None };
         hive.configure(swarms);
         hive
     }
@@ -92,8 +94,9 @@ impl Hive {
 
     fn spawn(&self) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("daemon.log")).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_hivekeeper"))
-            .args(["serve", "--config"])
+        let words = [self.through, &[env!("CARGO_BIN_EXE_hivekeeper"), "serve", "--config"]].concat();
+        Command::new(words[0])
+            .args(&words[1..])
             .arg(self.config())
             .current_dir(self.dir.path())
             .env(MARK, self.dir.path())
@@ -106,23 +109,27 @@ impl Hive {
 
     /// Starts a daemon on this directory and waits until it is ready.
     pub(crate) fn boot(&mut self) {
+        self.launch();
+        self.find();
+    }
+
+    /// Starts a daemon and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let child = self.spawn();
         self.pid = child.id();
         self.daemon = Some(child);
-        self.find();
     }
 
     /// Starts a second daemon beside one that is stopped; the old one is handed back.
     pub(crate) fn boot_beside(&mut self) -> Old {
         let old = self.daemon.take().unwrap();
-        let child = self.spawn();
-        self.pid = child.id();
-        self.daemon = Some(child);
+        self.launch();
         self.find();
         Old(old)
     }
 
-    fn find(&mut self) {
+    /// Waits until the daemon that was launched is ready.
+    pub(crate) fn find(&mut self) {
         let path = self.data().join("endpoints.json");
         let pid = self.pid;
         let endpoints = until("the daemon writes its endpoints", || {
@@ -144,17 +151,17 @@ impl Hive {
         fs::read_to_string(self.dir.path().join("daemon.log")).unwrap_or_default()
     }
 
-    fn url(&self, path: &str) -> String {
-        let base = if self.http.starts_with("http") { self.http.clone() } else { format!("http://{}", self.http) };
-        format!("{base}{path}")
+    /// A client of the API that a thread can take along.
+    pub(crate) fn client(&self) -> Client {
+        Client { base: if self.http.starts_with("http") { self.http.clone() } else { format!("http://{}", self.http) } }
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        answer(agent().get(self.url(path)).call())
+        self.client().get(path)
     }
 
     pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
-        answer(agent().post(self.url(path)).header("content-type", "application/json").send(body.to_string()))
+        self.client().post(path, body)
     }
 
     /// A command that is waited for, and that must succeed.
@@ -281,6 +288,22 @@ impl Drop for Hive {
         if std::thread::panicking() {
             eprintln!("--- daemon.log of the failed test\n{}", self.log());
         }
+    }
+}
+
+/// Of the daemon that was there when it was made.
+pub(crate) struct Client {
+    base: String,
+}
+
+impl Client {
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        answer(agent().get(format!("{}{path}", self.base)).call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
+        let request = agent().post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        answer(request.send(body.to_string()))
     }
 }
 
