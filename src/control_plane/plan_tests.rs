@@ -203,8 +203,8 @@ fn an_exit_that_nobody_judged_is_judged_at_boot() {
     let badly = (ExitCause::Exited, Some(3));
     let at_once = SeedState::Delayed { retry_in: Duration::ZERO };
     let cases = [
-        (Permanent, well.clone(), at_once.clone()),
-        (Permanent, badly.clone(), at_once.clone()),
+        (Permanent, well.clone(), at_once),
+        (Permanent, badly.clone(), at_once),
         (Transient, well.clone(), SeedState::Completed),
         (Transient, badly.clone(), at_once),
         (Temporary, well, SeedState::Completed),

@@ -12,7 +12,7 @@ use super::plan::{self, BootPlan, PlannedAgent, PlannedSwarm};
 use crate::{
     health,
     model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
-    runtime::{AgentDeps, AgentEvent, Launched, OpenLaunch, RecoverError, Recovered},
+    runtime::{AgentDeps, AgentEvent, Launched, OpenLaunch, RecoverError, Recovered, keep_lines, keep_loss},
     store::{IncarnationRow, Journal, Ledger, StoreError},
 };
 
@@ -124,7 +124,7 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
             over(deps, open, without_record(open, ExitCause::NeverStarted)).await
         }
         // Its end was asked for and comes within its own grace. To lead it would make a failure of it.
-        Ok(Recovered::Ending(launched)) => match wait_end(launched).await {
+        Ok(Recovered::Ending(launched)) => match wait_end(deps, open, launched).await {
             Some(record) => over(deps, open, record).await,
             None => Ok(Fate::Unproven),
         },
@@ -150,12 +150,21 @@ async fn over(deps: &Arc<AgentDeps>, open: &IncarnationRow, record: ExitRecord) 
     Ok(Fate::EndedWithTheDaemon(open.begun.agent.clone()))
 }
 
-/// What does not end in time is killed with its reins, and left to its actor.
-async fn wait_end(mut launched: Launched) -> Option<ExitRecord> {
+/// Leads it to its end, and keeps what it says on the way. What does not end in time is killed with its reins, and left to its actor.
+async fn wait_end(deps: &Arc<AgentDeps>, open: &IncarnationRow, mut launched: Launched) -> Option<ExitRecord> {
+    let (agent, incarnation) = (&open.begun.agent, open.begun.incarnation);
     let end = async {
         while let Some(event) = launched.events.recv().await {
-            if let AgentEvent::Exited(record) = event {
-                return Some(record);
+            match event {
+                AgentEvent::Exited(record) => return Some(record),
+                AgentEvent::Output(lines) => {
+                    let control = Arc::clone(&launched.control);
+                    keep_lines(Arc::clone(deps), agent.clone(), incarnation, lines, control).await;
+                }
+                AgentEvent::Lost { lines, bytes } => {
+                    keep_loss(Arc::clone(deps), agent.clone(), incarnation, lines, bytes).await;
+                }
+                _ => {}
             }
         }
         None
@@ -167,7 +176,7 @@ async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, F
     let record = match ask(deps, open).await {
         Ok(Recovered::Running(launched) | Recovered::Ending(launched)) => {
             launched.control.stop(UNWANTED_GRACE);
-            wait_end(launched).await
+            wait_end(deps, open, launched).await
         }
         Ok(Recovered::Exited(record)) => Some(record),
         Ok(Recovered::Lost) => Some(without_record(open, ExitCause::LauncherLost)),

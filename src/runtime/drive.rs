@@ -329,6 +329,7 @@ impl Drive {
     }
 
     fn take(&mut self, event: AgentEvent, launched: &Launched, ready: &impl Fn()) -> Option<Keeping> {
+        let (deps, agent) = (Arc::clone(&self.job.deps), self.job.id.clone());
         match event {
             AgentEvent::Alive { pid, at } => {
                 self.saw(Observation::Alive { pid, at });
@@ -340,15 +341,15 @@ impl Drive {
                     ready();
                 }
                 let launch_id = self.launch_id?;
-                return Some(Box::pin(keep_sign(Arc::clone(&self.job), launch_id, pid, at)));
+                return Some(Box::pin(keep_sign(deps, agent, launch_id, pid, at)));
             }
             AgentEvent::Output(lines) => {
                 let control = Arc::clone(&launched.control);
-                return Some(Box::pin(keep_lines(Arc::clone(&self.job), self.incarnation, lines, control)));
+                return Some(Box::pin(keep_lines(deps, agent, self.incarnation, lines, control)));
             }
             AgentEvent::Lost { lines, bytes } => {
                 self.saw(Observation::Lost { lines, bytes });
-                return Some(Box::pin(keep_loss(Arc::clone(&self.job), self.incarnation, lines, bytes)));
+                return Some(Box::pin(keep_loss(deps, agent, self.incarnation, lines, bytes)));
             }
             AgentEvent::Sample { at, cpu_cores, memory_bytes, processes } => {
                 self.saw(Observation::Sample { at, cpu_cores, memory_bytes, processes });

@@ -1,26 +1,28 @@
-//! What a drive writes down of an incarnation while it leads it: the sign of life, the output, what of it was lost.
+//! What is written down of an incarnation while it is led: the sign of life, the output, what of it was lost.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    child::Job,
+    child::AgentDeps,
     contract::{AgentControl, OutputLine},
 };
 use crate::{
-    model::{LaunchId, Observation},
+    model::{AgentId, LaunchId, Observation},
     store::{NewLine, StoreError},
     wire::channel::Stream,
 };
 
 /// Only history reads it; the launcher itself is asked at a take-over.
-pub(super) async fn keep_sign(job: Arc<Job>, launch_id: LaunchId, pid: u32, at: SystemTime) {
-    if let Err(error) = job.deps.journal.mark_alive(launch_id, pid, at).await {
-        tracing::warn!(agent = %job.id, %error, "failed to journal the sign of life");
+pub(super) async fn keep_sign(deps: Arc<AgentDeps>, agent: AgentId, launch_id: LaunchId, pid: u32, at: SystemTime) {
+    if let Err(error) = deps.journal.mark_alive(launch_id, pid, at).await {
+        tracing::warn!(%agent, %error, "failed to journal the sign of life");
     }
 }
 
-pub(super) async fn keep_lines(
-    job: Arc<Job>,
+/// Output into its book, and the launcher told that it may let go of it.
+pub async fn keep_lines(
+    deps: Arc<AgentDeps>,
+    agent: AgentId,
     incarnation: u64,
     lines: Vec<OutputLine>,
     control: Arc<dyn AgentControl>,
@@ -39,25 +41,26 @@ pub(super) async fn keep_lines(
         partial: line.partial,
         text: line.text,
     });
-    let kept = job.deps.logs.append(&job.id, incarnation, new.collect()).await;
-    job.deps.witness.saw(&job.id, incarnation, Observation::Output { at, lines: count });
+    let kept = deps.logs.append(&agent, incarnation, new.collect()).await;
+    deps.witness.saw(&agent, incarnation, Observation::Output { at, lines: count });
     if let Err(error) = kept {
         if matches!(error, StoreError::Fenced) {
             // They are the younger daemon's to keep: what is not acknowledged, the launcher still holds.
-            return (job.deps.fenced)();
+            return (deps.fenced)();
         }
         // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
-        tracing::warn!(agent = %job.id, %error, lines = count, "failed to keep output");
-        job.deps.witness.saw(&job.id, incarnation, Observation::Lost { lines: count, bytes });
+        tracing::warn!(%agent, %error, lines = count, "failed to keep output");
+        deps.witness.saw(&agent, incarnation, Observation::Lost { lines: count, bytes });
     }
     control.ack(seq);
 }
 
-pub(super) async fn keep_loss(job: Arc<Job>, incarnation: u64, lines: u64, bytes: u64) {
+/// A note in the book where output is missing.
+pub async fn keep_loss(deps: Arc<AgentDeps>, agent: AgentId, incarnation: u64, lines: u64, bytes: u64) {
     let text =
         format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept");
     let note = NewLine::note(SystemTime::now(), text);
-    if let Err(error) = job.deps.logs.append(&job.id, incarnation, vec![note]).await {
-        tracing::warn!(agent = %job.id, %error, "failed to note lost output");
+    if let Err(error) = deps.logs.append(&agent, incarnation, vec![note]).await {
+        tracing::warn!(%agent, %error, "failed to note lost output");
     }
 }

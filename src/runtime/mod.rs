@@ -15,4 +15,5 @@ pub use contract::{
     AgentControl, AgentEvent, BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError,
     Recovered, Runtime,
 };
+pub use keep::{keep_lines, keep_loss};
 pub use registry::{OpenLaunch, Registry, Slot, token_hash};

@@ -78,7 +78,7 @@ name = "s"
 [[swarm.agent]]
 name = "a"
 stop_grace = "20s"
-command = ["sh", "-c", "trap 'echo asked >> asked; sleep 1; exit 0' TERM; while :; do sleep 0.02; done"]
+command = ["sh", "-c", "trap 'echo asked >> asked; sleep 1; echo tidied; exit 0' TERM; while :; do sleep 0.02; done"]
 "#;
 
 fn asked(hive: &Hive) {
@@ -96,6 +96,7 @@ fn an_end_that_a_dead_daemon_had_asked_for_is_no_failure() {
     let agent = hive.agent_until("s/a", "runs again", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
     assert_eq!(agent["restarts"], 0, "{agent:#}");
     assert_eq!(agent["last_exit"]["cause"], "stopped", "{agent:#}");
+    assert!(hive.lines("s/a").iter().any(|line| line["text"] == "tidied"), "its last words are kept");
     hive.kill();
     hive.boot();
     assert_eq!(hive.running("s/a")["incarnation"], 2);
