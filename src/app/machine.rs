@@ -22,8 +22,7 @@ use crate::config::{LogConfig, LogFormat};
 /// Starts the daemon's own log, on stderr.
 pub(super) fn start_log(config: &LogConfig) {
     let level = config.level.word().parse().unwrap_or(LevelFilter::INFO);
-    // A line that nobody can read is no reason to panic, which is how the library would tell of it.
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).log_internal_errors(false);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let log = tracing_subscriber::registry().with(level).with(FilterFn::new(concerns_us));
     // A second subscriber in one process, as in tests, changes nothing.
     let _ = match config.format {

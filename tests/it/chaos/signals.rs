@@ -87,18 +87,3 @@ fn a_second_ctrl_c_leaves_at_once_and_the_lease_ends_the_rest() {
     hive.nothing_left(Duration::from_secs(15));
     assert!(pids.iter().all(|pid| !lives(*pid)));
 }
-
-#[test]
-fn a_log_that_nobody_reads_any_more_costs_the_daemon_nothing() {
-    let mut hive = Hive::prepare(&notes("10s", "30s"));
-    hive.through = &["bash", "-c", "exec \"$@\" 2> >(exec true) >&2", "bash"];
-    hive.boot();
-    let (a, b) = (hive.agent_pid("s/a"), hive.agent_pid("s/b"));
-    kill(b, libc::SIGKILL);
-    hive.agent_until("s/b", "runs again", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
-    assert_eq!(hive.agent_pid("s/a"), a);
-    let tree = hive.get("/api/v1/tree").body.to_string();
-    assert!(!tree.contains("panic"), "{tree}");
-    assert_eq!(hive.terminate().code(), Some(0));
-    hive.nothing_left(Duration::ZERO);
-}
