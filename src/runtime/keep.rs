@@ -43,13 +43,20 @@ pub async fn keep_lines(
     });
     let kept = deps.logs.append(&agent, incarnation, new.collect()).await;
     deps.witness.saw(&agent, incarnation, Observation::Output { at, lines: count });
+    if matches!(kept, Err(StoreError::Fenced)) {
+        // They are the younger daemon's to keep: what is not acknowledged, the launcher still holds.
+        return (deps.fenced)();
+    }
+    // Said once and counted always: an agent that talks must not fill the daemon's log with what its own log has no room for.
+    let slot = deps.registry.slot(&agent);
+    match &kept {
+        Ok(_) if slot.set_keeps_output(true) => tracing::info!(%agent, "output is kept again"),
+        Err(error) if slot.set_keeps_output(false) => tracing::warn!(%agent, %error, "failed to keep output"),
+        _ => {}
+    }
     if let Err(error) = kept {
-        if matches!(error, StoreError::Fenced) {
-            // They are the younger daemon's to keep: what is not acknowledged, the launcher still holds.
-            return (deps.fenced)();
-        }
         // They can't be kept; holding them would only hide the exit that comes behind them. The log book notes the gap once it can write again.
-        tracing::warn!(%agent, %error, lines = count, "failed to keep output");
+        tracing::debug!(%agent, %error, lines = count, "output is lost");
         deps.witness.saw(&agent, incarnation, Observation::Lost { lines: count, bytes });
     }
     control.ack(seq);
