@@ -13,7 +13,9 @@ use crate::{
     },
     model::{OperationState, Origin, Seq, SwarmSpec},
     runtime::AgentDeps,
-    store::{DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, SwarmRow},
+    store::{
+        DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, Standing, StandingState, StoreError, SwarmRow,
+    },
     view::{SwarmDocument, document},
 };
 
@@ -55,7 +57,7 @@ pub(super) async fn numbers(journal: &dyn Journal) -> anyhow::Result<(Seq, Seq)>
 /// What an earlier daemon left, put beside what is configured.
 pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow::Result<BootPlan> {
     let read = async {
-        Ok::<_, crate::store::StoreError>(Found {
+        Ok::<_, StoreError>(Found {
             swarms: journal.swarms().await?.into_iter().map(found).collect(),
             desires: journal.agent_desires().await?.into_iter().collect(),
             open: journal.open_incarnations().await?,
@@ -63,6 +65,20 @@ pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow:
     };
     let found = read.await.context("failed to read the journal")?;
     Ok(plan::boot(config, &found, SystemTime::now()))
+}
+
+/// Clears what stood in the journal for agents that are not what they were. Before anything else of the plan is carried out: a daemon that dies in
+/// between finds the old documents and does it again.
+pub(super) async fn clear(journal: &dyn Journal, plan: &BootPlan) -> Result<(), StoreError> {
+    let now = SystemTime::now();
+    for agent in &plan.dropped {
+        journal.set_agent_desired(agent, None, now).await?;
+    }
+    for agent in plan.renewed.iter().chain(&plan.dropped) {
+        journal.reset_window(agent, now).await?;
+        journal.set_standing(agent, Standing { state: StandingState::New, attempt: 0 }, now).await?;
+    }
+    Ok(())
 }
 
 fn found(row: SwarmRow) -> FoundSwarm {
@@ -90,7 +106,7 @@ pub(super) async fn settle(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> anyhow
     Ok(Ok(takeover))
 }
 
-async fn write_down(journal: &dyn Journal, plan: &BootPlan) -> Result<(), crate::store::StoreError> {
+async fn write_down(journal: &dyn Journal, plan: &BootPlan) -> Result<(), StoreError> {
     for name in &plan.removed {
         journal.remove_swarm(name).await?;
         tracing::info!(swarm = %name, "the configuration no longer has this swarm; its agents were ended");

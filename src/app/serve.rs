@@ -126,6 +126,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         fenced: Arc::clone(&fenced),
     });
     let mut plan = boot::plan(&*journal, &config.swarms).await?;
+    boot::clear(&*journal, &plan).await.context("failed to write the journal")?;
     recover::declare(&*journal, &health, &plan).await.context("failed to read the journal")?;
     let Ok(takeover) = boot::settle(&deps, &mut plan).await? else {
         fenced();

@@ -244,10 +244,7 @@ impl Office {
         agents.retain(|agent| !spared.contains(agent));
         match target {
             Target::Swarm(name) => {
-                self.needs.agents.journal.set_swarm_desired(name, desired, now).await?;
-                for agent in &agents {
-                    self.needs.agents.journal.set_agent_desired(agent, None, now).await?;
-                }
+                self.needs.agents.journal.set_swarm_desired(name, desired, &agents, now).await?;
                 if let Some(mut entry) = self.entries.get_mut(name) {
                     entry.plan.since = now;
                     entry.plan.desired = desired;

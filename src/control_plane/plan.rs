@@ -51,6 +51,10 @@ pub struct BootPlan {
     pub end: Vec<IncarnationRow>,
     /// Swarms that the file no longer has.
     pub removed: Vec<SwarmName>,
+    /// Agents that run something else from now on: where supervision stood with what they ran says nothing of it.
+    pub renewed: Vec<AgentId>,
+    /// Agents that the file no longer has, of swarms that it has.
+    pub dropped: Vec<AgentId>,
 }
 
 /// One swarm as it is desired.
@@ -92,6 +96,9 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
             let wanted = found.desires.get(&id).copied().unwrap_or(desired);
             let old = before.and_then(|old| old.spec.as_ref());
             let changed = old.is_some_and(|old| runs_something_else(old, spec, &id, &agent));
+            if changed {
+                plan.renewed.push(id.clone());
+            }
             let mut adopt = None;
             match open.remove(&id) {
                 Some(living) if wanted == Desired::Stopped || changed => plan.end.push(living),
@@ -103,6 +110,9 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
             }
             agents.push(PlannedAgent { id, spec: agent, desired: wanted, adopt });
         }
+        let before = before.and_then(|old| old.spec.as_ref()).and_then(|old| old.expand().ok()).unwrap_or_default();
+        let gone = before.into_iter().map(|(id, _)| id).filter(|id| !agents.iter().any(|kept| kept.id == *id));
+        plan.dropped.extend(gone);
         plan.swarms.push(PlannedSwarm { spec: Arc::new(spec.clone()), desired, since, agents });
     }
     plan.end.extend(open.into_values());
@@ -171,7 +181,7 @@ fn is_pending(standing: health::Standing) -> bool {
 
 /// Whether the last daemon came to say what follows the last exit.
 fn is_judged(ledger: &Ledger) -> bool {
-    !matches!(ledger.standing, None | Some(StandingState::Active | StandingState::Stopped))
+    !matches!(ledger.standing, None | Some(StandingState::Active | StandingState::New))
 }
 
 /// Where an agent stood when the last daemon ended.
@@ -190,7 +200,8 @@ pub fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
         Some(StandingState::BackingOff { retry_at }) => health::Standing::BackingOff { retry_at },
         Some(StandingState::Failed { retry_at }) => health::Standing::Failed { retry_at },
         Some(StandingState::Completed) => health::Standing::Completed,
-        None | Some(StandingState::Active | StandingState::Stopped) => unjudged(agent.spec.restart, ledger),
+        Some(StandingState::Active) => unjudged(agent.spec.restart, ledger),
+        None | Some(StandingState::New) => health::Standing::Active,
     }
 }
 

@@ -117,6 +117,7 @@ fn what_runs_something_else_is_ended_and_what_has_other_rules_is_not() {
     let plan = boot(&[after], &found, now());
     assert_eq!(plan.end, found.open[..1]);
     assert_eq!(plan.adopt, found.open[1..]);
+    assert_eq!(plan.renewed, ["s/a".parse().unwrap()], "what it did before says nothing of what it runs now");
 }
 
 #[test]
@@ -145,6 +146,10 @@ fn what_the_file_no_longer_has_is_ended_and_removed() {
     let plan = boot(&[kept], &found, now());
     assert_eq!(plan.end.len(), 2);
     assert_eq!(plan.removed, ["t".parse().unwrap()]);
+    let fewer = swarm("s", &["b"]);
+    let found = Found { swarms: vec![known(swarm("s", &["a", "b"]), Desired::Running)], ..Found::default() };
+    let plan = boot(&[fewer], &found, now());
+    assert_eq!(plan.dropped, ["s/a".parse().unwrap()]);
 }
 
 #[test]
@@ -161,7 +166,8 @@ fn supervision_goes_on_where_it_was() {
     let retry_at = now() + Duration::from_secs(5);
     let retry_in = Duration::from_secs(5);
     let cases = [
-        (None, SeedState::Delayed { retry_in: Duration::ZERO }),
+        (None, SeedState::Fresh),
+        (Some(StandingState::New), SeedState::Fresh),
         (Some(StandingState::Active), SeedState::Delayed { retry_in: Duration::ZERO }),
         (Some(StandingState::BackingOff { retry_at }), SeedState::Delayed { retry_in }),
         (Some(StandingState::Failed { retry_at: None }), SeedState::Failed),

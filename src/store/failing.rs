@@ -67,8 +67,14 @@ impl Journal for FailingJournal {
     fn put_swarm(&self, row: SwarmRow) -> Answer<'_, ()> {
         self.write(|j| j.put_swarm(row))
     }
-    fn set_swarm_desired(&self, name: &SwarmName, desired: Desired, at: SystemTime) -> Answer<'_, ()> {
-        self.write(|j| j.set_swarm_desired(name, desired, at))
+    fn set_swarm_desired(
+        &self,
+        name: &SwarmName,
+        desired: Desired,
+        follow: &[AgentId],
+        at: SystemTime,
+    ) -> Answer<'_, ()> {
+        self.write(|j| j.set_swarm_desired(name, desired, follow, at))
     }
     fn set_agent_desired(&self, agent: &AgentId, desired: Option<Desired>, at: SystemTime) -> Answer<'_, ()> {
         self.write(|j| j.set_agent_desired(agent, desired, at))

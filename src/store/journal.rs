@@ -31,8 +31,15 @@ pub trait Journal: Send + Sync {
     fn swarms(&self) -> Answer<'_, Vec<SwarmRow>>;
     /// Stores a swarm, or puts it in the place of the one with its name.
     fn put_swarm(&self, row: SwarmRow) -> Answer<'_, ()>;
-    /// What the operator wants of a swarm. `Conflict` when there is none of this name.
-    fn set_swarm_desired(&self, name: &SwarmName, desired: Desired, at: SystemTime) -> Answer<'_, ()>;
+    /// What the operator wants of a swarm; `follow` are the agents of which nothing else is wanted any more. Both or neither is kept. `Conflict`
+    /// when there is no swarm of this name.
+    fn set_swarm_desired(
+        &self,
+        name: &SwarmName,
+        desired: Desired,
+        follow: &[AgentId],
+        at: SystemTime,
+    ) -> Answer<'_, ()>;
     /// What the operator wants of one agent; `None`: it follows its swarm.
     fn set_agent_desired(&self, agent: &AgentId, desired: Option<Desired>, at: SystemTime) -> Answer<'_, ()>;
     /// All agents of which an operator wants something else than of their swarm, by id.
@@ -40,7 +47,7 @@ pub trait Journal: Send + Sync {
     /// Forgets a swarm, the desires for its agents and where supervision stood with them. Their incarnations stay as history.
     fn remove_swarm(&self, name: &SwarmName) -> Answer<'_, ()>;
 
-    /// Journals a start before it happens. `Conflict` when this incarnation was begun under another launch id, or is not younger than the last.
+    /// Journals a start before it happens; supervision stands at `Active` with it. `Conflict` when this incarnation was begun under another launch id, or is not younger than the last.
     fn begin_incarnation(&self, incarnation: Incarnation) -> Answer<'_, ()>;
     /// The first sign of life. `Conflict` when the launch is unknown.
     fn mark_alive(&self, launch: LaunchId, pid: u32, at: SystemTime) -> Answer<'_, ()>;

@@ -131,8 +131,8 @@ pub enum StandingState {
     },
     /// Ended normally and rests.
     Completed,
-    /// An operator's word.
-    Stopped,
+    /// Nothing was begun yet of what it runs now.
+    New,
 }
 
 /// Where supervision stands with an agent, to be taken up after a crash of the daemon.

@@ -120,7 +120,7 @@ async fn swarms_and_desires(journal: &dyn Journal) {
     assert_eq!(journal.swarms().await.unwrap(), []);
     journal.put_swarm(row("zeta", 1)).await.unwrap();
     journal.put_swarm(row("alpha", 2)).await.unwrap();
-    journal.set_swarm_desired(&swarm("zeta"), Desired::Stopped, at(9)).await.unwrap();
+    journal.set_swarm_desired(&swarm("zeta"), Desired::Stopped, &[], at(9)).await.unwrap();
     let mut stopped = row("zeta", 9);
     stopped.desired = Desired::Stopped;
     assert_eq!(journal.swarms().await.unwrap(), [row("alpha", 2), stopped]);
@@ -128,7 +128,7 @@ async fn swarms_and_desires(journal: &dyn Journal) {
     journal.put_swarm(changed.clone()).await.unwrap();
     assert_eq!(journal.swarms().await.unwrap()[0], changed);
     assert!(matches!(
-        journal.set_swarm_desired(&swarm("none"), Desired::Paused, at(1)).await,
+        journal.set_swarm_desired(&swarm("none"), Desired::Paused, &[agent("none/one")], at(1)).await,
         Err(StoreError::Conflict(_))
     ));
 
@@ -141,6 +141,10 @@ async fn swarms_and_desires(journal: &dyn Journal) {
     );
     journal.set_agent_desired(&one, None, at(3)).await.unwrap();
     assert_eq!(journal.agent_desires().await.unwrap(), [(two.clone(), Desired::Stopped)]);
+    let follow = [two.clone()];
+    journal.set_swarm_desired(&swarm("zeta"), Desired::Running, &follow, at(4)).await.unwrap();
+    assert_eq!(journal.agent_desires().await.unwrap(), [], "they follow their swarm again");
+    journal.set_agent_desired(&two, Some(Desired::Stopped), at(5)).await.unwrap();
 
     let begun = incarnation(&two, 1, 5, false);
     journal.begin_incarnation(begun.clone()).await.unwrap();
@@ -227,7 +231,7 @@ async fn standings(journal: &dyn Journal) {
         StandingState::Failed { retry_at: None },
         StandingState::Failed { retry_at: Some(at(6_000)) },
         StandingState::Completed,
-        StandingState::Stopped,
+        StandingState::New,
     ];
     for (attempt, state) in (1..).zip(states) {
         journal.set_standing(&coder, Standing { state, attempt }, at(1)).await.unwrap();
@@ -236,7 +240,7 @@ async fn standings(journal: &dyn Journal) {
     }
     journal.reset_window(&coder, at(2)).await.unwrap();
     let ledger = journal.ledger(&coder, at(2), Duration::ZERO).await.unwrap();
-    assert_eq!((ledger.standing, ledger.attempt), (Some(StandingState::Stopped), 0));
+    assert_eq!((ledger.standing, ledger.attempt), (Some(StandingState::New), 0));
     journal.remove_swarm(&coder.swarm).await.unwrap();
     assert_eq!(journal.ledger(&coder, at(2), Duration::ZERO).await.unwrap().standing, None);
 }

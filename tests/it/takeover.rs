@@ -231,3 +231,43 @@ fn a_changed_command_is_replaced_at_boot_and_the_rest_is_taken_over() {
     hive.nothing_left_but_daemon(Duration::from_secs(20));
     assert_eq!(hive.get("/api/v1/swarms/s").status, 404, "removed from the file: stopped and removed");
 }
+
+#[test]
+fn a_failed_agent_whose_command_is_mended_in_the_file_is_tried_again() {
+    let swarm = |command: &str| {
+        format!(
+            r#"
+[[swarm]]
+name = "s"
+intensity = 0
+on_exceeded = "fail"
+[[swarm.agent]]
+name = "bad"
+command = {command}
+[[swarm.agent]]
+name = "job"
+restart = "transient"
+command = ["sh", "-c", "echo ran >> runs"]
+"#
+        )
+    };
+    let mut hive = Hive::start(&swarm("[\"false\"]"));
+    hive.agent_until("s/bad", "is given up", |agent| agent["state"] == "failed");
+    hive.agent_until("s/job", "is done", |agent| agent["state"] == "completed");
+    hive.kill();
+    hive.boot();
+    assert_eq!(hive.agent("s/bad")["state"], "failed", "what is the same fails the same");
+    hive.kill();
+    hive.configure(&swarm("[\"sleep\", \"1000\"]"));
+    hive.boot();
+    let mended = hive.running("s/bad");
+    assert_eq!((&mended["incarnation"], &mended["restarts_in_window"]), (&2.into(), &0.into()), "{mended:#}");
+    assert_eq!(hive.agent("s/job")["state"], "completed", "its neighbour is as it was");
+    hive.kill();
+    hive.configure("");
+    hive.boot();
+    hive.kill();
+    hive.configure(&swarm("[\"sleep\", \"1000\"]"));
+    hive.boot();
+    hive.agent_until("s/job", "is done once more", |agent| agent["state"] == "completed" && agent["incarnation"] == 2);
+}

@@ -29,11 +29,19 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
     }
     let advanced = db
         .prepare(
-            "INSERT INTO agents (agent, swarm, incarnation, restarts) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (agent) DO UPDATE SET incarnation = excluded.incarnation, restarts = restarts + excluded.restarts
+            "INSERT INTO agents (agent, swarm, incarnation, restarts, standing, standing_at_ms)
+             VALUES (?1, ?2, ?3, ?4, 'active', ?5)
+             ON CONFLICT (agent) DO UPDATE SET incarnation = excluded.incarnation, restarts = restarts + excluded.restarts,
+             standing = excluded.standing, standing_at_ms = excluded.standing_at_ms, retry_at_ms = NULL
              WHERE agents.incarnation < excluded.incarnation",
         )?
-        .execute(params![agent, new.agent.swarm.as_str(), number, i64::from(new.automatic)])?;
+        .execute(params![
+            agent,
+            new.agent.swarm.as_str(),
+            number,
+            i64::from(new.automatic),
+            millis(new.begun_at)
+        ])?;
     if advanced == 0 {
         return Err(StoreError::Conflict(format!("{agent} is past incarnation {number}")));
     }
@@ -119,7 +127,7 @@ pub(super) fn set_standing(
         StandingState::BackingOff { retry_at } => ("backing_off", Some(retry_at)),
         StandingState::Failed { retry_at } => ("failed", retry_at),
         StandingState::Completed => ("completed", None),
-        StandingState::Stopped => ("stopped", None),
+        StandingState::New => ("new", None),
     };
     db.prepare(
         "INSERT INTO agents (agent, swarm, standing, retry_at_ms, standing_at_ms, attempt) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -193,7 +201,7 @@ fn standing_of(word: Option<&str>, retry_at: Option<SystemTime>) -> Result<Optio
         (Some("backing_off"), Some(retry_at)) => StandingState::BackingOff { retry_at },
         (Some("failed"), retry_at) => StandingState::Failed { retry_at },
         (Some("completed"), _) => StandingState::Completed,
-        (Some("stopped"), _) => StandingState::Stopped,
+        (Some("new"), _) => StandingState::New,
         (Some(other), _) => return Err(StoreError::Corrupt(format!("standing {other:?}"))),
     };
     Ok(Some(state))

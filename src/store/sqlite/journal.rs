@@ -50,9 +50,15 @@ impl Journal for SqliteJournal {
         self.writer.call(Durability::Power, move |db| swarms::put(db, &row))
     }
 
-    fn set_swarm_desired(&self, name: &SwarmName, desired: Desired, at: SystemTime) -> Answer<'_, ()> {
-        let name = name.clone();
-        self.writer.call(Durability::Power, move |db| swarms::set_desired(db, &name, desired, at))
+    fn set_swarm_desired(
+        &self,
+        name: &SwarmName,
+        desired: Desired,
+        follow: &[AgentId],
+        at: SystemTime,
+    ) -> Answer<'_, ()> {
+        let (name, follow) = (name.clone(), follow.to_vec());
+        self.writer.call(Durability::Power, move |db| swarms::set_desired(db, &name, desired, &follow, at))
     }
 
     fn set_agent_desired(&self, agent: &AgentId, desired: Option<Desired>, at: SystemTime) -> Answer<'_, ()> {

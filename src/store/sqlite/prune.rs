@@ -49,7 +49,7 @@ pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Resu
     let taken = statement.execute(params![keep, horizon, BITE])? as u64;
     // An agent of a swarm that is gone, with no history left.
     db.prepare(
-        "DELETE FROM agents WHERE swarm NOT IN (SELECT name FROM swarms) AND desired IS NULL AND standing IS NULL
+        "DELETE FROM agents WHERE swarm NOT IN (SELECT name FROM swarms)
          AND NOT EXISTS (SELECT 1 FROM incarnations i WHERE i.agent = agents.agent)",
     )?
     .execute([])?;

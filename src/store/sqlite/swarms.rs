@@ -44,13 +44,22 @@ pub(super) fn put(db: &Connection, row: &SwarmRow) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(super) fn set_desired(db: &Connection, name: &SwarmName, to: Desired, at: SystemTime) -> Result<(), StoreError> {
+pub(super) fn set_desired(
+    db: &Connection,
+    name: &SwarmName,
+    to: Desired,
+    follow: &[AgentId],
+    at: SystemTime,
+) -> Result<(), StoreError> {
     let changed = db.prepare("UPDATE swarms SET desired = ?2, since_ms = ?3 WHERE name = ?1")?.execute(params![
         name.as_str(),
         desired_word(to),
         millis(at)
     ])?;
-    if changed == 0 { Err(StoreError::Conflict(format!("no swarm {name} in the journal"))) } else { Ok(()) }
+    if changed == 0 {
+        return Err(StoreError::Conflict(format!("no swarm {name} in the journal")));
+    }
+    follow.iter().try_for_each(|agent| set_agent_desired(db, agent, None, at))
 }
 
 pub(super) fn set_agent_desired(
