@@ -31,9 +31,12 @@ pub(super) fn start_log(config: &LogConfig) {
     };
 }
 
-/// Libraries are heard when something is wrong with them, or when everything is asked for.
+/// Libraries are heard when something is wrong with them, or when everything is asked for. What `actix_http` calls an error is a client that
+/// speaks no HTTP, each time it does; that must not fill our log.
 fn concerns_us(what: &Metadata<'_>) -> bool {
-    what.target().starts_with("hivekeeper") || *what.level() <= Level::WARN || *what.level() == Level::TRACE
+    let (target, level) = (what.target(), *what.level());
+    let is_wrong = level <= Level::WARN && !target.starts_with("actix_http");
+    target.starts_with("hivekeeper") || is_wrong || level == Level::TRACE
 }
 
 /// Open files that agents and launchers may have: soft and hard.

@@ -1,6 +1,9 @@
 //! What is written down of an incarnation while it is led: the sign of life, the output, what of it was lost.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     child::AgentDeps,
@@ -11,6 +14,9 @@ use crate::{
     store::{NewLine, StoreError},
     wire::channel::Stream,
 };
+
+/// How long output may take to be kept once some was not; enough for a disk that works again.
+const LOSING_WAIT: Duration = Duration::from_millis(250);
 
 /// Only history reads it; the launcher itself is asked at a take-over.
 pub(super) async fn keep_sign(deps: Arc<AgentDeps>, agent: AgentId, launch_id: LaunchId, pid: u32, at: SystemTime) {
@@ -41,14 +47,20 @@ pub async fn keep_lines(
         partial: line.partial,
         text: line.text,
     });
-    let kept = deps.logs.append(&agent, incarnation, new.collect()).await;
+    let slot = deps.registry.slot(&agent);
+    let append = deps.logs.append(&agent, incarnation, new.collect());
+    let kept = if slot.keeps_output() {
+        append.await
+    } else {
+        // A disk that hung is not waited for at length again and again: an end would show only behind all that waits here.
+        tokio::time::timeout(LOSING_WAIT, append).await.unwrap_or(Err(StoreError::Busy))
+    };
     deps.witness.saw(&agent, incarnation, Observation::Output { at, lines: count });
     if matches!(kept, Err(StoreError::Fenced)) {
         // They are the younger daemon's to keep: what is not acknowledged, the launcher still holds.
         return (deps.fenced)();
     }
     // Said once and counted always: an agent that talks must not fill the daemon's log with what its own log has no room for.
-    let slot = deps.registry.slot(&agent);
     match &kept {
         Ok(_) if slot.set_keeps_output(true) => tracing::info!(%agent, "output is kept again"),
         Err(error) if slot.set_keeps_output(false) => tracing::warn!(%agent, %error, "failed to keep output"),

@@ -72,6 +72,11 @@ impl Slot {
         self.loses_output.swap(!kept, Ordering::Relaxed) == kept
     }
 
+    /// Whether the last of its output could be kept.
+    pub(super) fn keeps_output(&self) -> bool {
+        !self.loses_output.load(Ordering::Relaxed)
+    }
+
     /// Admits this token for this incarnation from now on. The receiver turns true at the first session.
     pub fn issue(&self, incarnation: u64, hash: [u8; 32]) -> watch::Receiver<bool> {
         let (opened, seen) = watch::channel(false);
