@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::{
     control_plane::{Check, Office, chronicle::Standings},
-    health::{Handle, Report, RuntimeReport},
+    health::{Handle, Report},
     http::HealthReader,
     model::{
         AgentHealth, AgentId, HiveHealth, Observation, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink,
@@ -26,7 +26,7 @@ pub(super) struct Seen(pub(super) Handle);
 
 impl Witness for Seen {
     fn saw(&self, agent: &AgentId, incarnation: u64, what: Observation) {
-        self.0.report(Report::Runtime { agent: agent.clone(), incarnation, event: RuntimeReport::from(what) });
+        self.0.report(Report::Runtime { agent: agent.clone(), incarnation, event: what });
     }
 }
 
@@ -64,7 +64,7 @@ impl Said {
     /// A record fell out of the queue before it was written.
     fn count_lost(&self, agent: AgentId) {
         let incarnation = self.health.agent(&agent).map_or(0, |agent| agent.incarnation);
-        let event = RuntimeReport::Lost { lines: 1, bytes: 0 };
+        let event = Observation::Lost { lines: 1, bytes: 0 };
         self.health.report(Report::Runtime { agent, incarnation, event });
     }
 }

@@ -10,11 +10,11 @@ use hivekeeper_actors::{EventKind, SupervisionEvent};
 
 use super::{
     burst::Burst,
-    report::{AgentSeed, Now, RuntimeReport, Standing},
+    report::{AgentSeed, Now, Standing},
 };
 use crate::model::{
-    AgentHealth, AgentId, AgentSpec, AgentState, Desired, ExitRecord, Measured, OnStuck, Ready, Reason, RestartType,
-    Source, health::Absent,
+    AgentHealth, AgentId, AgentSpec, AgentState, Desired, ExitRecord, Measured, Observation, OnStuck, Ready, Reason,
+    RestartType, Source, health::Absent,
 };
 
 /// Readings that may be missed before a value no longer stands for now: one late and one lost are ordinary, a third is not.
@@ -184,8 +184,8 @@ impl Agent {
     }
 
     /// What the runtime saw, save readings and output, which come as a [`Burst`].
-    pub(super) fn runtime(&mut self, incarnation: u64, event: &RuntimeReport, now: Now) -> Taken {
-        if let RuntimeReport::Exited(record) = event {
+    pub(super) fn runtime(&mut self, incarnation: u64, event: &Observation, now: Now) -> Taken {
+        if let Observation::Exited(record) = event {
             // An end is history and stays true, even when it is told late.
             let known = self.doc.last_exit.as_deref().map_or(0, |exit| exit.incarnation);
             if record.incarnation >= known && self.doc.last_exit.as_ref() != Some(record) {
@@ -197,14 +197,14 @@ impl Agent {
         }
         self.enter_incarnation(incarnation, now);
         match event {
-            RuntimeReport::Waiting { reason } => self.waits = Some(reason.clone()),
-            RuntimeReport::Alive { pid, .. } => {
+            Observation::Waiting { reason } => self.waits = Some(reason.clone()),
+            Observation::Alive { pid, .. } => {
                 self.ended = false;
                 self.waits = None;
                 self.reached(now);
                 Arc::make_mut(&mut self.doc).pid = Some(*pid);
             }
-            RuntimeReport::Paused(paused) if !self.ended => {
+            Observation::Paused(paused) if !self.ended => {
                 self.reached(now);
                 match (self.paused, paused) {
                     (None, true) => self.paused = Some(now.mono),
@@ -215,11 +215,11 @@ impl Agent {
                     _ => {}
                 }
             }
-            RuntimeReport::Exited(record) => {
+            Observation::Exited(record) => {
                 self.end();
                 self.ending = Some(record.describe());
             }
-            RuntimeReport::Unreachable if !self.ended => self.unreachable = true,
+            Observation::Unreachable if !self.ended => self.unreachable = true,
             _ => {}
         }
         Taken::Yes

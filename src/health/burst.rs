@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::report::RuntimeReport;
-use crate::model::{Telemetry, TelemetryKind};
+use crate::model::{Observation, Telemetry, TelemetryKind};
 
 /// What was seen of an agent between two turns, as far as only the sum or the latest counts.
 #[derive(Debug, Clone, Default)]
@@ -27,19 +26,19 @@ pub(super) struct Burst {
 
 impl Burst {
     /// The burst that a runtime's report amounts to, if only the sum or the latest of its kind counts.
-    pub(super) fn of_runtime(incarnation: u64, event: &RuntimeReport) -> Option<Self> {
+    pub(super) fn of_runtime(incarnation: u64, event: &Observation) -> Option<Self> {
         let mut burst = Self { incarnation, ..Self::default() };
         match event {
-            RuntimeReport::Sample { at, cpu_cores, memory_bytes, .. } => {
+            Observation::Sample { at, cpu_cores, memory_bytes, .. } => {
                 burst.sample = Some((*at, *cpu_cores, *memory_bytes));
             }
-            RuntimeReport::Output { lines, .. } => burst.wrote = *lines > 0,
-            RuntimeReport::Lost { lines, .. } => burst.dropped = *lines,
-            RuntimeReport::Waiting { .. }
-            | RuntimeReport::Alive { .. }
-            | RuntimeReport::Paused(_)
-            | RuntimeReport::Exited(_)
-            | RuntimeReport::Unreachable => return None,
+            Observation::Output { lines, .. } => burst.wrote = *lines > 0,
+            Observation::Lost { lines, .. } => burst.dropped = *lines,
+            Observation::Waiting { .. }
+            | Observation::Alive { .. }
+            | Observation::Paused(_)
+            | Observation::Exited(_)
+            | Observation::Unreachable => return None,
         }
         Some(burst)
     }

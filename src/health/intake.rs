@@ -166,7 +166,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::{health::report::RuntimeReport, model::TelemetryKind};
+    use crate::model::{Observation, TelemetryKind};
 
     const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -254,7 +254,7 @@ mod tests {
     fn ends_and_starts_keep_their_order_and_are_never_dropped() {
         let mut intake = Intake::default();
         for incarnation in 1..=20_000 {
-            let event = RuntimeReport::Alive { pid: 1, at: AT };
+            let event = Observation::Alive { pid: 1, at: AT };
             intake.put(Report::Runtime { agent: agent(), incarnation, event });
         }
         let seen: Vec<u64> = drained(&mut intake)

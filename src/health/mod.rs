@@ -26,7 +26,7 @@ mod report;
 pub use fold::{Change, Fold, Identity, SAMPLES_INTERVAL};
 pub use handle::{Handle, OnStuck, Options};
 pub use monitor::Monitor;
-pub use report::{AgentSeed, Now, Report, RuntimeReport, Standing};
+pub use report::{AgentSeed, Now, Report, Standing};
 
 #[cfg(test)]
 mod tests;

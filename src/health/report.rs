@@ -60,7 +60,7 @@ pub enum Report {
         /// In which incarnation.
         incarnation: u64,
         /// What.
-        event: RuntimeReport,
+        event: Observation,
     },
     /// The data plane read something.
     Telemetry(Vec<Telemetry>),
@@ -92,70 +92,6 @@ pub enum Report {
     },
     /// The first reconcile pass has ended: what should run is known and in hand.
     Reconciled,
-}
-
-/// What the runtime saw of one incarnation.
-#[derive(Debug, Clone)]
-pub enum RuntimeReport {
-    /// The start waits for something that is not the agent's fault.
-    Waiting {
-        /// For what.
-        reason: String,
-    },
-    /// The process lives.
-    Alive {
-        /// Its process id.
-        pid: u32,
-        /// When it was started.
-        at: SystemTime,
-    },
-    /// A reading, which is the launcher's heartbeat, too.
-    Sample {
-        /// When.
-        at: SystemTime,
-        /// Cores in use; `None` in the first reading.
-        cpu_cores: Option<f64>,
-        /// Summed resident memory, bytes.
-        memory_bytes: u64,
-        /// Processes in the tree.
-        processes: u32,
-    },
-    /// It wrote lines.
-    Output {
-        /// When the last one was written.
-        at: SystemTime,
-        /// How many.
-        lines: u64,
-    },
-    /// Output was dropped on its way.
-    Lost {
-        /// Lines, or pieces of long ones.
-        lines: u64,
-        /// Bytes.
-        bytes: u64,
-    },
-    /// Its tree was frozen or unfrozen.
-    Paused(bool),
-    /// It ended, and this is the record.
-    Exited(Arc<ExitRecord>),
-    /// The runtime can't be reached. Any later report of this incarnation takes it back.
-    Unreachable,
-}
-
-impl From<Observation> for RuntimeReport {
-    fn from(seen: Observation) -> Self {
-        match seen {
-            Observation::Waiting { reason } => Self::Waiting { reason },
-            Observation::Alive { pid, at } => Self::Alive { pid, at },
-            Observation::Sample { at, cpu_cores, memory_bytes, processes } => {
-                Self::Sample { at, cpu_cores, memory_bytes, processes }
-            }
-            Observation::Output { at, lines } => Self::Output { at, lines },
-            Observation::Lost { lines, bytes } => Self::Lost { lines, bytes },
-            Observation::Paused(paused) => Self::Paused(paused),
-            Observation::Exited(record) => Self::Exited(record),
-        }
-    }
 }
 
 /// What the journal knows of an agent at boot.

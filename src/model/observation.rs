@@ -48,4 +48,6 @@ pub enum Observation {
     Paused(bool),
     /// Its end.
     Exited(Arc<ExitRecord>),
+    /// The runtime can't be reached, so nothing can be said of it. Anything that is seen later takes it back.
+    Unreachable,
 }

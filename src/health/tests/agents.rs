@@ -32,9 +32,9 @@ fn a_life_from_pending_to_running() {
 
     bench.supervise(&coder(), 1, EventKind::Starting { attempt: 0 });
     assert_eq!(codes(&bench.agent(&coder()).reasons), ["no_sign_of_life"]);
-    bench.saw(&coder(), 1, RuntimeReport::Waiting { reason: "the journal is full".to_owned() });
+    bench.saw(&coder(), 1, Observation::Waiting { reason: "the journal is full".to_owned() });
     assert_eq!(bench.agent(&coder()).reasons[0].detail, "the journal is full");
-    bench.saw(&coder(), 1, RuntimeReport::Alive { pid: 7, at: bench.now.wall });
+    bench.saw(&coder(), 1, Observation::Alive { pid: 7, at: bench.now.wall });
     let doc = bench.agent(&coder());
     assert_eq!((doc.state, codes(&doc.reasons), doc.pid), (S::Starting, vec!["no_sign_of_life"], Some(7)));
 
@@ -103,7 +103,7 @@ fn progress_is_a_changed_value_or_a_line() {
     beats(&mut bench, 5, "2");
     let doc = bench.agent(&coder());
     assert_eq!((doc.state, codes(&doc.reasons)), (S::Stuck, vec!["no_progress"]), "the same value is none");
-    bench.saw(&coder(), 1, RuntimeReport::Output { at: bench.now.wall, lines: 1 });
+    bench.saw(&coder(), 1, Observation::Output { at: bench.now.wall, lines: 1 });
     assert_eq!(bench.agent(&coder()).state, S::Running, "a line is progress");
     bench.says(&coder(), 1, TelemetryKind::Metric { name: Arc::from("n"), value: 1.0, unit: None, attributes: None });
     beats(&mut bench, 60, "2");
@@ -138,12 +138,12 @@ fn the_clocks_of_a_paused_agent_stand_still() {
     let mut bench = Bench::running(vec![stuckable(OnStuck::Restart)]);
     bench.says(&coder(), 1, TelemetryKind::SessionOpened);
     bench.pass(Duration::from_secs(10));
-    bench.saw(&coder(), 1, RuntimeReport::Paused(true));
+    bench.saw(&coder(), 1, Observation::Paused(true));
     let changes = bench.pass(Duration::from_secs(600));
     assert!(!changes.iter().any(|change| matches!(change, Change::Stuck { .. })));
     let doc = bench.agent(&coder());
     assert_eq!((doc.state, codes(&doc.reasons)), (S::Paused, vec!["paused_by_operator"]));
-    bench.saw(&coder(), 1, RuntimeReport::Paused(false));
+    bench.saw(&coder(), 1, Observation::Paused(false));
     bench.pass(Duration::from_millis(4_999));
     assert_eq!(bench.agent(&coder()).state, S::Running);
     bench.pass(Duration::from_millis(1));
@@ -153,7 +153,7 @@ fn the_clocks_of_a_paused_agent_stand_still() {
 #[test]
 fn an_unreachable_runtime_makes_unknown_until_it_reports_again() {
     let mut bench = Bench::running(vec![stuckable(OnStuck::Restart)]);
-    bench.saw(&coder(), 1, RuntimeReport::Unreachable);
+    bench.saw(&coder(), 1, Observation::Unreachable);
     let changes = bench.pass(PROGRESS * 2);
     assert!(!changes.iter().any(|change| matches!(change, Change::Stuck { .. })));
     let doc = bench.agent(&coder());
@@ -244,14 +244,14 @@ fn an_older_incarnation_is_ignored_and_counted() {
     let before = bench.agent(&coder());
     bench.beat(&coder(), 1, Some("9"));
     bench.sample(&coder(), 1);
-    bench.saw(&coder(), 1, RuntimeReport::Alive { pid: 1, at: bench.now.wall });
+    bench.saw(&coder(), 1, Observation::Alive { pid: 1, at: bench.now.wall });
     bench.supervise(&coder(), 1, EventKind::Stopped);
     bench.says(&coder(), 1, TelemetryKind::Event { kind: Arc::from("x"), data: Arc::from("{}") });
     assert_eq!(bench.agent(&coder()), before);
     assert_eq!(bench.fold.hive().data_plane.refused, 2, "the heartbeat and the event");
     // A record that arrives late is still how that incarnation ended, and never overwrites a younger one.
     bench.crash(&coder(), 2, 4);
-    bench.saw(&coder(), 1, RuntimeReport::Exited(exit_record(1, 5)));
+    bench.saw(&coder(), 1, Observation::Exited(exit_record(1, 5)));
     assert_eq!(bench.agent(&coder()).last_exit, Some(exit_record(2, 4)));
 }
 
@@ -360,7 +360,7 @@ fn samples_are_told_once_a_second_and_states_at_once() {
 #[test]
 fn loss_is_counted_on_the_agent_and_on_the_plane() {
     let mut bench = Bench::running(vec![agent_spec("coder")]);
-    bench.saw(&coder(), 1, RuntimeReport::Lost { lines: 12, bytes: 400 });
+    bench.saw(&coder(), 1, Observation::Lost { lines: 12, bytes: 400 });
     assert_eq!((bench.agent(&coder()).dropped, bench.fold.hive().data_plane.dropped), (12, 12));
     bench.crash(&coder(), 1, 1);
     bench.start(&coder(), 2);

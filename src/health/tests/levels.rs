@@ -105,7 +105,7 @@ fn what_an_operator_wants_is_healthy_when_it_is_so() {
         for agent in [coder(), tester()] {
             match desired {
                 Desired::Paused => {
-                    bench.saw(&agent, 1, RuntimeReport::Paused(true));
+                    bench.saw(&agent, 1, Observation::Paused(true));
                 }
                 _ => {
                     bench.crash(&agent, 1, 0);
@@ -129,7 +129,7 @@ fn what_an_operator_wants_is_healthy_when_it_is_so() {
 #[test]
 fn an_unreachable_runtime_is_unknown() {
     let mut bench = two();
-    bench.saw(&coder(), 1, RuntimeReport::Unreachable);
+    bench.saw(&coder(), 1, Observation::Unreachable);
     bench.tick();
     assert_eq!((bench.swarm().level, codes(&bench.swarm().reasons)), (Level::Unknown, vec!["agents_unknown"]));
 }

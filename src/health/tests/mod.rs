@@ -15,7 +15,8 @@ use std::{
 use hivekeeper_actors::{Backoff, EventKind, ExitReason, OnExceeded, RestartType, Strategy, SupervisionEvent};
 use uuid::Uuid;
 
-use super::{AgentSeed, Change, Fold, Identity, Now, Report, RuntimeReport};
+use super::{AgentSeed, Change, Fold, Identity, Now, Report};
+use crate::model::Observation;
 use crate::model::{
     AgentHealth, AgentId, AgentSpec, Desired, ExitCause, ExitRecord, HiveId, OnStuck, Origin, Ready, RuntimeKind,
     SwarmHealth, SwarmSpec, Telemetry, TelemetryKind,
@@ -152,12 +153,12 @@ impl Bench {
         self.apply(Report::Supervision { agent: agent.clone(), event })
     }
 
-    pub(super) fn saw(&mut self, agent: &AgentId, incarnation: u64, event: RuntimeReport) -> Vec<Change> {
+    pub(super) fn saw(&mut self, agent: &AgentId, incarnation: u64, event: Observation) -> Vec<Change> {
         self.apply(Report::Runtime { agent: agent.clone(), incarnation, event })
     }
 
     pub(super) fn sample(&mut self, agent: &AgentId, incarnation: u64) -> Vec<Change> {
-        let event = RuntimeReport::Sample { at: self.now.wall, cpu_cores: Some(0.5), memory_bytes: 1024, processes: 1 };
+        let event = Observation::Sample { at: self.now.wall, cpu_cores: Some(0.5), memory_bytes: 1024, processes: 1 };
         self.saw(agent, incarnation, event)
     }
 
@@ -172,12 +173,12 @@ impl Bench {
 
     pub(super) fn start(&mut self, agent: &AgentId, incarnation: u64) {
         self.supervise(agent, incarnation, EventKind::Starting { attempt: 0 });
-        self.saw(agent, incarnation, RuntimeReport::Alive { pid: 4711, at: self.now.wall });
+        self.saw(agent, incarnation, Observation::Alive { pid: 4711, at: self.now.wall });
         self.supervise(agent, incarnation, EventKind::Started { took: Duration::from_millis(5) });
     }
 
     pub(super) fn crash(&mut self, agent: &AgentId, incarnation: u64, code: i32) {
-        self.saw(agent, incarnation, RuntimeReport::Exited(exit_record(incarnation, code)));
+        self.saw(agent, incarnation, Observation::Exited(exit_record(incarnation, code)));
         let reason = ExitReason::Error(Arc::from("the agent's process ended"));
         self.supervise(agent, incarnation, EventKind::Exited { reason });
     }

@@ -3,7 +3,7 @@
 use proptest::{prelude::*, strategy::Strategy};
 
 use super::*;
-use crate::model::{AgentState, Level};
+use crate::model::{AgentState, Level, Observation};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -40,15 +40,15 @@ fn kinds() -> impl Strategy<Value = EventKind> {
     ]
 }
 
-fn runtime_reports() -> impl Strategy<Value = RuntimeReport> {
+fn runtime_reports() -> impl Strategy<Value = Observation> {
     prop_oneof![
-        Just(RuntimeReport::Alive { pid: 9, at: at() }),
-        Just(RuntimeReport::Sample { at: at(), cpu_cores: None, memory_bytes: 1, processes: 1 }),
-        Just(RuntimeReport::Output { at: at(), lines: 1 }),
-        Just(RuntimeReport::Lost { lines: 1, bytes: 1 }),
-        any::<bool>().prop_map(RuntimeReport::Paused),
-        (1u64..4).prop_map(|n| RuntimeReport::Exited(exit_record(n, 1))),
-        Just(RuntimeReport::Unreachable),
+        Just(Observation::Alive { pid: 9, at: at() }),
+        Just(Observation::Sample { at: at(), cpu_cores: None, memory_bytes: 1, processes: 1 }),
+        Just(Observation::Output { at: at(), lines: 1 }),
+        Just(Observation::Lost { lines: 1, bytes: 1 }),
+        any::<bool>().prop_map(Observation::Paused),
+        (1u64..4).prop_map(|n| Observation::Exited(exit_record(n, 1))),
+        Just(Observation::Unreachable),
     ]
 }
 
