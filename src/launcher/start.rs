@@ -23,8 +23,9 @@ use super::{
 };
 use crate::wire::channel::{Exit, ExitWhy, FromLauncher, Launch, ToLauncher};
 
-/// How long the daemon may take to send the launch: it writes it at once, so this is for a machine that is swapping.
-const LAUNCH_WAIT: Duration = Duration::from_secs(10);
+/// How long the order may take. A launcher that is started ahead waits until it is needed, and the end of its daemon shows at once, so this is
+/// for a channel that neither speaks nor closes. The daemon replaces what has gone home.
+const LAUNCH_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A launch that is refused before anything was started.
 const EXIT_REFUSED: u8 = 2;
 /// What `ps` and `top` show. The kernel keeps 15 bytes.
@@ -101,7 +102,7 @@ fn receive_launch(link: &mut Link) -> Result<Launch, String> {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(format!("no launch on stdin within {} s", LAUNCH_WAIT.as_secs()));
+            return Err(format!("no launch on stdin within {} hours", LAUNCH_WAIT.as_secs() / 3600));
         }
         let mut fds = [link.read_interest(), link.write_interest()];
         sys::poll(&mut fds, left).map_err(|error| format!("cannot wait for the launch: {error}"))?;
@@ -134,6 +135,7 @@ fn start_agent(launch: &Launch, hangup: &File) -> Result<Option<(Agent, Relay)>,
     let relay = Relay::bind().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
     let address = relay.address().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
     let program = program(launch, address)?;
+    fs::create_dir_all(&launch.cwd).map_err(|error| format!("cannot make the directory {}: {error}", launch.cwd))?;
     if hung_up(hangup) {
         let exit = Exit {
             agent: launch.agent.clone(),

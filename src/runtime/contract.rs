@@ -48,7 +48,7 @@ pub struct LaunchOrder {
     /// The agent's environment as its documents have it. On `process` it is laid over the daemon's own; the runtime adds the `HIVEKEEPER_` ones
     /// and removes the daemon's configuration variables (`HIVEKEEPER__*`) and its API token.
     pub env: BTreeMap<String, String>,
-    /// Absolute working directory; made when it is not there.
+    /// Absolute working directory; made when it is not there. When it can't be made, the start fails.
     pub workdir: PathBuf,
     /// The token for the data plane, in clear; its hash is journaled.
     pub token: String,
@@ -144,7 +144,7 @@ pub enum LaunchError {
     /// The runtime can't be reached or is overloaded; trying again may help.
     #[error("runtime unreachable: {0}")]
     Unreachable(String),
-    /// The order can't work: a missing directory that can't be made, an argument with a NUL byte.
+    /// The order can't work: no command, an argument with a NUL byte.
     #[error("order refused: {0}")]
     Refused(String),
     /// The launcher did not answer in time and was ended.
@@ -181,6 +181,10 @@ pub trait Runtime: Send + Sync {
     fn kind(&self) -> RuntimeKind;
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
+    /// The id for the next launch: one that the runtime is prepared for, if it is. It may come to nothing; say so with [`Runtime::forget`].
+    fn reserve(&self) -> LaunchId {
+        LaunchId::mint()
+    }
     /// Starts an agent under a launcher. Returns once the launcher answers, or with an error and nothing left behind.
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>>;
     /// Takes over a launch of an earlier daemon, or finds out how it ended.
@@ -196,6 +200,6 @@ pub trait Runtime: Send + Sync {
     /// `remove`, what is kept of ended launches that `known` does not hold is forgotten, too.
     fn orphans(&self, known: Vec<LaunchId>, remove: bool) -> BoxFuture<'_, Vec<LaunchId>>;
     /// Removes what is kept of an ended launch (its exit record). To be called once the end is in the journal: until then a daemon that crashed
-    /// in between still finds out how it ended. Forgetting what is not there is fine.
+    /// in between still finds out how it ended. What was reserved and never launched is ended. Forgetting what is not there is fine.
     fn forget(&self, launch_id: LaunchId) -> BoxFuture<'_, ()>;
 }

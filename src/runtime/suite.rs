@@ -414,3 +414,26 @@ pub async fn fencing(bench: &dyn Bench) {
     young.launched.control.kill();
     young.ends().await;
 }
+
+/// Each id is handed out once; it is no launch before it is launched, and one that comes to nothing leaves nothing.
+pub async fn reservations(bench: &dyn Bench) {
+    let runtime = bench.runtime();
+    let mut first = Case::launch(bench, Program::Runs).await;
+    let ids = [runtime.reserve(), runtime.reserve(), runtime.reserve()];
+    assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+    let known = vec![first.order.launch_id];
+    assert_eq!(within(runtime.orphans(known, true)).await, []);
+    let order = LaunchOrder { launch_id: ids[0], ..bench.order(Program::Runs) };
+    let launched = runtime.launch(order.clone()).await.expect("launched");
+    let mut used = Case::alive(bench, order, launched).await;
+    for launch_id in [ids[1], ids[2], ids[2]] {
+        within(runtime.forget(launch_id)).await;
+        let withdrawn = LaunchOrder { launch_id, ..bench.order(Program::Missing) };
+        assert_eq!(bench.left(&withdrawn).await, 0);
+    }
+    for case in [&mut used, &mut first] {
+        case.ready().await;
+        case.launched.control.kill();
+        case.ends().await;
+    }
+}

@@ -79,10 +79,20 @@ fn a_program_that_can_not_be_started_says_why() {
 }
 
 #[test]
-fn a_working_directory_that_is_not_there_is_a_failed_start() {
-    let mut launcher = Launcher::run_with("exit 0", |launch| launch.cwd = "/no/such/directory".into());
+fn a_working_directory_that_is_not_there_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut launch = Launcher::order(directory.path(), "pwd");
+    launch.cwd = directory.path().join("made/when/missing").to_str().unwrap().to_owned();
+    let cwd = launch.cwd.clone();
+    let mut launcher = Launcher::send(directory, launch);
+    assert_eq!(launcher.channel.line(), cwd);
+}
+
+#[test]
+fn a_working_directory_that_can_not_be_made_is_a_failed_start() {
+    let mut launcher = Launcher::run_with("exit 0", |launch| launch.cwd = "/dev/null/sub".into());
     let message = launcher.channel.start_failure();
-    assert!(message.starts_with("cannot enter the directory /no/such/directory: No such file"), "{message}");
+    assert!(message.starts_with("cannot make the directory /dev/null/sub: Not a directory"), "{message}");
 }
 
 #[test]

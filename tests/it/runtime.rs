@@ -3,6 +3,7 @@
 
 mod process;
 mod process_only;
+mod spare;
 
 use std::{
     sync::{
@@ -89,5 +90,5 @@ macro_rules! contract {
 
 contract! {
     exit_codes signals start_failure refused_order output_is_numbered stop_obeyed stop_grace kill dropped_reins_kill pause_and_resume
-    recover_running recover_output recover_exited launcher_lost recover_lost orphans fencing
+    recover_running recover_output recover_exited launcher_lost recover_lost orphans fencing reservations
 }

@@ -3,10 +3,12 @@
 mod channel;
 mod drive;
 mod files;
+mod launcher;
 mod order;
 mod outbox;
 mod relay;
 mod runtime;
+mod spare;
 mod strays;
 
 pub use runtime::{ProcessError, ProcessOptions, ProcessRuntime, inherited_env};

@@ -4,17 +4,13 @@ use std::{
     collections::HashSet,
     fs::File,
     io,
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStderr, Command},
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot},
     task::{JoinSet, spawn_blocking},
@@ -22,18 +18,20 @@ use tokio::{
 };
 
 use super::{
-    channel::{ANSWER_DEADLINE, Attached, Incoming, Link, LinkError, attach},
+    channel::{Attached, Link, LinkError, attach},
     drive::{Drive, EVENTS_MAX, SWEEP_DEADLINE, View},
     files::RunDir,
+    launcher::{Started, Starter},
     order,
     outbox::{Outbox, Reins},
+    spare::{self, Spares},
     strays,
 };
 use crate::{
     model::{AgentId, Epoch, ExitRecord, LaunchId, RelaySink, RuntimeKind},
     runtime::{
         BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
-        orphans::{MARKER, SweepError, Tree, sweep},
+        orphans::{SweepError, Tree, sweep},
     },
     wire::channel::{Attach, State, ToLauncher, VERSION, encode},
 };
@@ -107,10 +105,10 @@ pub(super) struct Core {
     pub(super) dir: RunDir,
     pub(super) relay: Arc<dyn RelaySink>,
     pub(super) live: Mutex<HashSet<LaunchId>>,
-    exe: File,
+    pub(super) starter: Starter,
+    pub(super) spares: Spares,
     env: Vec<(String, String)>,
     ring_bytes: u32,
-    open_files: Option<(u64, u64)>,
     starting: Semaphore,
 }
 
@@ -142,15 +140,26 @@ impl ProcessRuntime {
         let ProcessOptions { exe, run_dir, epoch, env, ring_bytes, open_files, relay, tasks } = options;
         let exe = File::open(&exe).map_err(|source| ProcessError::Exe { path: exe, source })?;
         let dir = RunDir::open(&run_dir).map_err(|source| ProcessError::RunDir { path: run_dir, source })?;
-        let starting = Semaphore::new(LAUNCHES_AT_ONCE);
-        let core =
-            Arc::new(Core { epoch, dir, relay, exe, env, ring_bytes, open_files, starting, live: Mutex::default() });
-        Ok(Self { core, handle: tasks, tasks: Mutex::new(JoinSet::new()) })
+        let core = Arc::new(Core {
+            epoch,
+            dir,
+            relay,
+            live: Mutex::default(),
+            starter: Starter { exe, open_files },
+            spares: Spares::default(),
+            env,
+            ring_bytes,
+            starting: Semaphore::new(LAUNCHES_AT_ONCE),
+        });
+        let runtime = Self { core, handle: tasks, tasks: Mutex::new(JoinSet::new()) };
+        runtime.spawn(spare::keep(Arc::clone(&runtime.core)));
+        Ok(runtime)
     }
 
     /// Waits until every task has ended: each agent ended and its launcher reaped, or detached. Returns how many had not at the deadline;
-    /// those agents are left to their leases.
+    /// those agents are left to their leases. No launcher is started ahead any more.
     pub async fn finish(&self, deadline: Duration) -> usize {
+        self.core.spares.close();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let ended = async { while tasks.join_next().await.is_some() {} };
         let _ = timeout(deadline, ended).await;
@@ -164,61 +173,49 @@ impl ProcessRuntime {
     }
 }
 
-/// A launcher that has introduced itself and has its order.
-struct Started {
-    link: Link,
-    child: Child,
-    stderr: ChildStderr,
-}
-
 impl Core {
+    /// By the spare, if the order is for it, else by a launcher of its own.
     async fn start(&self, order: &LaunchOrder) -> Result<Started, LaunchError> {
-        let run_dir =
-            self.dir.path().to_str().ok_or_else(|| LaunchError::Refused("run directory is no UTF-8".to_owned()))?;
-        let launch =
-            order::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes).map_err(LaunchError::Refused)?;
-        let mut frame = Vec::new();
-        encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|e| LaunchError::Refused(e.to_string()))?;
-        make_workdir(&order.workdir).await?;
-        let _turn = self.starting.acquire().await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
-        let mut child =
-            self.spawn_launcher(order.launch_id).await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(LaunchError::Unreachable("launcher has no pipes".to_owned()));
+        let spare = self.spares.take(order.launch_id);
+        let frame = match self.frame(order) {
+            Ok(frame) => frame,
+            Err(why) => {
+                if let Some(spare) = spare {
+                    spare.end().await;
+                }
+                return Err(LaunchError::Refused(why));
+            }
         };
-        let mut incoming = Incoming::new(Box::new(stdout));
-        let introduced = timeout(ANSWER_DEADLINE, async {
-            incoming.hello().await?;
-            // Behind the hello: whatever else the executable may be, it does not get the token.
-            stdin.write_all(&frame).await?;
-            Ok(stdin.flush().await?)
-        });
-        match introduced.await.unwrap_or(Err(LinkError::Silent)) {
-            Ok(()) => Ok(Started { link: Link { incoming, write: Box::new(stdin) }, child, stderr }),
-            // It has no whole order, so it has started nothing.
-            Err(error) => Err(LaunchError::Launcher(end(child, stderr, error).await)),
+        if let Some(spare) = spare {
+            match spare.order(&frame).await {
+                Ok(started) => return Ok(started),
+                Err(failed) => {
+                    let (spare, error) = *failed;
+                    tracing::debug!(launch_id = %order.launch_id, %error, "the spare launcher is of no use");
+                    let ended = spare.end().await;
+                    if !ended.seen {
+                        return Err(LaunchError::Launcher(ended.with(&error)));
+                    }
+                }
+            }
+        }
+        let _turn = self.starting.acquire().await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
+        let launcher = self.starter.start(order.launch_id).await?;
+        match launcher.order(&frame).await {
+            Ok(started) => Ok(started),
+            Err(failed) => {
+                let (launcher, error) = *failed;
+                Err(LaunchError::Launcher(launcher.end().await.with(&error)))
+            }
         }
     }
 
-    /// Off this thread: the system call returns only when the new program is loaded.
-    async fn spawn_launcher(&self, launch_id: LaunchId) -> io::Result<Child> {
-        // The descriptor is open in the child until the program is loaded, so this names the same file whatever its path holds now.
-        let mut command = Command::new(format!("/proc/self/fd/{}", self.exe.as_raw_fd()));
-        command
-            .arg0("hivekeeper")
-            .args(["agent", "--stdio"])
-            .env_clear()
-            .env(MARKER, launch_id.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
-        if let (Some(limits), Some(pid)) = (self.open_files, child.id()) {
-            limit_open_files(pid, limits)?;
-        }
-        Ok(child)
+    fn frame(&self, order: &LaunchOrder) -> Result<Vec<u8>, String> {
+        let run_dir = self.dir.path().to_str().ok_or("run directory is no UTF-8")?;
+        let launch = order::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes)?;
+        let mut frame = Vec::new();
+        encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|error| error.to_string())?;
+        Ok(frame)
     }
 
     async fn find(
@@ -266,16 +263,6 @@ impl Core {
     }
 }
 
-/// Sets a launcher's limit of open files before it has its order, so that its agent inherits it. From outside, because a hook between fork and
-/// exec would cost a copy of our page tables at each launch.
-fn limit_open_files(pid: u32, (soft, hard): (u64, u64)) -> io::Result<()> {
-    let limit = nix::libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    let pid = nix::libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-    // SAFETY: the kernel reads one limit that lives until the call returns, and writes none.
-    let set = unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// What became of a launch of an earlier daemon.
 enum Found {
     Running(Link, State),
@@ -288,6 +275,7 @@ fn lead(core: &Arc<Core>, launch_id: LaunchId, agent: AgentId, incarnation: u64,
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let outbox = Arc::new(Outbox::new());
     let control = Arc::new(Reins(Arc::clone(&outbox)));
+    core.spares.want();
     let drive = Drive {
         _live: Live::new(core, launch_id),
         core: Arc::clone(core),
@@ -302,32 +290,8 @@ fn lead(core: &Arc<Core>, launch_id: LaunchId, agent: AgentId, incarnation: u64,
     (drive, Launched { control, events: received })
 }
 
-async fn make_workdir(path: &Path) -> Result<(), LaunchError> {
-    let made = tokio::fs::create_dir_all(path).await;
-    made.map_err(|error| LaunchError::Refused(format!("working directory {} can't be made: {error}", path.display())))
-}
-
-/// Ends a launcher that started nothing, and says why it had to be.
-async fn end(mut child: Child, stderr: ChildStderr, error: LinkError) -> String {
-    let mut said = Vec::new();
-    let ended = timeout(ANSWER_DEADLINE, async {
-        child.kill().await?;
-        stderr.take(SAID_LEN_MAX).read_to_end(&mut said).await
-    });
-    if !matches!(ended.await, Ok(Ok(_))) {
-        tracing::warn!(pid = child.id(), "launcher was not seen to end");
-    }
-    match String::from_utf8_lossy(&said).trim() {
-        "" => error.to_string(),
-        said => format!("{error}; it said: {said}"),
-    }
-}
-
 /// What the tasks of a runtime answer when it is gone.
 const SHUT: &str = "runtime is shut down";
-/// Bytes of a failed launcher's own message that are passed on.
-const SAID_LEN_MAX: u64 = 1024;
-
 impl Runtime for ProcessRuntime {
     fn kind(&self) -> RuntimeKind {
         RuntimeKind::Process
@@ -335,6 +299,10 @@ impl Runtime for ProcessRuntime {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { pause: true, limits: false, isolation: false, oom: false, recover: true }
+    }
+
+    fn reserve(&self) -> LaunchId {
+        self.core.spares.reserve()
     }
 
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>> {
@@ -393,6 +361,11 @@ impl Runtime for ProcessRuntime {
 
     fn forget(&self, launch_id: LaunchId) -> BoxFuture<'_, ()> {
         let core = Arc::clone(&self.core);
-        Box::pin(async move { drop(spawn_blocking(move || core.dir.forget(launch_id)).await) })
+        Box::pin(async move {
+            match core.spares.take(launch_id) {
+                Some(spare) => drop(spare.end().await),
+                None => drop(spawn_blocking(move || core.dir.forget(launch_id)).await),
+            }
+        })
     }
 }

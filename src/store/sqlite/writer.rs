@@ -64,7 +64,8 @@ impl Writer {
         let job = Box::new(Call { durability, work: Some(work), outcome: None, reply });
         Box::pin(async move {
             let round_trip = async {
-                self.jobs.send(job).await.map_err(|_| StoreError::Gone)?;
+                // Unconstrained, as a caller's place in the queue must not depend on how much its task has done in this turn.
+                tokio::task::unconstrained(self.jobs.send(job)).await.map_err(|_| StoreError::Gone)?;
                 answer.await.map_err(|_| StoreError::Gone)?
             };
             tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))

@@ -71,6 +71,11 @@ impl ProcessBench {
         self.command(&["sh", "-c", script])
     }
 
+    /// What there is of all launches.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        self.orders.lock().unwrap().iter().flat_map(processes).collect()
+    }
+
     pub(super) async fn finish(self) {
         for order in self.orders.lock().unwrap().iter() {
             assert_eq!(processes(order), Vec::<u32>::new(), "left behind by {:?}", order.argv);

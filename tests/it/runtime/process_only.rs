@@ -53,7 +53,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn options(run_dir: PathBuf, exe: PathBuf) -> ProcessOptions {
+pub(super) fn options(run_dir: PathBuf, exe: PathBuf) -> ProcessOptions {
     ProcessOptions {
         exe,
         run_dir,
@@ -66,7 +66,7 @@ fn options(run_dir: PathBuf, exe: PathBuf) -> ProcessOptions {
     }
 }
 
-fn executable() -> PathBuf {
+pub(super) fn executable() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_hivekeeper"))
 }
 
@@ -138,10 +138,13 @@ async fn what_is_no_launcher_is_ended_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_workdir_that_cannot_be_made_refuses_the_order() {
+async fn a_workdir_that_cannot_be_made_fails_the_start() {
     let bench = ProcessBench::new(Arc::new(Closes));
     let order = LaunchOrder { workdir: "/dev/null/sub".into(), ..bench.order(Program::Runs) };
-    assert!(matches!(bench.runtime().launch(order).await, Err(LaunchError::Refused(_))));
+    let mut launched = bench.runtime().launch(order.clone()).await.unwrap();
+    let ExitCause::StartFailed { message } = rest(&mut launched).await.2.cause else { panic!("it started") };
+    assert_eq!(message, "cannot make the directory /dev/null/sub: Not a directory (os error 20)");
+    until("processes were left", || processes(&order).is_empty()).await;
     bench.finish().await;
 }
 

@@ -1,0 +1,152 @@
+//! Starting a launcher: introduced first, ordered then. In between it has started nothing, and ends when its channel closes.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    pin::pin,
+    process::Stdio,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStderr, ChildStdin, Command},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::channel::{ANSWER_DEADLINE, Incoming, Link, LinkError};
+use crate::{
+    model::LaunchId,
+    runtime::{LaunchError, orphans::MARKER},
+};
+
+/// Bytes of a failed launcher's own message that are passed on.
+const SAID_LEN_MAX: u64 = 1024;
+
+/// How launchers are started.
+pub(super) struct Starter {
+    /// The executable, held open.
+    pub(super) exe: File,
+    /// Soft and hard limit of open files that launchers and agents get; `None` leaves them the daemon's own.
+    pub(super) open_files: Option<(u64, u64)>,
+}
+
+/// A launcher that has introduced itself and waits for its order.
+pub(super) struct Launcher {
+    /// Names the launch that it is for, and stands in its environment.
+    pub(super) launch_id: LaunchId,
+    child: Child,
+    stdin: ChildStdin,
+    incoming: Incoming,
+    stderr: ChildStderr,
+}
+
+/// A launcher that has its order.
+pub(super) struct Started {
+    pub(super) link: Link,
+    pub(super) child: Child,
+    pub(super) stderr: ChildStderr,
+}
+
+impl Starter {
+    /// Starts a launcher and waits until it has introduced itself.
+    pub(super) async fn start(&self, launch_id: LaunchId) -> Result<Launcher, LaunchError> {
+        let mut child = self.spawn(launch_id).await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(LaunchError::Unreachable("launcher has no pipes".to_owned()));
+        };
+        let mut launcher = Launcher { launch_id, child, stdin, incoming: Incoming::new(Box::new(stdout)), stderr };
+        match timeout(ANSWER_DEADLINE, launcher.incoming.hello()).await.unwrap_or(Err(LinkError::Silent)) {
+            Ok(()) => Ok(launcher),
+            Err(error) => Err(LaunchError::Launcher(launcher.end().await.with(&error))),
+        }
+    }
+
+    /// Off this thread: the system call returns only when the new program is loaded.
+    async fn spawn(&self, launch_id: LaunchId) -> io::Result<Child> {
+        // The descriptor is open in the child until the program is loaded, so this names the same file whatever its path holds now.
+        let mut command = Command::new(format!("/proc/self/fd/{}", self.exe.as_raw_fd()));
+        command
+            .arg0("hivekeeper")
+            .args(["agent", "--stdio"])
+            .env_clear()
+            .env(MARKER, launch_id.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
+        if let (Some(limits), Some(pid)) = (self.open_files, child.id()) {
+            limit_open_files(pid, limits)?;
+        }
+        Ok(child)
+    }
+}
+
+impl Launcher {
+    /// Gives it its order, which it has come for. Behind the hello: whatever else the executable may be, it does not get the token.
+    ///
+    /// # Errors
+    /// It does not take it, and has started nothing: a part of an order is none.
+    pub(super) async fn order(mut self, frame: &[u8]) -> Result<Started, Box<(Self, LinkError)>> {
+        let given = timeout(ANSWER_DEADLINE, async {
+            self.stdin.write_all(frame).await?;
+            Ok(self.stdin.flush().await?)
+        });
+        match given.await.unwrap_or(Err(LinkError::Silent)) {
+            Ok(()) => {
+                let Self { child, stdin, incoming, stderr, .. } = self;
+                Ok(Started { link: Link { incoming, write: Box::new(stdin) }, child, stderr })
+            }
+            Err(error) => Err(Box::new((self, error))),
+        }
+    }
+
+    /// Ready when it is good for nothing any more: it has ended, or speaks unasked.
+    pub(super) fn poll_unfit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(self.incoming.fill()).poll(cx).map(drop)
+    }
+
+    /// Ends one that has started nothing.
+    pub(super) async fn end(mut self) -> Ended {
+        let mut said = Vec::new();
+        let end = timeout(ANSWER_DEADLINE, async {
+            self.child.kill().await?;
+            self.stderr.take(SAID_LEN_MAX).read_to_end(&mut said).await
+        });
+        let seen = matches!(end.await, Ok(Ok(_)));
+        if !seen {
+            tracing::warn!(pid = self.child.id(), launch_id = %self.launch_id, "launcher was not seen to end");
+        }
+        Ended { seen, said: String::from_utf8_lossy(&said).trim().to_owned() }
+    }
+}
+
+/// The end of a launcher that had started nothing.
+pub(super) struct Ended {
+    /// Whether it is proven.
+    pub(super) seen: bool,
+    said: String,
+}
+
+impl Ended {
+    /// Why it had to be.
+    pub(super) fn with(&self, error: &LinkError) -> String {
+        match self.said.as_str() {
+            "" => error.to_string(),
+            said => format!("{error}; it said: {said}"),
+        }
+    }
+}
+
+/// Sets a launcher's limit of open files before it has its order, so that its agent inherits it. From outside, because a hook between fork and
+/// exec would cost a copy of our page tables at each launch.
+fn limit_open_files(pid: u32, (soft, hard): (u64, u64)) -> io::Result<()> {
+    let limit = nix::libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    let pid = nix::libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads one limit that lives until the call returns, and writes none.
+    let set = unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
