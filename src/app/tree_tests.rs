@@ -20,7 +20,7 @@ use crate::{
     control_plane::{Control, Request},
     model::{AgentState, Command, Desired, Operation, OperationState, Requester, RestartType, Target},
     runtime::fake::Script,
-    store::StoreError,
+    store::{Journal, StoreError},
 };
 
 fn request(command: Command, target: &str) -> Request {
@@ -311,6 +311,29 @@ fn without_a_journal_nothing_is_launched_and_everything_else_goes_on() {
         assert_eq!(nest.get("/readyz").await.0, 200);
         nest.journaled("written after the disk had room again").await;
         done(&nest, restart("s/b")).await;
+        nest.end().await;
+    });
+}
+
+/// The next begin is queued behind the end and is written, the end is not.
+#[test]
+fn an_end_that_alone_can_not_be_journaled_holds_up_the_next_launch() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a"])]).await;
+        nest.running("s/a", 1).await;
+        let agent = "s/a".parse().unwrap();
+        nest.journal.fail_ends(Some(StoreError::Full));
+        nest.runtime.strike(&agent);
+        until("it waits", async || {
+            let health = nest.health.agent(&agent).unwrap();
+            health.reasons.iter().any(|reason| reason.detail.contains("no space left")).then_some(())
+        })
+        .await;
+        assert_eq!(nest.runtime.launches(&agent), 1, "launched before the end of the last one was in the journal");
+        nest.journal.fail_ends(None);
+        nest.running("s/a", 2).await;
+        let open = nest.journal.open_incarnations().await.unwrap();
+        assert_eq!(open.iter().map(|row| row.begun.incarnation).collect::<Vec<_>>(), [2]);
         nest.end().await;
     });
 }

@@ -64,6 +64,8 @@ fn begin() -> Result<ExitCode, String> {
     let signals = sys::signals().map_err(|error| format!("cannot watch signals: {error}"))?;
     let (stdin, stdout) = sys::take_stdio().map_err(|error| format!("cannot use stdin and stdout: {error}"))?;
     let hangup = stdin.try_clone().map_err(|error| format!("cannot use stdin: {error}"))?;
+    // What does not depend on the order comes before it.
+    let relay = Relay::bind();
     let mut link = Link::new(0, stdin, stdout);
     let launch = receive_launch(&mut link)?;
     let refused = match unsupported(launch.version) {
@@ -75,7 +77,7 @@ fn begin() -> Result<ExitCode, String> {
         farewell::last_words(&mut link, &FromLauncher::Refused { code: code.to_owned(), message });
         return Ok(ExitCode::from(EXIT_REFUSED));
     }
-    let parts = match start(&launch, &hangup) {
+    let parts = match start(&launch, relay, &hangup) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(ExitCode::SUCCESS),
         Err(message) => {
@@ -118,12 +120,12 @@ fn plain(name: &str) -> bool {
 }
 
 /// Socket first, then the agent: from the moment when a new daemon may look for us, it either finds the socket or we find the old one gone.
-fn start(launch: &Launch, hangup: &File) -> Result<Option<Parts>, String> {
+fn start(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Option<Parts>, String> {
     let run_dir = Path::new(&launch.run_dir);
     let socket = run_dir.join(format!("{}.sock", launch.launch_id));
     let listener = listen(run_dir, &launch.launch_id)
         .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
-    let started = start_agent(launch, hangup);
+    let started = start_agent(launch, relay, hangup);
     if !matches!(started, Ok(Some(_))) {
         let _ = fs::remove_file(&socket);
     }
@@ -131,8 +133,8 @@ fn start(launch: &Launch, hangup: &File) -> Result<Option<Parts>, String> {
 }
 
 /// `None` when the daemon has gone: a new one may have looked for us already and found nothing, so nothing may start.
-fn start_agent(launch: &Launch, hangup: &File) -> Result<Option<(Agent, Relay)>, String> {
-    let relay = Relay::bind().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
+fn start_agent(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Option<(Agent, Relay)>, String> {
+    let relay = relay.map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
     let address = relay.address().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
     let program = program(launch, address)?;
     fs::create_dir_all(&launch.cwd).map_err(|error| format!("cannot make the directory {}: {error}", launch.cwd))?;

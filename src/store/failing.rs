@@ -22,12 +22,13 @@ pub struct FailingJournal {
     inner: Arc<dyn Journal>,
     writes: Mutex<Option<StoreError>>,
     reads: Mutex<Option<StoreError>>,
+    ends: Mutex<Option<StoreError>>,
 }
 
 impl FailingJournal {
     /// Works at first.
     pub fn new(inner: Arc<dyn Journal>) -> Self {
-        Self { inner, writes: Mutex::new(None), reads: Mutex::new(None) }
+        Self { inner, writes: Mutex::new(None), reads: Mutex::new(None), ends: Mutex::new(None) }
     }
 
     /// From now on writes fail so (`Full`, `ReadOnly`, `Fenced`), or work again with `None`.
@@ -38,6 +39,11 @@ impl FailingJournal {
     /// From now on reads fail so, or work again with `None`.
     pub fn fail_reads(&self, error: Option<StoreError>) {
         *self.reads.lock() = error;
+    }
+
+    /// From now on [`Journal::end_incarnation`] alone fails so, or works again with `None`.
+    pub fn fail_ends(&self, error: Option<StoreError>) {
+        *self.ends.lock() = error;
     }
 
     fn write<'a, T: Send + 'a>(&'a self, go_on: impl FnOnce(&'a dyn Journal) -> Answer<'a, T>) -> Answer<'a, T> {
@@ -92,7 +98,7 @@ impl Journal for FailingJournal {
         self.write(|j| j.mark_alive(launch, pid, at))
     }
     fn end_incarnation(&self, launch: LaunchId, exit: &ExitRecord) -> Answer<'_, ()> {
-        self.write(|j| j.end_incarnation(launch, exit))
+        either(&self.ends, |_| self.write(|j| j.end_incarnation(launch, exit)), &*self.inner)
     }
     fn open_incarnations(&self) -> Answer<'_, Vec<IncarnationRow>> {
         self.read(|j| j.open_incarnations())

@@ -271,3 +271,38 @@ command = ["sh", "-c", "echo ran >> runs"]
     hive.boot();
     hive.agent_until("s/job", "is done once more", |agent| agent["state"] == "completed" && agent["incarnation"] == 2);
 }
+
+/// It has no order, so it is nobody's agent: it ends with its daemon, whatever becomes of that, and is never shown.
+#[test]
+fn the_launcher_that_is_started_ahead_ends_with_its_daemon() {
+    let mut hive = Hive::start(&ticking("20s"));
+    let (tick, quiet, spare) = (hive.agent_pid("s/tick"), hive.agent_pid("s/quiet"), hive.spare());
+    assert_eq!(hive.sockets(), 2, "it has none");
+    hive.kill();
+    until("the spare ends", || (!lives(spare)).then_some(()));
+    assert!(lives(tick) && lives(quiet));
+    assert_eq!(hive.sockets(), 2);
+
+    hive.boot();
+    assert_eq!((hive.agent_pid("s/tick"), hive.agent_pid("s/quiet")), (tick, quiet));
+    let spare = hive.spare();
+    kill(quiet, libc::SIGKILL);
+    let next = hive.agent_until("s/quiet", "runs again", |agent| agent["incarnation"] == 2 && agent["pid"].is_i64());
+    let launcher = std::fs::read_to_string(format!("/proc/{}/stat", next["pid"])).unwrap();
+    let launcher = launcher.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().to_owned();
+    assert_eq!(launcher, spare.to_string(), "the spare took the launch");
+
+    let spare = hive.spare();
+    let swarm = hive.get("/api/v1/swarms/s").body;
+    assert_eq!(swarm["agents"].as_array().map(Vec::len), Some(2), "{swarm:#}");
+    hive.signal_daemon(libc::SIGUSR2);
+    assert_eq!(hive.wait().code(), Some(0));
+    until("the spare ends", || (!lives(spare)).then_some(()));
+    assert!(lives(tick));
+
+    hive.boot();
+    let spare = hive.spare();
+    assert_eq!(hive.terminate().code(), Some(0));
+    assert!(!lives(spare), "left behind by SIGTERM");
+    assert_eq!((hive.processes(), hive.sockets()), (Vec::new(), 0));
+}

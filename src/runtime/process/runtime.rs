@@ -1,14 +1,8 @@
 //! Starting launchers, taking them over, and the list of those that are led here.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, fs::File, io, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -307,15 +301,34 @@ impl Runtime for ProcessRuntime {
 
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>> {
         Box::pin(async move {
-            let core = Arc::clone(&self.core);
+            let mut starting = Box::pin({
+                let core = Arc::clone(&self.core);
+                let order = order.clone();
+                async move { core.start(&order).await }
+            });
+            // As far as it goes without waiting, here: a spare takes its order at once. Whatever it registers belongs to our own runtime.
+            let begun = {
+                let _there = self.handle.enter();
+                (&mut starting).now_or_never()
+            };
+            let LaunchOrder { launch_id, agent, incarnation, lease, .. } = order;
+            let lead = {
+                let core = Arc::clone(&self.core);
+                move || lead(&core, launch_id, agent, incarnation, lease)
+            };
+            if let Some(begun) = begun {
+                let Started { link, child, stderr } = begun?;
+                let (drive, launched) = lead();
+                self.spawn(drive.launched(link, child, stderr));
+                return Ok(launched);
+            }
             let (answer, answered) = oneshot::channel();
             self.spawn(async move {
-                let Started { link, child, stderr } = match core.start(&order).await {
+                let Started { link, child, stderr } = match starting.await {
                     Ok(started) => started,
                     Err(error) => return drop(answer.send(Err(error))),
                 };
-                let LaunchOrder { launch_id, agent, incarnation, lease, .. } = order;
-                let (drive, launched) = lead(&core, launch_id, agent, incarnation, lease);
+                let (drive, launched) = lead();
                 // Whoever asked may have gone; the reins are then dropped, which kills what has just been launched.
                 drop(answer.send(Ok(launched)));
                 drive.launched(link, child, stderr).await;

@@ -256,6 +256,27 @@ impl Hive {
         ids.flatten().collect()
     }
 
+    /// The launcher that the daemon has started ahead: a child of it for a launch that the journal does not know.
+    #[track_caller]
+    pub(crate) fn spare(&self) -> i32 {
+        until("a spare launcher", || {
+            let known = self.launches();
+            let is_spare = |pid: &i32| {
+                let environ = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+                let launch = environ.strip_prefix("HIVEKEEPER_LAUNCH=").map(|rest| rest.trim_end_matches('\0'));
+                launch.is_some_and(|launch| !known.iter().any(|known| known == launch)) && lives(*pid)
+            };
+            let spares: Vec<i32> = children(self.pid).into_iter().filter(is_spare).collect();
+            if let [spare] = spares[..] { Some(spare) } else { None }
+        })
+    }
+
+    /// Sockets of launches.
+    pub(crate) fn sockets(&self) -> usize {
+        let entries = fs::read_dir(self.data().join("run")).unwrap().flatten();
+        entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "sock")).count()
+    }
+
     #[track_caller]
     pub(crate) fn nothing_left(&self, patience: Duration) {
         until_within(patience, "every process of the hive ends", || self.processes().is_empty().then_some(()));
@@ -403,6 +424,16 @@ pub(crate) fn lives(pid: i32) -> bool {
         .ok()
         .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with('Z')))
         .unwrap_or(false)
+}
+
+fn children(parent: u32) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(&parent.to_string())
+    };
+    pids.filter(is_child).collect()
 }
 
 fn marked(dir: &Path, launches: &[String]) -> Vec<i32> {

@@ -131,6 +131,10 @@ async fn killed_before_its_order_it_costs_nothing_but_time() {
     let runtime = bench.runtime();
     let (launch_id, launcher) = spare(&*runtime).await;
     kill("KILL", launcher);
+    // Without a turn for the runtime, which would see its death before the order does.
+    while !carriers(launch_id).is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let order = LaunchOrder { launch_id, ..bench.order(Program::Runs) };
     let mut launched = runtime.launch(order.clone()).await.unwrap();
     assert_ne!(launcher_of(alive(&mut launched).await), launcher);
