@@ -77,7 +77,8 @@ fn full(dir: &Path, ear: &Ear) -> anyhow::Result<(Daemon, Vec<Memory>, Daemon)> 
     std::thread::sleep(SETTLE_FOR);
     let daemon = Daemon::of(&hive)?;
     let launchers = hive.launchers()?;
-    ensure!(launchers.len() == AGENTS, "{} launchers for {AGENTS} agents", launchers.len());
+    // One more is started ahead of the next launch.
+    ensure!(launchers.len() == AGENTS + 1, "{} launchers for {AGENTS} agents and a spare", launchers.len());
     let launchers = launchers.into_iter().map(Memory::of).collect::<anyhow::Result<_>>()?;
     std::thread::sleep(LATER);
     let later = Daemon::of(&hive)?;

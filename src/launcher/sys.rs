@@ -1,7 +1,7 @@
 //! System calls that std does not offer. Each `unsafe` says why it is sound; nothing here decides anything.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int},
+    ffi::{CStr, CString, c_char, c_int, c_void},
     fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -265,7 +265,22 @@ impl Failure {
     }
 }
 
-/// Forks and execs. Must be called from the main thread of a single-threaded process: PDEATHSIG fires when the *thread* ends.
+/// Stack of a child between its birth and exec: a few frames of system calls.
+const CHILD_STACK_LEN: usize = 64 * 1024;
+
+/// What the child's side reads.
+struct Birth<'a> {
+    program: &'a Program,
+    argv: &'a [*const c_char],
+    env: &'a [*const c_char],
+    fds: [c_int; 3],
+    parent: libc::pid_t,
+}
+
+/// Starts a child and waits until it has executed its program or has failed to. It borrows our memory so long, as `vfork` and `posix_spawn` have it:
+/// a copy of our page tables, and of each page that either of us touches, would cost as much as all the rest of a launch.
+///
+/// Must be called from the main thread of a single-threaded process: PDEATHSIG fires when the *thread* ends.
 pub(super) fn spawn(program: &Program) -> io::Result<Spawned> {
     let (stdout, stdout_write) = io::pipe()?;
     let (stderr, stderr_write) = io::pipe()?;
@@ -275,15 +290,23 @@ pub(super) fn spawn(program: &Program) -> io::Result<Spawned> {
     };
     let (argv, env) = (pointers(&program.argv), pointers(&program.env));
     let fds = [stdout_write.as_raw_fd(), stderr_write.as_raw_fd(), report_write.as_raw_fd()];
-    // SAFETY: the process has one thread, so the child's memory is consistent; the child calls only `exec_agent`, which does not return.
+    let mut stack = vec![0_u128; CHILD_STACK_LEN / size_of::<u128>()];
+    // SAFETY: getpid takes no arguments.
+    let birth = Birth { program, argv: &argv, env: &env, fds, parent: unsafe { libc::getpid() } };
+    // SAFETY: CLONE_VFORK holds us until the child has left our memory, so `birth` and `stack` outlive its use of them and nobody else touches
+    // anything meanwhile. The child runs on a stack of its own, whose end is aligned, and calls only `exec_agent`, which does not return. Its
+    // descriptors, directory and signal actions are copies.
     let pid = unsafe {
-        let parent = libc::getpid();
-        match libc::fork() {
-            -1 => return Err(io::Error::last_os_error()),
-            0 => exec_agent(program, &argv, &env, fds, parent),
-            pid => pid,
-        }
+        libc::clone(
+            child,
+            stack.as_mut_ptr_range().end.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw const birth).cast_mut().cast(),
+        )
     };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
     let mut files = [stdout, stderr, report].map(|reader| File::from(OwnedFd::from(reader)));
     for file in &mut files {
         set_nonblocking(file)?;
@@ -292,10 +315,18 @@ pub(super) fn spawn(program: &Program) -> io::Result<Spawned> {
     Ok(Spawned { pid, stdout, stderr, report })
 }
 
+extern "C" fn child(birth: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes a live `Birth` and waits; this is the child of a single-threaded process, and the lists end with a null pointer.
+    unsafe {
+        let birth = &*birth.cast::<Birth<'_>>();
+        exec_agent(birth.program, birth.argv, birth.env, birth.fds, birth.parent)
+    }
+}
+
 /// The child's side.
 ///
 /// # Safety
-/// Only in a freshly forked child of a single-threaded process; `argv` and `env` end with a null pointer.
+/// Only in a fresh child of a single-threaded process; `argv` and `env` end with a null pointer.
 unsafe fn exec_agent(
     program: &Program,
     argv: &[*const c_char],
