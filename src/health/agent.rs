@@ -409,6 +409,8 @@ impl Agent {
             Phase::Starting if self.waits.is_some() => AgentState::Pending,
             Phase::Starting if self.paused.is_some() => AgentState::Paused,
             Phase::Starting => AgentState::Starting,
+            // Its supervisor has not said yet what follows.
+            Phase::Running if self.ended => AgentState::Pending,
             Phase::Running if self.unreachable => AgentState::Unknown,
             Phase::Running if self.paused.is_some() => AgentState::Paused,
             // Both may hold; what its document may restart it for is shown first.
@@ -434,6 +436,7 @@ impl Agent {
             AgentState::Running => Vec::new(),
             AgentState::Pending => vec![match &self.waits {
                 Some(what) => reason("start_waits", what.as_str()),
+                None if self.phase == Phase::Running => reason("exited", ending()),
                 None => reason("not_started", "waits for its turn"),
             }],
             AgentState::Starting => {

@@ -451,6 +451,11 @@ impl Fold {
         }
     }
 
+    /// When the rate that the document shows was counted.
+    pub(super) fn rate_counted_at(&self) -> Instant {
+        self.counted_from
+    }
+
     fn count_rate(&mut self, now: Now) {
         let elapsed = now.mono.saturating_duration_since(self.counted_from);
         if elapsed < SAMPLES_INTERVAL {

@@ -51,7 +51,7 @@ impl Handle {
     pub fn new(options: Options) -> Self {
         let fold = Fold::new(options.identity.clone(), Now::read());
         let hive = RwLock::new(Arc::new(fold.hive()));
-        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None };
+        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None, rate_shown: None };
         Self {
             shared: Arc::new(Shared {
                 options,
@@ -98,6 +98,7 @@ struct Work {
     items: VecDeque<Item>,
     changes: VecDeque<Change>,
     shown_at: Option<Instant>,
+    rate_shown: Option<Instant>,
 }
 
 pub(super) struct Shared {
@@ -175,8 +176,11 @@ impl Shared {
             }
         }
         let aged = work.shown_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= super::SAMPLES_INTERVAL);
-        if aged || !work.changes.is_empty() {
+        // A rate stands for one window: one that is not shown in its time never is.
+        let counted = work.rate_shown != Some(work.fold.rate_counted_at());
+        if aged || counted || !work.changes.is_empty() {
             work.shown_at = Some(now.mono);
+            work.rate_shown = Some(work.fold.rate_counted_at());
             *self.hive.write() = Arc::new(work.fold.hive());
         }
     }

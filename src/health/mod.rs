@@ -6,7 +6,7 @@
 //!
 //! # Reason codes
 //!
-//! Agents: `not_started`, `start_waits`, `no_sign_of_life`, `heartbeat_overdue`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
+//! Agents: `not_started`, `start_waits`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
 //! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`.
 //!
 //! Swarms: `agents_failed`, `agents_backing_off`, `agents_starting`, `agents_pending`, `agents_degraded`, `agents_stuck`, `agents_unknown`,

@@ -333,6 +333,15 @@ fn what_is_to_be_taken_over_is_heard_before_the_tree_acts() {
 }
 
 #[test]
+fn what_has_ended_does_not_run_whatever_its_supervisor_has_said_so_far() {
+    let mut bench = Bench::running(vec![agent_spec("coder")]);
+    bench.saw(&coder(), 1, Observation::Exited(exit_record(1, 5)));
+    let doc = bench.agent(&coder());
+    assert_eq!((doc.state, doc.pid), (S::Pending, None));
+    assert_eq!(doc.reasons[0].code, "exited");
+}
+
+#[test]
 fn an_agents_own_event_passes_through() {
     let mut bench = Bench::running(vec![agent_spec("coder")]);
     let changes = bench.says(&coder(), 1, TelemetryKind::Event { kind: Arc::from("pr"), data: Arc::from("{}") });
