@@ -315,7 +315,7 @@ fn without_a_journal_nothing_is_launched_and_everything_else_goes_on() {
     });
 }
 
-/// The next begin is queued behind the end and is written, the end is not.
+/// The journal would take the next begin, but not the end before it.
 #[test]
 fn an_end_that_alone_can_not_be_journaled_holds_up_the_next_launch() {
     run(async {

@@ -44,6 +44,8 @@ impl Shell {
         if let Some(leader) = &mut self.leader {
             say(leader, Some(&mut self.ring), &frame, &mut self.scratch);
         }
+        // All that is left is to vanish, which must not keep the daemon and the successor from the processor.
+        sys::step_back();
         let _ = fs::remove_file(&self.socket);
         ExitCode::SUCCESS
     }

@@ -21,6 +21,8 @@ use nix::{
 
 /// The exit status of the forked child when it could not exec; its report on the pipe says why.
 const EXEC_FAILED_STATUS: c_int = 127;
+/// The lowest priority.
+const NICE_MAX: c_int = 19;
 /// Highest signal number on Linux.
 const SIGNAL_MAX: c_int = 64;
 
@@ -121,6 +123,15 @@ pub(super) fn poll(fds: &mut [libc::pollfd], timeout: Duration) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// Lets everybody else go first from here on.
+pub(super) fn step_back() {
+    // SAFETY: neither call takes pointers. A refusal leaves everything as it was.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, NICE_MAX);
+        libc::sched_yield();
+    }
 }
 
 /// Time since boot, suspended time included.

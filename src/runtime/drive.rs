@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     child::{Job, Order},
     contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered},
-    keep::{keep_exit, keep_lines, keep_loss, keep_sign, write_end},
+    keep::{keep_lines, keep_loss, keep_sign},
     registry::{OpenLaunch, token_hash},
 };
 use crate::{
@@ -192,23 +192,15 @@ impl Drive {
         }
     }
 
-    /// Behind the end of the last incarnation, which may still be on its way.
     async fn write_begin(&self, row: &Incarnation) -> Result<(), StoreError> {
-        let slot = &self.job.slot;
-        if !slot.is_ending() {
-            self.write_kept_end().await?;
+        if let Some((launch_id, record)) = self.job.slot.take_end() {
+            if let Err(error) = self.job.deps.journal.end_incarnation(launch_id, &record).await {
+                self.job.slot.keep_end(launch_id, record);
+                return Err(error);
+            }
+            self.job.deps.runtime.forget(launch_id).await;
         }
-        let (begun, ()) = tokio::join!(self.job.deps.journal.begin_incarnation(row.clone()), slot.end_answered());
-        begun?;
-        // Nothing is launched yet: an end that failed alone is still written before.
-        self.write_kept_end().await
-    }
-
-    async fn write_kept_end(&self) -> Result<(), StoreError> {
-        let Some((launch_id, record)) = self.job.slot.unwritten_end() else { return Ok(()) };
-        write_end(&self.job.deps, &self.job.slot, launch_id, &record).await?;
-        self.job.deps.runtime.forget(launch_id).await;
-        Ok(())
+        self.job.deps.journal.begin_incarnation(row.clone()).await
     }
 
     async fn adopt(&mut self) -> Begun {
@@ -261,7 +253,7 @@ impl Drive {
                 Err(RecoverError::Unproven(_)) => None,
             };
             if let Some(record) = record {
-                self.close(open.launch_id, open.incarnation, record);
+                self.close(open.launch_id, open.incarnation, record).await;
                 return Proof::Dead;
             }
             self.saw(Observation::Waiting { reason: format!("incarnation {} is not proven dead", open.incarnation) });
@@ -411,32 +403,38 @@ impl Drive {
         let normal = record.is_normal() && !foreign;
         let how = record.describe();
         match self.launch_id {
-            Some(launch_id) => self.close(launch_id, self.incarnation, record),
+            Some(launch_id) => self.close(launch_id, self.incarnation, record).await,
             None => self.saw(Observation::Exited(Arc::new(record))),
-        }
-        if self.stopping {
-            // Nothing follows that would have to hurry, and whoever asked for the stop finds it written down.
-            self.job.slot.ended().await;
         }
         if normal || self.stopping { End::Normal } else { End::Failed(how) }
     }
 
-    /// Writes an end down and tells it. Nobody waits for the journal: what it can't take, it gets before the next start.
-    fn close(&self, launch_id: LaunchId, incarnation: u64, mut record: ExitRecord) {
+    /// Writes an end down and tells it. A journal that can't take it gets it before the next start.
+    async fn close(&self, launch_id: LaunchId, incarnation: u64, mut record: ExitRecord) {
         record.incarnation = incarnation;
         record.last_lines = self.job.deps.logs.tail(&self.job.id, incarnation, LAST_LINES_MAX);
         self.job.slot.revoke();
         self.job.deps.drain.ended(&self.job.id, incarnation);
         self.job.slot.set_control(None);
-        self.job.slot.keep_end(launch_id, record.clone());
-        let runtime = Arc::clone(&self.job.deps.runtime);
-        // What is kept of the launch goes once the journal has its end, and not before.
-        let tidying = async move { runtime.forget(launch_id).await };
-        let (deps, slot) = (Arc::clone(&self.job.deps), Arc::clone(&self.job.slot));
-        let writing = keep_exit(deps, slot, self.job.id.clone(), launch_id, record.clone());
-        self.job.slot.see_to_end(writing, tidying);
+        match self.job.deps.journal.end_incarnation(launch_id, &record).await {
+            Ok(()) => self.tidy(launch_id).await,
+            Err(error) => {
+                tracing::warn!(agent = %self.job.id, incarnation, %error, "failed to journal an exit");
+                self.job.slot.keep_end(launch_id, record.clone());
+            }
+        }
         self.job.slot.set_unproven(None);
         self.job.deps.witness.saw(&self.job.id, incarnation, Observation::Exited(Arc::new(record)));
+    }
+
+    /// Removes what is kept of an ended launch; a restart does not wait for it.
+    async fn tidy(&self, launch_id: LaunchId) {
+        let runtime = Arc::clone(&self.job.deps.runtime);
+        if self.stopping {
+            runtime.forget(launch_id).await;
+        } else {
+            self.job.slot.tidy(async move { runtime.forget(launch_id).await });
+        }
     }
 
     /// A younger daemon leads. Nothing is touched any more; the daemon's end drops this future.

@@ -1,4 +1,4 @@
-//! What is written down of an incarnation: the sign of life, the output, what of it was lost, the end.
+//! What is written down of an incarnation while it is led: the sign of life, the output, what of it was lost.
 
 use std::{
     sync::Arc,
@@ -8,10 +8,9 @@ use std::{
 use super::{
     child::AgentDeps,
     contract::{AgentControl, OutputLine},
-    registry::Slot,
 };
 use crate::{
-    model::{AgentId, ExitRecord, LaunchId, Observation},
+    model::{AgentId, LaunchId, Observation},
     store::{NewLine, StoreError},
     wire::channel::Stream,
 };
@@ -24,33 +23,6 @@ pub(super) async fn keep_sign(deps: Arc<AgentDeps>, agent: AgentId, launch_id: L
     if let Err(error) = deps.journal.mark_alive(launch_id, pid, at).await {
         tracing::warn!(%agent, %error, "failed to journal the sign of life");
     }
-}
-
-/// An end into the journal.
-pub(super) async fn write_end(
-    deps: &AgentDeps,
-    slot: &Slot,
-    launch_id: LaunchId,
-    record: &ExitRecord,
-) -> Result<(), StoreError> {
-    deps.journal.end_incarnation(launch_id, record).await?;
-    slot.end_written(launch_id);
-    Ok(())
-}
-
-/// The same; whether the journal has it.
-pub(super) async fn keep_exit(
-    deps: Arc<AgentDeps>,
-    slot: Arc<Slot>,
-    agent: AgentId,
-    launch_id: LaunchId,
-    record: ExitRecord,
-) -> bool {
-    let written = write_end(&deps, &slot, launch_id, &record).await;
-    if let Err(error) = &written {
-        tracing::warn!(%agent, incarnation = record.incarnation, %error, "failed to journal an exit");
-    }
-    written.is_ok()
 }
 
 /// Output into its book, and the launcher told that it may let go of it.

@@ -9,10 +9,6 @@ use std::{
 };
 
 use dashmap::DashMap;
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -23,6 +19,9 @@ use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal};
 
 /// Heartbeats asked for within an agent's `heartbeat_timeout`: one may be lost and one late before the agent is `degraded`.
 const HEARTBEATS_WITHIN_TIMEOUT: u32 = 3;
+
+/// How long tidying up waits: longer than a restart takes that is due at once and wants the processor for itself.
+const TIDY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A launch that the journal has begun and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +36,6 @@ pub struct OpenLaunch {
 pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
-
-type Writing = Shared<BoxFuture<'static, bool>>;
 
 #[derive(Default)]
 struct State {
@@ -64,10 +61,7 @@ pub struct Slot {
     state: Mutex<State>,
     turn: Arc<tokio::sync::Mutex<()>>,
     loses_output: AtomicBool,
-    /// The end on its way into the journal; true once it is there.
-    writing: Mutex<Option<Writing>>,
-    /// What sees to it, and tidies up behind it.
-    ending: Mutex<JoinSet<()>>,
+    tidying: Mutex<JoinSet<()>>,
 }
 
 impl Slot {
@@ -127,57 +121,24 @@ impl Slot {
         self.state.lock().unproven
     }
 
-    /// Keeps an end until the journal has it, which is before the next incarnation is launched.
+    /// Keeps an end that the journal could not take; it is written before the next incarnation begins.
     pub fn keep_end(&self, launch_id: LaunchId, record: ExitRecord) {
         self.state.lock().unwritten_end = Some((launch_id, record));
     }
 
-    /// The end that the journal does not have, as far as is known.
-    pub fn unwritten_end(&self) -> Option<(LaunchId, ExitRecord)> {
-        self.state.lock().unwritten_end.clone()
+    /// Takes it back out.
+    pub fn take_end(&self) -> Option<(LaunchId, ExitRecord)> {
+        self.state.lock().unwritten_end.take()
     }
 
-    /// The journal has it.
-    pub fn end_written(&self, launch_id: LaunchId) {
-        self.state.lock().unwritten_end.take_if(|(kept, _)| *kept == launch_id);
-    }
-
-    /// Begins here and now to write an end down, so that it is queued before whatever its caller does next, and goes on with it beside, then tidies
-    /// up if it is written. The place owns this work; where it is cut off, the end is still kept as unwritten.
-    pub(super) fn see_to_end(
-        &self,
-        writing: impl Future<Output = bool> + Send + 'static,
-        tidying: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let writing = writing.boxed().shared();
-        let _ = writing.clone().now_or_never();
-        *self.writing.lock() = Some(writing.clone());
-        let mut ending = self.ending.lock();
-        while ending.try_join_next().is_some() {}
-        ending.spawn(async move {
-            if writing.await {
-                tidying.await;
-            }
+    /// Tidies up a little later, when a restart that is due at once is over. The place owns this work; what is cut off is tidied up at the next boot.
+    pub(super) fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tidying = self.tidying.lock();
+        while tidying.try_join_next().is_some() {}
+        tidying.spawn(async move {
+            tokio::time::sleep(TIDY_PAUSE).await;
+            work.await;
         });
-    }
-
-    /// Whether an end is on its way into the journal.
-    pub(super) fn is_ending(&self) -> bool {
-        self.writing.lock().as_ref().is_some_and(|writing| writing.peek().is_none())
-    }
-
-    /// Waits for the answer to an end that is on its way into the journal.
-    pub(super) async fn end_answered(&self) {
-        let writing = self.writing.lock().clone();
-        if let Some(writing) = writing {
-            writing.await;
-        }
-    }
-
-    /// Waits until ends are seen to.
-    pub(super) async fn ended(&self) {
-        let mut ending = std::mem::take(&mut *self.ending.lock());
-        while ending.join_next().await.is_some() {}
     }
 
     /// Leaves what boot has recovered for the actor that will lead it. Its lease is renewed meanwhile.

@@ -2,8 +2,6 @@
 //!
 //! When a call that writes has returned `Ok`, `kill -9` of the daemon can't undo it. What a power cut may undo is said at each implementation.
 //! Every write is refused with [`StoreError::Fenced`] once a younger daemon has taken the data directory over.
-//! A call that writes takes its place when its answer is first polled. Writes are carried out in that order, and one whose caller goes away
-//! is carried out all the same, unless more wait than the queue holds.
 //! Times are kept to the millisecond. Calls that write may be made again after [`StoreError::Busy`]: the second does no harm.
 
 use std::{

@@ -102,8 +102,6 @@ pub async fn contract<K>(make: impl Fn() -> (K, Box<dyn Journal>)) {
     swarms_and_desires(&*journal).await;
     let (_k, journal) = run("incarnations");
     incarnations(&*journal).await;
-    let (_k, journal) = run("order");
-    order(&*journal).await;
     let (_k, journal) = run("ledgers");
     windows(&*journal).await;
     let (_k, journal) = run("standing");
@@ -190,30 +188,6 @@ async fn incarnations(journal: &dyn Journal) {
     let unknown = LaunchId::mint();
     assert!(matches!(journal.mark_alive(unknown, 1, at(1)).await, Err(StoreError::Conflict(_))));
     assert!(matches!(journal.end_incarnation(unknown, &exit(1, 0, 1)).await, Err(StoreError::Conflict(_))));
-}
-
-/// The place of a write is that of its first poll, whoever waits for its answer, and when.
-async fn order(journal: &dyn Journal) {
-    use futures_util::FutureExt;
-    let coder = agent("review/coder-1");
-    let mut last = incarnation(&coder, 1, 1_000, false);
-    journal.begin_incarnation(last.clone()).await.unwrap();
-    for number in 2..=20 {
-        let next = incarnation(&coder, number, number * 1_000, true);
-        let ended = exit(number - 1, 3, number * 1_000 - 1);
-        let mut ending = journal.end_incarnation(last.launch_id, &ended);
-        let early = (&mut ending).now_or_never();
-        journal.begin_incarnation(next.clone()).await.unwrap();
-        let open = journal.open_incarnations().await.unwrap();
-        assert_eq!(open.iter().map(|row| row.begun.incarnation).collect::<Vec<_>>(), [number], "an end came late");
-        match early {
-            Some(answer) => answer.unwrap(),
-            // Its caller may also go.
-            None if number % 2 == 0 => drop(ending),
-            None => ending.await.unwrap(),
-        }
-        last = next;
-    }
 }
 
 async fn windows(journal: &dyn Journal) {

@@ -64,8 +64,7 @@ impl Writer {
         let job = Box::new(Call { durability, work: Some(work), outcome: None, reply });
         Box::pin(async move {
             let round_trip = async {
-                // Unconstrained, as a caller's place in the queue must not depend on how much its task has done in this turn.
-                tokio::task::unconstrained(self.jobs.send(job)).await.map_err(|_| StoreError::Gone)?;
+                self.jobs.send(job).await.map_err(|_| StoreError::Gone)?;
                 answer.await.map_err(|_| StoreError::Gone)?
             };
             tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))
