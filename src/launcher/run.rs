@@ -149,6 +149,10 @@ impl Shell {
 
     /// Until the end.
     pub(super) fn run(mut self) -> ExitCode {
+        // What came with the launch has been read already, so no wait would end for it.
+        if let Some(link) = self.leader.as_ref().map(Link::id) {
+            self.read_link(link);
+        }
         loop {
             if let Some(end) = self.turn() {
                 return self.farewell(end);

@@ -379,6 +379,26 @@ fn a_daemon_that_dies_before_the_start_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_order_that_comes_together_with_the_launch_is_obeyed_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut launch = Launcher::order(directory.path(), "exec sleep 300");
+    launch.lease_ms = 3_000;
+    let mut bytes = Vec::new();
+    for frame in [ToLauncher::Launch(Box::new(launch.clone())), ToLauncher::Kill] {
+        hivekeeper::wire::channel::encode(&frame, &mut bytes).unwrap();
+    }
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&bytes).unwrap();
+    let output = executable().args(["agent", "--stdio"]).stdin(reader).output().unwrap();
+    drop(writer);
+    assert_eq!(output.status.code(), Some(0));
+    let record = fs::read(directory.path().join(format!("{}.exit", launch.launch_id))).unwrap();
+    let record: Exit = serde_json::from_slice(&record).unwrap();
+    assert_eq!((record.signal, record.why), (Some(libc::SIGKILL), ExitWhy::Asked), "not before the lease was over");
+    assert_eq!(marked(&launch.launch_id), [] as [i32; 0]);
+}
+
+#[test]
 fn without_an_order_it_points_to_the_right_command() {
     for garbage in [&b""[..], b"hello\n", &[0xff; 100], &[1, 0, 0, 0, 6]] {
         let mut child = executable()
