@@ -17,7 +17,7 @@ use crate::{
 const RESERVED: &str = "reserved_seq";
 
 pub(super) fn append(db: &Connection, events: &[StoredEvent]) -> Result<(), StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "INSERT INTO events (seq, epoch, at_ms, kind, subject, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (seq) DO NOTHING",
     )?;
@@ -35,8 +35,9 @@ pub(super) fn append(db: &Connection, events: &[StoredEvent]) -> Result<(), Stor
 }
 
 pub(super) fn behind(db: &Connection, after: Seq, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
-    let mut statement =
-        db.prepare("SELECT seq, epoch, at_ms, kind, subject, body FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let mut statement = db.prepare_cached(
+        "SELECT seq, epoch, at_ms, kind, subject, body FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
     let mut rows = statement.query(params![signed(after.0), signed(limit as u64)])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {

@@ -19,7 +19,7 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
     let (agent, number) = (new.agent.to_string(), signed(new.incarnation));
     let launch = new.launch_id.to_string();
     let same: Option<bool> = db
-        .prepare("SELECT agent = ?2 AND incarnation = ?3 FROM incarnations WHERE launch_id = ?1")?
+        .prepare_cached("SELECT agent = ?2 AND incarnation = ?3 FROM incarnations WHERE launch_id = ?1")?
         .query_row(params![launch, agent, number], |row| row.get(0))
         .optional()?;
     match same {
@@ -28,7 +28,7 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
         None => {}
     }
     let advanced = db
-        .prepare(
+        .prepare_cached(
             "INSERT INTO agents (agent, swarm, incarnation, restarts, standing, standing_at_ms)
              VALUES (?1, ?2, ?3, ?4, 'active', ?5)
              ON CONFLICT (agent) DO UPDATE SET incarnation = excluded.incarnation, restarts = restarts + excluded.restarts,
@@ -45,7 +45,7 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
     if advanced == 0 {
         return Err(StoreError::Conflict(format!("{agent} is past incarnation {number}")));
     }
-    db.prepare(
+    db.prepare_cached(
         "INSERT INTO incarnations (launch_id, agent, incarnation, token_hash, begun_at_ms, automatic)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
@@ -55,14 +55,14 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
 
 pub(super) fn mark_alive(db: &Connection, launch: LaunchId, pid: u32, at: SystemTime) -> Result<(), StoreError> {
     let changed = db
-        .prepare("UPDATE incarnations SET pid = ?2, alive_at_ms = ?3 WHERE launch_id = ?1")?
+        .prepare_cached("UPDATE incarnations SET pid = ?2, alive_at_ms = ?3 WHERE launch_id = ?1")?
         .execute(params![launch.to_string(), pid, millis(at)])?;
     known(changed, launch)
 }
 
 pub(super) fn end(db: &Connection, launch: LaunchId, exit: &ExitRecord) -> Result<(), StoreError> {
     let changed = db
-        .prepare(
+        .prepare_cached(
             "UPDATE incarnations SET ended_at_ms = coalesce(ended_at_ms, ?2), exit = coalesce(exit, ?3) WHERE launch_id = ?1",
         )?
         .execute(params![launch.to_string(), millis(exit.at), to_json(&ExitForm::from(exit))?])?;
@@ -75,14 +75,14 @@ fn known(changed: usize, launch: LaunchId) -> Result<(), StoreError> {
 
 pub(super) fn open(db: &Connection) -> Result<Vec<IncarnationRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM incarnations WHERE exit IS NULL ORDER BY begun_at_ms, launch_id");
-    let mut statement = db.prepare(&sql)?;
+    let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([])?;
     collect(&mut rows)
 }
 
 pub(super) fn history(db: &Connection, agent: &AgentId, limit: usize) -> Result<Vec<IncarnationRow>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM incarnations WHERE agent = ?1 ORDER BY incarnation DESC LIMIT ?2");
-    let mut statement = db.prepare(&sql)?;
+    let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![agent.to_string(), signed(limit as u64)])?;
     collect(&mut rows)
 }
@@ -129,7 +129,7 @@ pub(super) fn set_standing(
         StandingState::Completed => ("completed", None),
         StandingState::New => ("new", None),
     };
-    db.prepare(
+    db.prepare_cached(
         "INSERT INTO agents (agent, swarm, standing, retry_at_ms, standing_at_ms, attempt) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (agent) DO UPDATE SET standing = excluded.standing, retry_at_ms = excluded.retry_at_ms,
          standing_at_ms = excluded.standing_at_ms, attempt = excluded.attempt",
@@ -146,8 +146,10 @@ pub(super) fn set_standing(
 }
 
 pub(super) fn reset_window(db: &Connection, agent: &AgentId, at: SystemTime) -> Result<(), StoreError> {
-    db.prepare("UPDATE agents SET window_after = incarnation, window_reset_at_ms = ?2, attempt = 0 WHERE agent = ?1")?
-        .execute(params![agent.to_string(), millis(at)])?;
+    db.prepare_cached(
+        "UPDATE agents SET window_after = incarnation, window_reset_at_ms = ?2, attempt = 0 WHERE agent = ?1",
+    )?
+    .execute(params![agent.to_string(), millis(at)])?;
     Ok(())
 }
 
@@ -162,7 +164,7 @@ pub(super) fn ledger(
         Ledger { incarnation: 0, restarts: 0, attempt: 0, recent: Vec::new(), standing: None, last_exit: None };
     let mut window_after = 0;
     {
-        let mut statement = db.prepare(
+        let mut statement = db.prepare_cached(
             "SELECT incarnation, restarts, attempt, standing, retry_at_ms, window_after FROM agents WHERE agent = ?1",
         )?;
         let mut rows = statement.query(params![id])?;
@@ -176,7 +178,7 @@ pub(super) fn ledger(
         }
     }
     let begin = now.checked_sub(period).map_or(0, millis);
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "SELECT begun_at_ms FROM incarnations WHERE agent = ?1 AND incarnation > ?2 AND automatic AND begun_at_ms > ?3
          ORDER BY incarnation",
     )?;
@@ -185,7 +187,7 @@ pub(super) fn ledger(
         ledger.recent.push(time(row.get(0)?));
     }
     let exit: Option<String> = db
-        .prepare(
+        .prepare_cached(
             "SELECT exit FROM incarnations WHERE agent = ?1 AND exit IS NOT NULL ORDER BY incarnation DESC LIMIT 1",
         )?
         .query_row(params![id], |row| row.get(0))

@@ -24,7 +24,7 @@ pub(super) fn put(db: &Connection, new: &Operation, key: Option<&OperationKey>) 
         });
     }
     let columns = OperationColumns::of(new)?;
-    db.prepare(
+    db.prepare_cached(
         "INSERT INTO operations (id, state, requested_at_ms, ended_at_ms, body, key, fingerprint)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
     )?
@@ -42,14 +42,14 @@ pub(super) fn put(db: &Connection, new: &Operation, key: Option<&OperationKey>) 
 
 fn by_key(db: &Connection, key: &str) -> Result<Option<(Option<String>, OperationColumns)>, StoreError> {
     let sql = format!("SELECT {COLUMNS}, fingerprint FROM operations WHERE key = ?1");
-    let mut statement = db.prepare(&sql)?;
+    let mut statement = db.prepare_cached(&sql)?;
     Ok(statement.query_row(params![key], |row| Ok((row.get(5)?, columns(row)?))).optional()?)
 }
 
 pub(super) fn update(db: &Connection, operation: &Operation) -> Result<(), StoreError> {
     let columns = OperationColumns::of(operation)?;
     let changed = db
-        .prepare("UPDATE operations SET state = ?2, ended_at_ms = ?3, body = ?4 WHERE id = ?1")?
+        .prepare_cached("UPDATE operations SET state = ?2, ended_at_ms = ?3, body = ?4 WHERE id = ?1")?
         .execute(params![columns.id, columns.state, columns.ended_at, columns.body])?;
     if changed == 0 {
         return Err(StoreError::Conflict(format!("no operation {} in the journal", operation.id)));
@@ -59,7 +59,7 @@ pub(super) fn update(db: &Connection, operation: &Operation) -> Result<(), Store
 
 pub(super) fn one(db: &Connection, id: OperationId) -> Result<Option<Operation>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM operations WHERE id = ?1");
-    let found = db.prepare(&sql)?.query_row(params![id.to_string()], columns).optional()?;
+    let found = db.prepare_cached(&sql)?.query_row(params![id.to_string()], columns).optional()?;
     found.map(|columns| columns.operation()).transpose()
 }
 
@@ -74,7 +74,7 @@ pub(super) fn unfinished(db: &Connection) -> Result<Vec<Operation>, StoreError> 
 
 fn many(db: &Connection, which: &str, limit: usize) -> Result<Vec<Operation>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM operations {which}");
-    let mut statement = db.prepare(&sql)?;
+    let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![signed(limit as u64)])?;
     let mut operations = Vec::new();
     while let Some(row) = rows.next()? {

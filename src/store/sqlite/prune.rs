@@ -14,7 +14,7 @@ const PAGES_FREED: i64 = 2_000;
 pub(super) type Horizon = i64;
 
 pub(super) fn events(db: &Connection, keep: i64, horizon: Horizon) -> Result<u64, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "DELETE FROM events WHERE seq IN (
              SELECT seq FROM events
              WHERE seq <= coalesce((SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?1), -1) OR at_ms < ?2
@@ -32,12 +32,12 @@ pub(super) fn operations(db: &Connection, keep: i64, horizon: Horizon) -> Result
                  OR requested_at_ms < ?2)
              LIMIT ?3)"
     );
-    Ok(db.prepare(&sql)?.execute(params![keep, horizon, BITE])? as u64)
+    Ok(db.prepare_cached(&sql)?.execute(params![keep, horizon, BITE])? as u64)
 }
 
 /// The youngest incarnation of an agent of the hive stays: it holds the last exit. Open ones stay in any case.
 pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Result<u64, StoreError> {
-    let mut statement = db.prepare(
+    let mut statement = db.prepare_cached(
         "DELETE FROM incarnations WHERE launch_id IN (
              SELECT launch_id FROM (
                  SELECT i.launch_id, i.ended_at_ms, a.swarm,
@@ -48,7 +48,7 @@ pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Resu
     )?;
     let taken = statement.execute(params![keep, horizon, BITE])? as u64;
     // An agent of a swarm that is gone, with no history left.
-    db.prepare(
+    db.prepare_cached(
         "DELETE FROM agents WHERE swarm NOT IN (SELECT name FROM swarms)
          AND NOT EXISTS (SELECT 1 FROM incarnations i WHERE i.agent = agents.agent)",
     )?
@@ -58,7 +58,7 @@ pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Resu
 
 /// Gives free pages back to the file system.
 pub(super) fn shrink(db: &Connection) -> Result<(), StoreError> {
-    let mut statement = db.prepare(&format!("PRAGMA incremental_vacuum({PAGES_FREED})"))?;
+    let mut statement = db.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES_FREED})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())

@@ -156,13 +156,13 @@ pub(super) fn meta_number(connection: &Connection, key: &str) -> Result<u64, Sto
 }
 
 fn meta(connection: &Connection, key: &str) -> Result<Option<String>, StoreError> {
-    let mut statement = connection.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?;
     Ok(statement.query_row(params![key], |row| row.get(0)).optional()?)
 }
 
 pub(super) fn set_meta(connection: &Connection, key: &str, value: &str) -> Result<(), StoreError> {
     connection
-        .prepare("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
+        .prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
         .execute(params![key, value])?;
     Ok(())
 }

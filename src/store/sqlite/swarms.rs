@@ -14,7 +14,8 @@ use crate::{
 };
 
 pub(super) fn all(db: &Connection) -> Result<Vec<SwarmRow>, StoreError> {
-    let mut statement = db.prepare("SELECT name, origin, document, desired, since_ms FROM swarms ORDER BY name")?;
+    let mut statement =
+        db.prepare_cached("SELECT name, origin, document, desired, since_ms FROM swarms ORDER BY name")?;
     let mut rows = statement.query([])?;
     let mut swarms = Vec::new();
     while let Some(row) = rows.next()? {
@@ -30,7 +31,7 @@ pub(super) fn all(db: &Connection) -> Result<Vec<SwarmRow>, StoreError> {
 }
 
 pub(super) fn put(db: &Connection, row: &SwarmRow) -> Result<(), StoreError> {
-    db.prepare(
+    db.prepare_cached(
         "INSERT INTO swarms VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET
          origin = excluded.origin, document = excluded.document, desired = excluded.desired, since_ms = excluded.since_ms",
     )?
@@ -51,11 +52,9 @@ pub(super) fn set_desired(
     follow: &[AgentId],
     at: SystemTime,
 ) -> Result<(), StoreError> {
-    let changed = db.prepare("UPDATE swarms SET desired = ?2, since_ms = ?3 WHERE name = ?1")?.execute(params![
-        name.as_str(),
-        desired_word(to),
-        millis(at)
-    ])?;
+    let changed = db
+        .prepare_cached("UPDATE swarms SET desired = ?2, since_ms = ?3 WHERE name = ?1")?
+        .execute(params![name.as_str(), desired_word(to), millis(at)])?;
     if changed == 0 {
         return Err(StoreError::Conflict(format!("no swarm {name} in the journal")));
     }
@@ -68,7 +67,7 @@ pub(super) fn set_agent_desired(
     to: Option<Desired>,
     at: SystemTime,
 ) -> Result<(), StoreError> {
-    db.prepare(
+    db.prepare_cached(
         "INSERT INTO agents (agent, swarm, desired, desired_at_ms) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (agent) DO UPDATE SET desired = excluded.desired, desired_at_ms = excluded.desired_at_ms",
     )?
@@ -77,7 +76,8 @@ pub(super) fn set_agent_desired(
 }
 
 pub(super) fn agent_desires(db: &Connection) -> Result<Vec<(AgentId, Desired)>, StoreError> {
-    let mut statement = db.prepare("SELECT agent, desired FROM agents WHERE desired IS NOT NULL ORDER BY agent")?;
+    let mut statement =
+        db.prepare_cached("SELECT agent, desired FROM agents WHERE desired IS NOT NULL ORDER BY agent")?;
     let mut rows = statement.query([])?;
     let mut desires = Vec::new();
     while let Some(row) = rows.next()? {
@@ -87,8 +87,8 @@ pub(super) fn agent_desires(db: &Connection) -> Result<Vec<(AgentId, Desired)>, 
 }
 
 pub(super) fn remove(db: &Connection, name: &SwarmName) -> Result<(), StoreError> {
-    db.prepare("DELETE FROM swarms WHERE name = ?1")?.execute(params![name.as_str()])?;
-    db.prepare(
+    db.prepare_cached("DELETE FROM swarms WHERE name = ?1")?.execute(params![name.as_str()])?;
+    db.prepare_cached(
         "UPDATE agents SET desired = NULL, desired_at_ms = NULL, standing = NULL, standing_at_ms = NULL,
          retry_at_ms = NULL, attempt = 0, window_after = incarnation WHERE swarm = ?1",
     )?

@@ -19,6 +19,8 @@ use crate::{
 
 /// Calls that may wait. More than a thousand agents that all end at once ask for; a caller beyond waits for its turn.
 pub(super) const QUEUE_MAX: usize = 1024;
+/// Statements that stay compiled: all that there are, and some to spare. Compiling one takes longer than running it.
+const STATEMENTS_MAX: usize = 48;
 /// Calls in one transaction: past some hundred, the cost of a commit no longer shows, and the last caller's wait does.
 const BATCH_MAX: usize = 256;
 /// How long a caller waits for its answer: two rounds of SQLite's own wait for a lock, and some.
@@ -152,13 +154,16 @@ where
 }
 
 fn run(mut connection: Connection, epoch: Epoch, mut queue: mpsc::Receiver<Box<dyn Job>>, health: &Mutex<Health>) {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let mut synced = None;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX {
             let Ok(next) = queue.try_recv() else { break };
             batch.push(next);
         }
-        let committed = commit(&mut connection, epoch, &mut batch).map_err(|error| named(error, &connection));
+        let committed =
+            commit(&mut connection, epoch, &mut batch, &mut synced).map_err(|error| named(error, &connection));
         health.lock().note(&committed);
         for job in batch {
             job.answer(&committed);
@@ -173,12 +178,28 @@ fn named(error: StoreError, connection: &Connection) -> StoreError {
     File::options().append(true).open(path).err().map_or(error, StoreError::from)
 }
 
-/// One transaction for all of them. An error is all theirs; a call's own failure is in the call.
-fn commit(connection: &mut Connection, epoch: Epoch, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+/// One transaction for all of them. An error is all theirs; a call's own failure is in the call. `synced` is what SQLite was told last.
+fn commit(
+    connection: &mut Connection,
+    epoch: Epoch,
+    batch: &mut [Box<dyn Job>],
+    synced: &mut Option<bool>,
+) -> Result<(), StoreError> {
     let power = batch.iter().any(|job| job.durability() == Durability::Power);
-    connection.pragma_update(None, "synchronous", if power { "FULL" } else { "NORMAL" })?;
+    if *synced != Some(power) {
+        connection.pragma_update(None, "synchronous", if power { "FULL" } else { "NORMAL" })?;
+        *synced = Some(power);
+    }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     schema::check_epoch(&tx, epoch)?;
+    if let [alone] = batch {
+        // There is no neighbour to harm, so the transaction itself is undone.
+        return match alone.work(&tx) {
+            Ok(()) => Ok(tx.commit()?),
+            Err(error) if is_own_fault(&error) => Ok(tx.rollback()?),
+            Err(error) => Err(error),
+        };
+    }
     for job in batch {
         step(&tx, job.as_mut())?;
     }
