@@ -9,7 +9,7 @@ use crate::cell::{Seat, Unborn};
 use crate::child_ref::ChildRef;
 use crate::inbox::Inbox;
 use crate::pool::Env;
-use crate::spec::{ChildId, ChildSpec, Ready, Shutdown, SpecError, Strategy};
+use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError, Strategy};
 use crate::supervisor::Supervisor;
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Role};
@@ -41,7 +41,7 @@ impl Child {
     {
         let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
         let child_ref = ChildRef::new(Arc::clone(&inbox));
-        let made = Made { inbox, factory: Arc::new(factory), place: Place::Pool, nested: None };
+        let made = Made { inbox, factory: Arc::new(factory), nested: None };
         let problem = spec.validate().err();
         (Self { spec: Arc::new(spec), role: Role::Worker, blueprint: Arc::new(made), problem }, child_ref)
     }
@@ -49,13 +49,14 @@ impl Child {
     /// A supervisor with the children that it starts with, each time it starts.
     ///
     /// It counts as started when each of them has started or failed to. It stops when they have stopped, each within its own
-    /// deadline. The `ready`, `shutdown` and `start_timeout` of `spec` therefore don't apply: they are `Signalled`, `Infinity` and
-    /// none. Children that were added later are not started again when the supervisor is restarted.
+    /// deadline. The `ready`, `shutdown`, `start_timeout` and `placement` of `spec` therefore don't apply: they are `Signalled`, `Infinity`,
+    /// none and `WithSupervisor`. Children that were added later are not started again when the supervisor is restarted.
     #[must_use]
     pub fn supervisor(mut spec: ChildSpec, strategy: Strategy, children: Vec<Self>) -> (Self, SupervisorRef) {
         spec.ready = Ready::Signalled;
         spec.shutdown = Shutdown::Infinity;
         spec.start_timeout = None;
+        spec.placement = Placement::WithSupervisor;
         let problem = spec.validate().err().or_else(|| problem_among(&children));
         let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
         let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
@@ -63,7 +64,6 @@ impl Child {
         let made = Made {
             inbox,
             factory: Arc::new(move |child| Ok(Supervisor::new(child, strategy, Arc::clone(&children)))),
-            place: Place::Here,
             nested: Some(supervisor_ref.clone()),
         };
         let role = Role::Supervisor(strategy);
@@ -112,17 +112,9 @@ pub(crate) trait Blueprint: Send + Sync {
     fn nested(&self) -> Option<&SupervisorRef>;
 }
 
-enum Place {
-    /// One of the threads for children.
-    Pool,
-    /// The thread of the supervisor.
-    Here,
-}
-
 struct Made<A: Actor<Context = Context<A>>> {
     inbox: Arc<Inbox<A>>,
     factory: Arc<Factory<A>>,
-    place: Place,
     nested: Option<SupervisorRef>,
 }
 
@@ -130,11 +122,11 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
     fn launch(&self, seat: Arc<Seat>) {
         self.inbox.note(seat.incarnation);
         self.inbox.open();
-        let env = Arc::clone(&seat.env);
+        let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
         let unborn = Unborn::new(seat, Arc::clone(&self.inbox), Arc::clone(&self.factory));
-        match self.place {
-            Place::Pool => env.pool.place(move || unborn.spawn_here()),
-            Place::Here => unborn.spawn_here(),
+        match placement {
+            Placement::Pool => env.pool.place(move || unborn.spawn_here()),
+            Placement::WithSupervisor => unborn.spawn_here(),
         }
     }
 

@@ -106,8 +106,8 @@ pub use inbox::TellError;
 pub use root::{Root, ShutdownError, StartError};
 pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{
-    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, Intensity, MAX_RESTARTS_LIMIT, OnExceeded, Ready, RestartType,
-    Seed, SeedState, Shutdown, SpecError, Strategy,
+    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, Intensity, MAX_RESTARTS_LIMIT, OnExceeded, Placement, Ready,
+    RestartType, Seed, SeedState, Shutdown, SpecError, Strategy,
 };
 pub use supervisor_ref::{SupervisorError, SupervisorRef};
 pub use tree::KILL_WAIT;

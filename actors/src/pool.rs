@@ -23,7 +23,7 @@ pub(crate) struct Env {
     pub(crate) sink: Arc<dyn EventSink>,
 }
 
-/// A few arbiters that take children in turn. Supervisors live on the thread of the root, so no child can hold up its supervisor.
+/// A few arbiters that take children in turn. Supervisors live on the thread of the root, so that no child here can hold one up.
 pub(crate) struct Pool {
     /// Empty once the pool is closed.
     arbiters: Mutex<Vec<Arbiter>>,

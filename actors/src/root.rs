@@ -51,7 +51,7 @@ struct Life {
 
 impl Root {
     /// Starts a tree inside the running actix system: its supervisors on the calling thread, its children on a few threads of their
-    /// own. Wraps the panic hook of the process, so that panics of children are events and not noise.
+    /// own unless their [`Placement`](crate::Placement) says otherwise. Wraps the panic hook of the process, so that panics of children are events and not noise.
     ///
     /// # Errors
     /// When a specification, anywhere below, is not valid, and when there are no threads to be had; nothing is started then.

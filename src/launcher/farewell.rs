@@ -1,4 +1,7 @@
-//! The end: what is left in the pipes, the exit record, the last frames.
+//! The end: what is left in the pipes, the last frames, the exit record.
+//!
+//! The frame goes first if the daemon takes it at once, because somebody waits for it: the successor. The record follows before the channel
+//! closes, so whoever saw the channel close finds it.
 
 use std::{
     fs, io,
@@ -22,8 +25,8 @@ impl Shell {
     pub(super) fn farewell(mut self, end: End) -> ExitCode {
         self.relay.drop_all();
         self.drain();
-        let frame = match end {
-            End::StartFailed { message } => FromLauncher::StartFailed { message },
+        let (frame, record) = match end {
+            End::StartFailed { message } => (FromLauncher::StartFailed { message }, None),
             End::Exited { ended, why, unswept } => {
                 let exit = Exit {
                     agent: self.agent.name.clone(),
@@ -36,16 +39,22 @@ impl Shell {
                     unswept: if unswept { self.tree.alive() } else { 0 },
                     last_seq: self.ring.next_seq() - 1,
                 };
-                // A full disk does not keep the frame from going out.
-                let _ = write_record(&self.run_dir, &self.launch_id, &exit);
-                FromLauncher::Exit(exit)
+                (FromLauncher::Exit(exit.clone()), Some(exit))
             }
         };
-        if let Some(leader) = &mut self.leader {
-            say(leader, Some(&mut self.ring), &frame, &mut self.scratch);
+        let mut words = self.leader.as_mut().map(|leader| LastWords::new(leader, Some(&mut self.ring), &frame));
+        if let Some(words) = &mut words {
+            words.go_on();
         }
-        // All that is left is to vanish, which must not keep the daemon and the successor from the processor.
+        // What is left must not keep the daemon and the successor from the processor.
         sys::step_back();
+        if let Some(exit) = record {
+            // A full disk does not keep the frame from going out.
+            let _ = write_record(&self.run_dir, &self.launch_id, &exit);
+        }
+        if let Some(words) = words {
+            words.finish(&mut self.scratch);
+        }
         let _ = fs::remove_file(&self.socket);
         ExitCode::SUCCESS
     }
@@ -69,47 +78,74 @@ impl Shell {
 
 /// One frame before an end that came before the agent.
 pub(super) fn last_words(link: &mut Link, frame: &FromLauncher) {
-    say(link, None, frame, &mut [0; 1024]);
+    LastWords::new(link, None, frame).finish(&mut [0; 1024]);
 }
 
-/// The rest of the output, then the frame, then waits until it is written.
-fn say(link: &mut Link, mut ring: Option<&mut Ring>, frame: &FromLauncher, scratch: &mut [u8]) {
-    let start = Instant::now();
-    let mut moved = start;
-    let mut said = false;
-    let mut listening = true;
-    loop {
-        let written = match &mut ring {
-            Some(ring) => link.pump(ring),
-            None => link.flush(),
-        };
-        let Ok(written) = written else { return };
-        let now = Instant::now();
-        if written > 0 {
-            moved = now;
+/// The rest of the output, then one frame.
+struct LastWords<'a> {
+    link: &'a mut Link,
+    ring: Option<&'a mut Ring>,
+    frame: &'a FromLauncher,
+    /// The frame is under way.
+    said: bool,
+    /// Whether there is anybody to say it to, and anything left to say.
+    over: bool,
+}
+
+impl<'a> LastWords<'a> {
+    fn new(link: &'a mut Link, ring: Option<&'a mut Ring>, frame: &'a FromLauncher) -> Self {
+        Self { link, ring, frame, said: false, over: false }
+    }
+
+    /// Writes what the daemon takes now. Returns whether it took anything.
+    fn go_on(&mut self) -> bool {
+        let mut moved = false;
+        while !self.over {
+            if !self.said && !self.ring.as_ref().is_some_and(|ring| ring.has_unsent()) {
+                self.link.send(self.frame);
+                self.said = true;
+            }
+            let written = match &mut self.ring {
+                Some(ring) => self.link.pump(ring),
+                None => self.link.flush(),
+            };
+            self.over = written.is_err() || (self.said && self.link.is_flushed());
+            if written.is_ok_and(|written| written == 0) {
+                break;
+            }
+            moved = true;
         }
-        let rest = ring.as_ref().is_some_and(|ring| ring.has_unsent());
-        if !rest && !said {
-            link.send(frame);
-            said = true;
-            continue;
-        }
-        if said && link.is_flushed() {
-            return;
-        }
-        let until = (moved + FLUSH_STALL_MAX).min(start + FLUSH_MAX);
-        if now >= until {
-            return;
-        }
-        // Orders that come now are read and dropped, so that a daemon which writes before it reads does not wait for us.
-        let mut fds = vec![link.write_interest()];
-        fds.extend(listening.then(|| link.read_interest()));
-        if sys::poll(&mut fds, until - now).is_err() {
-            return;
-        }
-        if fds.get(1).is_some_and(|fd| fd.revents != 0) {
-            listening = link.receive(scratch).is_ok();
-            while let Ok(Some(_)) = link.next() {}
+        moved
+    }
+
+    /// Waits until all is written, or the daemon takes nothing any more.
+    fn finish(mut self, scratch: &mut [u8]) {
+        let start = Instant::now();
+        let mut moved = start;
+        let mut listening = true;
+        loop {
+            let went_on = self.go_on();
+            if self.over {
+                return;
+            }
+            let now = Instant::now();
+            if went_on {
+                moved = now;
+            }
+            let until = (moved + FLUSH_STALL_MAX).min(start + FLUSH_MAX);
+            if now >= until {
+                return;
+            }
+            // Orders that come now are read and dropped, so that a daemon which writes before it reads does not wait for us.
+            let mut fds = vec![self.link.write_interest()];
+            fds.extend(listening.then(|| self.link.read_interest()));
+            if sys::poll(&mut fds, until - now).is_err() {
+                return;
+            }
+            if fds.get(1).is_some_and(|fd| fd.revents != 0) {
+                listening = self.link.receive(scratch).is_ok();
+                while let Ok(Some(_)) = self.link.next() {}
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hivekeeper_actors::{
-    ChildCtx, ChildSpec, ChildState, ExitReason, Intensity, Ready, RestartType, Seed, SeedState, Shutdown,
+    ChildCtx, ChildSpec, ChildState, ExitReason, Intensity, Placement, Ready, RestartType, Seed, SeedState, Shutdown,
     SupervisorError,
 };
 
@@ -176,6 +176,26 @@ fn adopted_incarnation_keeps_its_number() {
         assert_eq!(answers(&a).await, 8);
         assert_eq!(adopted.iter().take(2).collect::<Vec<_>>(), [(true, false), (false, true)]);
         root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_child_lives_in_the_pool_or_with_its_supervisor_and_dies_alone_in_both() {
+    system(async {
+        let home = std::thread::current().id();
+        for placement in [Placement::Pool, Placement::WithSupervisor] {
+            let (child, a) = scripted(ChildSpec { placement, ..eager("a") }, Script::default());
+            let (root, record) = start(vec![child]);
+            for incarnation in 1..4 {
+                let beside = move |probe: &mut Probe| probe.sum.set(u32::from(std::thread::current().id() == home));
+                a.run(move |probe, _| beside(probe)).unwrap();
+                let expected = u32::from(placement == Placement::WithSupervisor);
+                assert_eq!(a.ask(Add(0), PATIENCE).await, Ok((expected, incarnation)), "{placement:?}");
+                a.run(|_, _| panic!("as asked")).unwrap();
+                until("the exit", || record.exits("a").len() == usize::try_from(incarnation).unwrap()).await;
+            }
+            root.shutdown().await.unwrap();
+        }
     });
 }
 

@@ -19,6 +19,8 @@ use crate::{
 /// How long a launcher may take to answer: it does so at once, in under a millisecond; the rest is for a machine that swaps. One that is
 /// stopped does not answer at all.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a launcher may live on behind its last frame: it flushes for at most 2 s.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// Bytes read at once: an idle agent costs no more than this, a busy one is read again at once.
 const READ_LEN: usize = 8 * 1024;
 
@@ -67,6 +69,18 @@ impl Incoming {
                 self.decoder.push(&self.buffer[..n]);
                 Ok(())
             }
+        }
+    }
+
+    /// Waits until the launcher has closed its side, which it does when its exit record is written; at most [`LINGER`].
+    pub(super) async fn closed(&mut self) {
+        let close = async {
+            while self.fill().await.is_ok() {
+                while let Ok(Some(_)) = self.buffered() {}
+            }
+        };
+        if timeout(LINGER, close).await.is_err() {
+            tracing::warn!("launcher lives on behind its last frame");
         }
     }
 
@@ -138,7 +152,10 @@ async fn present(socket: &Path, attach: Attach) -> Result<Attached, LinkError> {
     link.incoming.hello().await?;
     match link.incoming.next().await? {
         FromLauncher::State(state) => sent.map(|()| Attached::Led(link, state)),
-        FromLauncher::Exit(exit) => Ok(Attached::Ended(exit)),
+        FromLauncher::Exit(exit) => {
+            link.incoming.closed().await;
+            Ok(Attached::Ended(exit))
+        }
         FromLauncher::Refused { code, .. } if code == STALE_EPOCH => Ok(Attached::Fenced),
         other => Err(unexpected(&other)),
     }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    channel::{Attached, Incoming, Link, LinkError, STALE_EPOCH, Writer, attach},
+    channel::{Attached, Incoming, LINGER, Link, LinkError, STALE_EPOCH, Writer, attach},
     order,
     outbox::{Fate, KILL_ANSWER, Outbox},
     relay::Relays,
@@ -37,8 +37,6 @@ pub(super) const EVENTS_MAX: usize = 64;
 pub(super) const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
 /// Between sweeps that proved nothing. The end is not reported before one has.
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
-/// How long a launcher may live on behind its last frame: it flushes for at most 2 s.
-const LINGER: Duration = Duration::from_secs(5);
 /// Renewals within one lease: two may be lost or late.
 const RENEWALS: u32 = 3;
 /// Longest piece of a launcher's own message that is logged.
@@ -105,17 +103,21 @@ impl Drive {
     }
 
     /// Until the end is reported (`Continue`), or the launcher is somebody else's business (`Break`).
-    async fn lead(&mut self, mut link: Link) -> ControlFlow<()> {
+    async fn lead(&mut self, link: Link) -> ControlFlow<()> {
+        let Link { mut incoming, mut write } = link;
         loop {
-            let end = self.follow(link).await;
+            let end = self.follow(&mut incoming, write).await;
             match end {
-                End::Exit(exit) => self.ended(exit).await,
+                End::Exit(exit) => {
+                    self.ended(exit).await;
+                    incoming.closed().await;
+                }
                 End::StartFailed(message) => self.ended_without_record(ExitCause::StartFailed { message }).await,
                 End::Fenced => return self.fenced().await,
                 End::Detached => return ControlFlow::Break(()),
                 End::Broken(why) => match self.settle(why).await {
                     Settled::Led(again) => {
-                        link = again;
+                        Link { incoming, write } = again;
                         continue;
                     }
                     Settled::Reported => {}
@@ -127,8 +129,7 @@ impl Drive {
     }
 
     /// Reads and writes side by side, so that a caller that takes no events delays neither renewals nor orders.
-    async fn follow(&mut self, link: Link) -> End {
-        let Link { incoming, write } = link;
+    async fn follow(&mut self, incoming: &mut Incoming, write: Writer) -> End {
         let outbox = Arc::clone(&self.outbox);
         let mut fate = outbox.fate();
         let tree = self.tree();
@@ -156,7 +157,7 @@ impl Drive {
         }
     }
 
-    async fn read_all(&mut self, mut incoming: Incoming) -> End {
+    async fn read_all(&mut self, incoming: &mut Incoming) -> End {
         let mut relays = Relays::new(Arc::clone(&self.outbox));
         let mut lines = Vec::new();
         loop {

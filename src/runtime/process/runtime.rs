@@ -6,13 +6,13 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::{JoinSet, spawn_blocking},
     time::timeout,
 };
 
 use super::{
-    channel::{Attached, Link, LinkError, attach},
+    channel::{Attached, LINGER, Link, LinkError, attach},
     drive::{Drive, EVENTS_MAX, SWEEP_DEADLINE, View},
     files::RunDir,
     launcher::{Started, Starter},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Launchers that are being started at once: enough to fill the cores, few enough to leave renewals their turn.
 const LAUNCHES_AT_ONCE: usize = 16;
+
+/// How long what is kept of a launch waits for the launcher's end: it is killed after half of that.
+const GONE_WAIT: Duration = Duration::from_secs(2 * LINGER.as_secs());
 
 /// How the runtime is set up.
 #[derive(Clone)]
@@ -98,7 +101,7 @@ pub(super) struct Core {
     pub(super) epoch: Epoch,
     pub(super) dir: RunDir,
     pub(super) relay: Arc<dyn RelaySink>,
-    pub(super) live: Mutex<HashSet<LaunchId>>,
+    live: watch::Sender<HashSet<LaunchId>>,
     pub(super) starter: Starter,
     pub(super) spares: Spares,
     env: Vec<(String, String)>,
@@ -114,14 +117,14 @@ pub(super) struct Live {
 
 impl Live {
     fn new(core: &Arc<Core>, launch_id: LaunchId) -> Self {
-        core.live.lock().insert(launch_id);
+        core.live.send_modify(|live| _ = live.insert(launch_id));
         Self { core: Arc::clone(core), launch_id }
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.core.live.lock().remove(&self.launch_id);
+        self.core.live.send_modify(|live| _ = live.remove(&self.launch_id));
     }
 }
 
@@ -138,7 +141,7 @@ impl ProcessRuntime {
             epoch,
             dir,
             relay,
-            live: Mutex::default(),
+            live: watch::Sender::default(),
             starter: Starter { exe, open_files },
             spares: Spares::default(),
             env,
@@ -168,8 +171,28 @@ impl ProcessRuntime {
 }
 
 impl Core {
+    /// Whether a launch is led from here.
+    pub(super) fn leads(&self, launch_id: LaunchId) -> bool {
+        self.live.borrow().contains(&launch_id)
+    }
+
+    /// Waits until nobody leads a launch from here any more, so that its launcher writes no record behind our back.
+    async fn gone(&self, launch_id: LaunchId) {
+        let mut live = self.live.subscribe();
+        let gone = live.wait_for(|live| !live.contains(&launch_id));
+        if timeout(GONE_WAIT, gone).await.is_err() {
+            tracing::warn!(%launch_id, "an ended launch is still led; its files go all the same");
+        }
+    }
+
     /// By the spare, if the order is for it, else by a launcher of its own.
     async fn start(&self, order: &LaunchOrder) -> Result<Started, LaunchError> {
+        let started = self.try_start(order).await;
+        self.spares.replace();
+        started
+    }
+
+    async fn try_start(&self, order: &LaunchOrder) -> Result<Started, LaunchError> {
         let spare = self.spares.take(order.launch_id);
         let frame = match self.frame(order) {
             Ok(frame) => frame,
@@ -376,8 +399,14 @@ impl Runtime for ProcessRuntime {
         let core = Arc::clone(&self.core);
         Box::pin(async move {
             match core.spares.take(launch_id) {
-                Some(spare) => drop(spare.end().await),
-                None => drop(spawn_blocking(move || core.dir.forget(launch_id)).await),
+                Some(spare) => {
+                    spare.end().await;
+                    core.spares.replace();
+                }
+                None => {
+                    core.gone(launch_id).await;
+                    drop(spawn_blocking(move || core.dir.forget(launch_id)).await);
+                }
             }
         })
     }

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{launcher::Launcher, runtime::Core};
@@ -24,7 +24,8 @@ use crate::model::LaunchId;
 const REFILL_PAUSE: Duration = Duration::from_millis(50);
 /// The same when one has died by itself: what kills launchers is not to be fed with them.
 const DEATH_PAUSE: Duration = Duration::from_secs(1);
-/// How long one may be reserved: longer than the journal may take to answer. Whoever is slower finds it gone and starts another.
+/// How long one may be reserved, and at most twice that: longer than the journal may take to answer. Whoever is slower finds it gone and starts
+/// another.
 const RESERVED_MAX: Duration = Duration::from_secs(60);
 
 /// Keeps the spare, and knows whether one is wanted.
@@ -45,6 +46,12 @@ struct State {
 struct Spare {
     launcher: Launcher,
     reserved_at: Option<Instant>,
+}
+
+impl Spare {
+    fn overdue(&mut self) -> bool {
+        self.reserved_at.is_some_and(|at| at.elapsed() >= RESERVED_MAX)
+    }
 }
 
 /// Why a spare is one no more.
@@ -72,13 +79,18 @@ impl Spares {
             return LaunchId::mint();
         };
         spare.reserved_at = Some(Instant::now());
-        self.changed.notify_one();
         spare.launcher.launch_id
     }
 
-    /// The spare, if this is its name.
+    /// The spare, if this is its name. The next one is not started before [`Spares::replace`]: to wake up its keeper takes time that the launch
+    /// which needs this one has not.
     pub(super) fn take(&self, launch_id: LaunchId) -> Option<Launcher> {
         self.take_if(|spare| spare.launcher.launch_id == launch_id)
+    }
+
+    /// Lets [`keep`] see whether the spare has been taken.
+    pub(super) fn replace(&self) {
+        self.changed.notify_one();
     }
 
     /// Lets [`keep`] end the spare and return.
@@ -88,9 +100,7 @@ impl Spares {
     }
 
     fn take_if(&self, is_it: impl FnOnce(&mut Spare) -> bool) -> Option<Launcher> {
-        let spare = self.state.lock().spare.take_if(is_it)?;
-        self.changed.notify_one();
-        Some(spare.launcher)
+        Some(self.state.lock().spare.take_if(is_it)?.launcher)
     }
 
     fn put(&self, launcher: Launcher) {
@@ -106,23 +116,16 @@ impl Spares {
     /// Watches the spare until it is none.
     async fn over(&self) -> Over {
         loop {
-            let due = {
+            {
                 let state = self.state.lock();
-                match &state.spare {
-                    Some(spare) if !state.closed => spare.reserved_at.map(|at| at + RESERVED_MAX),
-                    _ => return Over::Used,
+                if state.closed || state.spare.is_none() {
+                    return Over::Used;
                 }
-            };
-            let overdue = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            }
             let over = tokio::select! {
                 () = self.changed.notified() => None,
                 () = poll_fn(|cx| self.poll_unfit(cx)) => self.take_if(|_| true).map(Over::Unfit),
-                () = overdue => self.take_if(|spare| spare.reserved_at.is_some()).map(Over::Overdue),
+                () = sleep(RESERVED_MAX) => self.take_if(Spare::overdue).map(Over::Overdue),
             };
             // Somebody may have taken it in this very moment; the next look tells.
             if let Some(over) = over {

@@ -35,7 +35,7 @@ pub(super) async fn find(core: Arc<Core>, known: Vec<LaunchId>, remove: bool) ->
         }
         Err(_) => return Vec::new(),
     };
-    let stray = |id: &LaunchId| !known.contains(id) && !core.live.lock().contains(id);
+    let stray = |id: &LaunchId| !known.contains(id) && !core.leads(*id);
     let found: Vec<LaunchId> = stream::iter(sockets.into_iter().filter(stray))
         .map(|id| look(Arc::clone(&core), id, remove))
         .buffer_unordered(AT_ONCE)
@@ -75,7 +75,10 @@ async fn kill(mut link: Link) -> bool {
     }
     loop {
         match link.incoming.buffered() {
-            Ok(Some(FromLauncher::Exit(exit))) => return exit.unswept == 0,
+            Ok(Some(FromLauncher::Exit(exit))) => {
+                link.incoming.closed().await;
+                return exit.unswept == 0;
+            }
             Ok(Some(_)) => {}
             Ok(None) => {
                 if link.incoming.fill().await.is_err() {

@@ -152,7 +152,7 @@ fn a_pending_back_off_keeps_its_date_and_its_place() {
 [[swarm]]
 name = "s"
 intensity = 2
-backoff = { initial = "1500ms", then = "60s", factor = 2.0, max = "60s", jitter = 0.0, reset_after = "10m" }
+backoff = { initial = "4s", then = "60s", factor = 2.0, max = "60s", jitter = 0.0, reset_after = "10m" }
 [[swarm.agent]]
 name = "a"
 command = ["sleep", "1000"]

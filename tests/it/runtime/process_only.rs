@@ -119,6 +119,24 @@ async fn a_launcher_has_nothing_secret_in_its_environment_or_on_its_command_line
 }
 
 #[tokio::test]
+async fn the_record_that_follows_the_last_frame_is_forgotten_too() {
+    let bench = ProcessBench::new(Arc::new(Closes));
+    let runtime = bench.runtime();
+    for _ in 0..20 {
+        let order = bench.shell("exit 3");
+        let mut launched = runtime.launch(order.clone()).await.unwrap();
+        assert_eq!(rest(&mut launched).await.2.code, Some(3));
+        runtime.forget(order.launch_id).await;
+        until("processes were left", || processes(&order).is_empty()).await;
+        let name = order.launch_id.to_string();
+        let left =
+            fs::read_dir(bench.run_dir()).unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        assert_eq!(left.filter(|file| file.contains(&name)).collect::<Vec<_>>(), Vec::<String>::new());
+    }
+    bench.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_no_launcher_is_ended_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for (name, says) in [("true", "channel closed"), ("echo", "not a launcher")] {
