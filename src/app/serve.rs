@@ -223,12 +223,16 @@ fn checks(journal: &Arc<dyn Journal>, sockets: &Arc<Sockets>, plane: &DataPlaneH
         let status = journal.status();
         let failure = status.last_error.filter(|_| !status.ok);
         let listening = presence.borrow().listening;
-        let plane = if listening { "listens on" } else { "does not listen on" };
+        let serving = services.runs("root/http");
+        let words = |listens: bool| if listens { "listens on" } else { "does not listen on" };
         vec![
             Check { name: "journal", ok: status.ok, detail: failure.unwrap_or_else(|| "can be written".to_owned()) },
-            // Whoever reads this has reached it.
-            Check { name: "http", ok: true, detail: format!("listens on {}", sockets.http_at) },
-            Check { name: "data_plane", ok: listening, detail: format!("{plane} {}", sockets.data_plane_at) },
+            Check { name: "http", ok: serving, detail: format!("{} {}", words(serving), sockets.http_at) },
+            Check {
+                name: "data_plane",
+                ok: listening,
+                detail: format!("{} {}", words(listening), sockets.data_plane_at),
+            },
             services.check(),
         ]
     })

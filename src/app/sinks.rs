@@ -91,24 +91,33 @@ impl EventSink for Supervision {
     }
 }
 
-/// The daemon's own services that do not run now, and why. Each comes back by itself; until then the daemon is not ready.
+/// The daemon's own services as their supervisors saw them last: each runs, or has ended and why. What has ended comes back by itself; until then
+/// the daemon is not ready.
 #[derive(Clone, Default)]
 pub(super) struct Services {
-    down: Arc<Mutex<BTreeMap<Arc<str>, String>>>,
+    seen: Arc<Mutex<BTreeMap<Arc<str>, Option<String>>>>,
 }
 
 impl Services {
     fn note(&self, event: &SupervisionEvent) {
-        let mut down = self.down.lock();
+        let mut seen = self.seen.lock();
         match &event.kind {
-            Supervised::Exited { reason } => _ = down.insert(Arc::clone(&event.path), reason.to_string()),
-            Supervised::Started { .. } | Supervised::Stopped | Supervised::Removed => _ = down.remove(&event.path),
+            Supervised::Exited { reason } => _ = seen.insert(Arc::clone(&event.path), Some(reason.to_string())),
+            Supervised::Started { .. } => _ = seen.insert(Arc::clone(&event.path), None),
+            Supervised::Stopped | Supervised::Removed => _ = seen.remove(&event.path),
             _ => {}
         }
     }
 
+    /// Whether the service at this path was seen to start and not to end since.
+    pub(super) fn runs(&self, path: &str) -> bool {
+        self.seen.lock().get(path).is_some_and(Option::is_none)
+    }
+
     pub(super) fn check(&self) -> Check {
-        let down: Vec<String> = self.down.lock().iter().map(|(path, why)| format!("{path}: {why}")).collect();
+        let seen = self.seen.lock();
+        let down = seen.iter().filter_map(|(path, why)| Some(format!("{path}: {}", why.as_ref()?)));
+        let down: Vec<String> = down.collect();
         let detail = if down.is_empty() { "all run".to_owned() } else { down.join("; ") };
         Check { name: "services", ok: down.is_empty(), detail }
     }
@@ -190,18 +199,23 @@ mod tests {
             let (path, id) = (Arc::from("root/http"), ChildId::from("http"));
             let event = SupervisionEvent { path, id, incarnation: 1, restarts: 0, restarts_in_window: 0, kind };
             services.note(&event);
-            services.check()
+            let check = services.check();
+            let runs = services.runs("root/http");
+            (check, runs)
         };
         let reason = ExitReason::Error("no descriptors".into());
-        assert!(note(Supervised::Starting { attempt: 0 }).ok);
-        let check = note(Supervised::Exited { reason: reason.clone() });
+        let (check, runs) = note(Supervised::Starting { attempt: 0 });
+        assert!(check.ok && !runs, "nothing has ended, and nothing runs yet");
+        let (check, runs) = note(Supervised::Exited { reason: reason.clone() });
         assert!(
-            !check.ok && check.detail.contains("root/http") && check.detail.contains("no descriptors"),
+            !runs && !check.ok && check.detail.contains("root/http") && check.detail.contains("no descriptors"),
             "{check:?}"
         );
-        assert!(!note(Supervised::Failed { reason, retry_in: Some(Duration::from_secs(10)) }).ok);
-        assert!(!note(Supervised::Starting { attempt: 1 }).ok);
-        assert!(note(Supervised::Started { took: Duration::ZERO }).ok);
+        let bad = |(check, runs): (Check, bool)| !check.ok && !runs;
+        assert!(bad(note(Supervised::Failed { reason, retry_in: Some(Duration::from_secs(10)) })));
+        assert!(bad(note(Supervised::Starting { attempt: 1 })));
+        let (check, runs) = note(Supervised::Started { took: Duration::ZERO });
+        assert!(check.ok && runs);
     }
 
     #[test]
