@@ -5,6 +5,7 @@ pub mod contract;
 mod drive;
 pub mod fake;
 mod keep;
+mod lead;
 pub mod orphans;
 pub mod process;
 mod registry;

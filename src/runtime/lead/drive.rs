@@ -9,53 +9,43 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStderr},
+    io::AsyncWriteExt,
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use super::{
-    channel::{Attached, Incoming, LINGER, Link, LinkError, STALE_EPOCH, Writer, attach},
+    carrier::{Carrier, attach},
+    channel::{Attached, Incoming, Link, LinkError, STALE_EPOCH, Writer},
     order,
-    outbox::{Fate, KILL_ANSWER, Outbox},
+    outbox::{Fate, KILL_ANSWER, Outbox, Reins},
     relay::Relays,
-    runtime::{Core, Live},
 };
 use crate::{
     model::{AgentId, ExitCause, LaunchId},
     runtime::{
-        AgentEvent,
-        orphans::{Leader, Tree, sweep},
+        AgentEvent, Launched,
+        orphans::{Leader, Tree},
     },
     wire::channel::{Attach, Exit, FromLauncher, State, ToLauncher, VERSION, encode},
 };
 
 /// Events that wait for the caller. Each batch of output in them is at most one read of the channel; what does not fit waits in the launcher.
-pub(super) const EVENTS_MAX: usize = 64;
-/// Time for one sweep: SIGKILL takes effect in milliseconds unless a process hangs in the kernel.
-pub(super) const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
+const EVENTS_MAX: usize = 64;
 /// Between sweeps that proved nothing. The end is not reported before one has.
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 /// Renewals within one lease: two may be lost or late.
 const RENEWALS: u32 = 3;
-/// Longest piece of a launcher's own message that is logged.
-const STDERR_LEN_MAX: usize = 1024;
-/// Messages of one launcher that are logged; the rest is read and dropped. It writes none unless something is broken.
-const STDERR_MESSAGES_MAX: u32 = 20;
-
 /// Who is followed.
-pub(super) struct Drive {
-    pub(super) core: Arc<Core>,
-    pub(super) launch_id: LaunchId,
-    pub(super) agent: AgentId,
-    pub(super) incarnation: u64,
-    pub(super) lease: Duration,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) events: mpsc::Sender<AgentEvent>,
-    pub(super) view: View,
-    /// Keeps the launch on the list of those that are led here.
-    pub(super) _live: Live,
+pub(in crate::runtime) struct Drive {
+    carrier: Arc<dyn Carrier>,
+    launch_id: LaunchId,
+    agent: AgentId,
+    incarnation: u64,
+    lease: Duration,
+    outbox: Arc<Outbox>,
+    events: mpsc::Sender<AgentEvent>,
+    view: View,
 }
 
 /// What has been seen of the agent.
@@ -64,7 +54,7 @@ pub(super) struct View {
     alive: bool,
     paused: bool,
     /// The last output number that was passed on, or counted as lost.
-    pub(super) seen: u64,
+    seen: u64,
     leader: Arc<OnceLock<Leader>>,
 }
 
@@ -78,32 +68,31 @@ enum End {
 }
 
 impl Drive {
-    /// Follows a launcher that was just started, and reaps it.
-    pub(super) async fn launched(mut self, link: Link, mut child: Child, stderr: ChildStderr) {
-        let detached = {
-            let messages = pin!(log_messages(stderr, self.launch_id));
-            tokio::select! {
-                detached = self.lead(link) => detached,
-                never = messages => match never {},
-            }
-        };
-        // A detached launcher lives on; tokio reaps it if it ends before we do.
-        if detached.is_continue() && timeout(LINGER, child.wait()).await.is_err() {
-            tracing::warn!(launch_id = %self.launch_id, "launcher did not end behind its last frame and is killed");
-            if let Err(error) = child.kill().await {
-                tracing::warn!(launch_id = %self.launch_id, %error, "launcher was not killed");
-            }
-        }
+    /// Of a launch, and what its caller gets. `seen` is the last output number that is kept already.
+    pub(in crate::runtime) fn new(
+        carrier: Arc<dyn Carrier>,
+        launch_id: LaunchId,
+        agent: AgentId,
+        incarnation: u64,
+        lease: Duration,
+        seen: u64,
+    ) -> (Self, Launched) {
+        let (events, received) = mpsc::channel(EVENTS_MAX);
+        let outbox = Arc::new(Outbox::new());
+        let control = Arc::new(Reins(Arc::clone(&outbox)));
+        let view = View { seen, ..View::default() };
+        let drive = Self { carrier, launch_id, agent, incarnation, lease, outbox, events, view };
+        (drive, Launched { control, events: received })
     }
 
-    /// Follows a launcher that another daemon started.
-    pub(super) async fn adopted(mut self, link: Link, state: State) {
+    /// Follows a launcher that another daemon started, or another channel of ours led.
+    pub(in crate::runtime) async fn adopted(mut self, link: Link, state: State) {
         self.learn(&state).await;
         let _ = self.lead(link).await;
     }
 
-    /// Until the end is reported (`Continue`), or the launcher is somebody else's business (`Break`).
-    async fn lead(&mut self, link: Link) -> ControlFlow<()> {
+    /// Follows a launcher until the end is reported (`Continue`), or the launcher is somebody else's business (`Break`).
+    pub(in crate::runtime) async fn lead(&mut self, link: Link) -> ControlFlow<()> {
         let Link { mut incoming, mut write } = link;
         loop {
             let end = self.follow(&mut incoming, write).await;
@@ -132,8 +121,8 @@ impl Drive {
     async fn follow(&mut self, incoming: &mut Incoming, write: Writer) -> End {
         let outbox = Arc::clone(&self.outbox);
         let mut fate = outbox.fate();
-        let tree = self.tree();
-        let renew = ToLauncher::Renew { epoch: self.core.epoch.0 };
+        let (tree, carrier) = (self.tree(), Arc::clone(&self.carrier));
+        let renew = ToLauncher::Renew { epoch: self.carrier.epoch().0 };
         let mut writing = pin!(write_all(Arc::clone(&outbox), write, renew, self.lease / RENEWALS));
         let mut reading = pin!(self.read_all(incoming));
         let mut writable = true;
@@ -150,7 +139,7 @@ impl Drive {
                     // The end shows in the channel, which the launcher's death closes.
                     Turn::Overdue => {
                         outbox.due(Instant::now() + KILL_ANSWER);
-                        sweep_once(tree()).await;
+                        carrier.sweep(tree()).await;
                     }
                 },
             }
@@ -205,7 +194,7 @@ impl Drive {
             FromLauncher::Paused { paused } => self.paused(paused).await,
             FromLauncher::RelayOpen { conn } => {
                 if let Some(stream) = relays.open(conn) {
-                    self.core.relay.serve(self.agent.clone(), self.incarnation, Box::new(stream));
+                    self.carrier.relay().serve(self.agent.clone(), self.incarnation, Box::new(stream));
                 }
             }
             FromLauncher::RelayData { conn, bytes } => relays.data(conn, &bytes),
@@ -272,7 +261,7 @@ impl Drive {
                 let _ = self.fenced().await;
                 return Settled::NotOurs;
             }
-            Ok(Attached::Nobody) => match self.core.dir.record(self.launch_id) {
+            Ok(Attached::Nobody) => match self.carrier.record(self.launch_id).await {
                 Some(exit) => self.ended(exit).await,
                 None => self.lost_launcher(why).await,
             },
@@ -285,12 +274,8 @@ impl Drive {
     }
 
     async fn present(&self) -> Result<Attached, LinkError> {
-        let hello = Attach { version: VERSION, epoch: self.core.epoch.0, last_seq: self.outbox.acked() };
-        match attach(&self.core.dir, self.launch_id, hello.clone()).await {
-            // It may have ended between our knock and its answer; then nobody listens now.
-            Err(LinkError::Closed | LinkError::Io(_)) => attach(&self.core.dir, self.launch_id, hello).await,
-            other => other,
-        }
+        let hello = Attach { version: VERSION, epoch: self.carrier.epoch().0, last_seq: self.outbox.acked() };
+        attach(&*self.carrier, self.launch_id, hello).await
     }
 
     async fn lost_launcher(&self, why: LinkError) {
@@ -305,7 +290,7 @@ impl Drive {
     }
 
     async fn prove_dead(&self) {
-        while !sweep_once(self.tree()()).await {
+        while !self.carrier.sweep(self.tree()()).await {
             sleep(SWEEP_AGAIN).await;
         }
     }
@@ -408,37 +393,4 @@ async fn write_all(outbox: Arc<Outbox>, mut write: Writer, renew: ToLauncher, pe
         }
         bytes.clear();
     }
-}
-
-/// Whether it is proven that nothing of the tree is left.
-pub(super) async fn sweep_once(tree: Tree) -> bool {
-    let launch_id = tree.launch_id.clone();
-    let swept = tokio::task::spawn_blocking(move || sweep(&tree, SWEEP_DEADLINE)).await;
-    match swept {
-        Ok(Ok(killed)) => {
-            tracing::debug!(launch_id, killed, "swept what was left of a launch");
-            true
-        }
-        Ok(Err(error)) => {
-            tracing::error!(launch_id, error = &error as &dyn std::error::Error, "sweep proved nothing");
-            false
-        }
-        Err(error) => {
-            tracing::error!(launch_id, %error, "sweep did not run to its end");
-            false
-        }
-    }
-}
-
-/// Passes on what a launcher writes to its stderr: it has no other way to say what is wrong with itself.
-async fn log_messages(mut stderr: ChildStderr, launch_id: LaunchId) -> std::convert::Infallible {
-    let mut buffer = [0; STDERR_LEN_MAX];
-    let mut left = STDERR_MESSAGES_MAX;
-    while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
-        if left > 0 {
-            left -= 1;
-            tracing::warn!(%launch_id, message = %String::from_utf8_lossy(&buffer[..n]).trim_end(), "launcher says");
-        }
-    }
-    std::future::pending().await
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Variables of ours: configuration, tokens, identities. The launcher sets those that an agent may see.
-pub(super) const RESERVED: &str = "HIVEKEEPER_";
+pub(in crate::runtime) const RESERVED: &str = "HIVEKEEPER_";
 /// The kernel counts CPU time in ticks of 10 ms; over a shorter time than this a reading would be noise.
 const CPU_INTERVAL_MS_MIN: u64 = 100;
 
@@ -18,7 +18,7 @@ const CPU_INTERVAL_MS_MIN: u64 = 100;
 ///
 /// # Errors
 /// Why it can't work, for people.
-pub(super) fn launch(
+pub(in crate::runtime) fn launch(
     order: &LaunchOrder,
     base: &[(String, String)],
     epoch: Epoch,
@@ -66,7 +66,7 @@ pub(super) fn launch(
 }
 
 /// How it ended, as its launcher recorded it.
-pub(super) fn ended(exit: &Exit) -> ExitRecord {
+pub(in crate::runtime) fn ended(exit: &Exit) -> ExitRecord {
     let cause = match (exit.why, exit.signal) {
         (ExitWhy::Asked, _) => ExitCause::Stopped,
         (ExitWhy::LeaseLost, _) => ExitCause::LeaseLost,
@@ -85,11 +85,11 @@ pub(super) fn ended(exit: &Exit) -> ExitRecord {
 }
 
 /// How it ended when there is no record.
-pub(super) fn ended_without_record(incarnation: u64, at: SystemTime, cause: ExitCause) -> ExitRecord {
+pub(in crate::runtime) fn ended_without_record(incarnation: u64, at: SystemTime, cause: ExitCause) -> ExitRecord {
     ExitRecord { incarnation, code: None, signal: None, oom: None, at, cause, last_lines: Vec::new() }
 }
 
-pub(super) fn line(output: Output) -> OutputLine {
+pub(in crate::runtime) fn line(output: Output) -> OutputLine {
     let text = match String::from_utf8(output.bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
@@ -98,7 +98,7 @@ pub(super) fn line(output: Output) -> OutputLine {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
-pub(super) fn sample(sample: Sample) -> AgentEvent {
+pub(in crate::runtime) fn sample(sample: Sample) -> AgentEvent {
     let cpu_cores =
         (sample.interval_ms >= CPU_INTERVAL_MS_MIN).then(|| sample.cpu_interval_ms as f64 / sample.interval_ms as f64);
     AgentEvent::Sample {
@@ -109,7 +109,7 @@ pub(super) fn sample(sample: Sample) -> AgentEvent {
     }
 }
 
-pub(super) fn time(unix_ms: u64) -> SystemTime {
+pub(in crate::runtime) fn time(unix_ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 

@@ -1,4 +1,4 @@
-//! Starting a launcher: introduced first, ordered then. In between it has started nothing, and ends when its channel closes.
+//! A launcher as a child of ours: introduced first, ordered then, reaped at last. In between it has started nothing, and ends when its channel closes.
 
 use std::{
     fs::File,
@@ -16,14 +16,22 @@ use tokio::{
     time::timeout,
 };
 
-use super::channel::{ANSWER_DEADLINE, Incoming, Link, LinkError};
 use crate::{
     model::LaunchId,
-    runtime::{LaunchError, orphans::MARKER},
+    runtime::{
+        LaunchError,
+        lead::{ANSWER_DEADLINE, Drive, Incoming, LINGER, Link, LinkError},
+        orphans::MARKER,
+    },
 };
 
 /// Bytes of a failed launcher's own message that are passed on.
 const SAID_LEN_MAX: u64 = 1024;
+
+/// Longest piece of a launcher's own message that is logged.
+const STDERR_LEN_MAX: usize = 1024;
+/// Messages of one launcher that are logged; the rest is read and dropped. It writes none unless something is broken.
+const STDERR_MESSAGES_MAX: u32 = 20;
 
 /// How launchers are started.
 pub(super) struct Starter {
@@ -45,9 +53,9 @@ pub(super) struct Launcher {
 
 /// A launcher that has its order.
 pub(super) struct Started {
-    pub(super) link: Link,
-    pub(super) child: Child,
-    pub(super) stderr: ChildStderr,
+    link: Link,
+    child: Child,
+    stderr: ChildStderr,
 }
 
 impl Starter {
@@ -82,6 +90,27 @@ impl Starter {
             limit_open_files(pid, limits)?;
         }
         Ok(child)
+    }
+}
+
+impl Started {
+    /// Leads it until its end is reported, and reaps it.
+    pub(super) async fn lead(self, mut drive: Drive, launch_id: LaunchId) {
+        let Self { link, mut child, stderr } = self;
+        let led = {
+            let messages = pin!(log_messages(stderr, launch_id));
+            tokio::select! {
+                led = drive.lead(link) => led,
+                never = messages => match never {},
+            }
+        };
+        // A detached launcher lives on; tokio reaps it if it ends before we do.
+        if led.is_continue() && timeout(LINGER, child.wait()).await.is_err() {
+            tracing::warn!(%launch_id, "launcher did not end behind its last frame and is killed");
+            if let Err(error) = child.kill().await {
+                tracing::warn!(%launch_id, %error, "launcher was not killed");
+            }
+        }
     }
 }
 
@@ -139,6 +168,19 @@ impl Ended {
             said => format!("{error}; it said: {said}"),
         }
     }
+}
+
+/// Passes on what a launcher writes to its stderr: it has no other way to say what is wrong with itself.
+async fn log_messages(mut stderr: ChildStderr, launch_id: LaunchId) -> std::convert::Infallible {
+    let mut buffer = [0; STDERR_LEN_MAX];
+    let mut left = STDERR_MESSAGES_MAX;
+    while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
+        if left > 0 {
+            left -= 1;
+            tracing::warn!(%launch_id, message = %String::from_utf8_lossy(&buffer[..n]).trim_end(), "launcher says");
+        }
+    }
+    std::future::pending().await
 }
 
 /// Sets a launcher's limit of open files before it has its order, so that its agent inherits it. From outside, because a hook between fork and

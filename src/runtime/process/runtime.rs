@@ -1,23 +1,27 @@
 //! Starting launchers, taking them over, and the list of those that are led here.
 
-use std::{collections::HashSet, fs::File, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
+    net::UnixStream,
     runtime::Handle,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Semaphore, oneshot, watch},
     task::{JoinSet, spawn_blocking},
     time::timeout,
 };
 
 use super::{
-    channel::{Attached, LINGER, Link, LinkError, attach},
-    drive::{Drive, EVENTS_MAX, SWEEP_DEADLINE, View},
     files::RunDir,
     launcher::{Started, Starter},
-    order,
-    outbox::{Outbox, Reins},
     spare::{self, Spares},
     strays,
 };
@@ -25,11 +29,14 @@ use crate::{
     model::{AgentId, Epoch, ExitRecord, LaunchId, RelaySink, RuntimeKind},
     runtime::{
         BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
+        lead::{self, ANSWER_DEADLINE, Attached, Carrier, Drive, LINGER, Link, LinkError},
         orphans::{SweepError, Tree, sweep},
     },
-    wire::channel::{Attach, State, ToLauncher, VERSION, encode},
+    wire::channel::{Attach, Exit, State, ToLauncher, VERSION, encode},
 };
 
+/// Time for one sweep: SIGKILL takes effect in milliseconds unless a process hangs in the kernel.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
 /// Launchers that are being started at once: enough to fill the cores, few enough to leave renewals their turn.
 const LAUNCHES_AT_ONCE: usize = 16;
 
@@ -62,7 +69,7 @@ pub struct ProcessOptions {
 pub fn inherited_env() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(key, _)| !key.starts_with(order::RESERVED))
+        .filter(|(key, _)| !key.starts_with(lead::RESERVED))
         .collect()
 }
 
@@ -98,9 +105,9 @@ pub struct ProcessRuntime {
 
 /// What the tasks of all launches share.
 pub(super) struct Core {
-    pub(super) epoch: Epoch,
+    epoch: Epoch,
     pub(super) dir: RunDir,
-    pub(super) relay: Arc<dyn RelaySink>,
+    relay: Arc<dyn RelaySink>,
     live: watch::Sender<HashSet<LaunchId>>,
     pub(super) starter: Starter,
     pub(super) spares: Spares,
@@ -119,6 +126,10 @@ impl Live {
     fn new(core: &Arc<Core>, launch_id: LaunchId) -> Self {
         core.live.send_modify(|live| _ = live.insert(launch_id));
         Self { core: Arc::clone(core), launch_id }
+    }
+
+    async fn during(self, led: impl Future<Output = ()>) {
+        led.await;
     }
 }
 
@@ -229,10 +240,25 @@ impl Core {
 
     fn frame(&self, order: &LaunchOrder) -> Result<Vec<u8>, String> {
         let run_dir = self.dir.path().to_str().ok_or("run directory is no UTF-8")?;
-        let launch = order::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes)?;
+        let launch = lead::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes)?;
         let mut frame = Vec::new();
         encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|error| error.to_string())?;
         Ok(frame)
+    }
+
+    /// A launch that is led from here from now on.
+    fn led(
+        self: Arc<Self>,
+        launch_id: LaunchId,
+        agent: AgentId,
+        incarnation: u64,
+        lease: Duration,
+        seen: u64,
+    ) -> (Live, Drive, Launched) {
+        self.spares.want();
+        let live = Live::new(&self, launch_id);
+        let (drive, launched) = Drive::new(self, launch_id, agent, incarnation, lease, seen);
+        (live, drive, launched)
     }
 
     async fn find(
@@ -243,19 +269,14 @@ impl Core {
         last_seq: u64,
     ) -> Result<Found, RecoverError> {
         let hello = Attach { version: VERSION, epoch: self.epoch.0, last_seq };
-        let mut attached = attach(&self.dir, launch_id, hello.clone()).await;
-        if matches!(attached, Err(LinkError::Closed | LinkError::Io(_))) {
-            // It may have ended between our knock and its answer; then nobody listens now.
-            attached = attach(&self.dir, launch_id, hello).await;
-        }
-        match attached {
+        match lead::attach(&**self, launch_id, hello).await {
             Ok(Attached::Led(link, state)) if state.agent == agent.to_string() && state.incarnation == incarnation => {
                 Ok(Found::Running(link, state))
             }
             Ok(Attached::Led(_, state)) => {
                 Err(RecoverError::Unproven(format!("it runs {} incarnation {}", state.agent, state.incarnation)))
             }
-            Ok(Attached::Ended(exit)) => Ok(Found::Exited(order::ended(&exit))),
+            Ok(Attached::Ended(exit)) => Ok(Found::Exited(lead::ended(&exit))),
             Ok(Attached::Fenced) => Err(RecoverError::Fenced),
             Ok(Attached::Nobody) => self.without_launcher(launch_id).await,
             Err(error) => Err(RecoverError::Unproven(error.to_string())),
@@ -266,7 +287,7 @@ impl Core {
         let core = Arc::clone(self);
         let swept = spawn_blocking(move || {
             if let Some(exit) = core.dir.record(launch_id) {
-                return Ok(Found::Exited(order::ended(&exit)));
+                return Ok(Found::Exited(lead::ended(&exit)));
             }
             sweep(&Tree { launch_id: launch_id.to_string(), leader: None }, SWEEP_DEADLINE)?;
             core.dir.forget(launch_id);
@@ -287,24 +308,56 @@ enum Found {
     Lost,
 }
 
-/// A driver and what its caller gets.
-fn lead(core: &Arc<Core>, launch_id: LaunchId, agent: AgentId, incarnation: u64, lease: Duration) -> (Drive, Launched) {
-    let (events, received) = mpsc::channel(EVENTS_MAX);
-    let outbox = Arc::new(Outbox::new());
-    let control = Arc::new(Reins(Arc::clone(&outbox)));
-    core.spares.want();
-    let drive = Drive {
-        _live: Live::new(core, launch_id),
-        core: Arc::clone(core),
-        launch_id,
-        agent,
-        incarnation,
-        lease,
-        outbox,
-        events,
-        view: View::default(),
-    };
-    (drive, Launched { control, events: received })
+impl Carrier for Core {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn relay(&self) -> &dyn RelaySink {
+        &*self.relay
+    }
+
+    fn attach(&self, launch_id: LaunchId, attach: Attach) -> BoxFuture<'_, Result<Attached, LinkError>> {
+        Box::pin(async move {
+            let present = async {
+                match UnixStream::connect(self.dir.socket(launch_id)).await {
+                    Ok(stream) => {
+                        let (read, write) = stream.into_split();
+                        Link::new(Box::new(read), Box::new(write)).present(attach).await
+                    }
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                        Ok(Attached::Nobody)
+                    }
+                    Err(error) => Err(error.into()),
+                }
+            };
+            timeout(ANSWER_DEADLINE, present).await.unwrap_or(Err(LinkError::Silent))
+        })
+    }
+
+    fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>> {
+        Box::pin(async move { self.dir.record(launch_id) })
+    }
+
+    fn sweep(&self, tree: Tree) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let launch_id = tree.launch_id.clone();
+            match spawn_blocking(move || sweep(&tree, SWEEP_DEADLINE)).await {
+                Ok(Ok(killed)) => {
+                    tracing::debug!(launch_id, killed, "swept what was left of a launch");
+                    true
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(launch_id, error = &error as &dyn std::error::Error, "sweep proved nothing");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(launch_id, %error, "sweep did not run to its end");
+                    false
+                }
+            }
+        })
+    }
 }
 
 /// What the tasks of a runtime answer when it is gone.
@@ -335,26 +388,26 @@ impl Runtime for ProcessRuntime {
                 (&mut starting).now_or_never()
             };
             let LaunchOrder { launch_id, agent, incarnation, lease, .. } = order;
-            let lead = {
+            let led = {
                 let core = Arc::clone(&self.core);
-                move || lead(&core, launch_id, agent, incarnation, lease)
+                move || core.led(launch_id, agent, incarnation, lease, 0)
             };
             if let Some(begun) = begun {
-                let Started { link, child, stderr } = begun?;
-                let (drive, launched) = lead();
-                self.spawn(drive.launched(link, child, stderr));
+                let started = begun?;
+                let (live, drive, launched) = led();
+                self.spawn(live.during(started.lead(drive, launch_id)));
                 return Ok(launched);
             }
             let (answer, answered) = oneshot::channel();
             self.spawn(async move {
-                let Started { link, child, stderr } = match starting.await {
+                let started = match starting.await {
                     Ok(started) => started,
                     Err(error) => return drop(answer.send(Err(error))),
                 };
-                let (drive, launched) = lead();
+                let (live, drive, launched) = led();
                 // Whoever asked may have gone; the reins are then dropped, which kills what has just been launched.
                 drop(answer.send(Ok(launched)));
-                drive.launched(link, child, stderr).await;
+                live.during(started.lead(drive, launch_id)).await;
             });
             answered.await.unwrap_or_else(|_| Err(LaunchError::Unreachable(SHUT.to_owned())))
         })
@@ -378,11 +431,10 @@ impl Runtime for ProcessRuntime {
                     Err(error) => return drop(answer.send(Err(error))),
                 };
                 let lease = Duration::from_millis(state.lease_ms);
-                let (mut drive, launched) = lead(&core, launch_id, agent, incarnation, lease);
-                drive.view.seen = last_seq;
+                let (live, drive, launched) = core.led(launch_id, agent, incarnation, lease, last_seq);
                 let found = if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
                 drop(answer.send(Ok(found)));
-                drive.adopted(link, state).await;
+                live.during(drive.adopted(link, state)).await;
             });
             answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))
         })

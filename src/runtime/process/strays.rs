@@ -5,15 +5,13 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::{StreamExt, stream};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{
-    channel::{Attached, Link, attach},
-    drive::sweep_once,
-    outbox::KILL_ANSWER,
-    runtime::Core,
-};
+use super::runtime::Core;
 use crate::{
     model::LaunchId,
-    runtime::orphans::Tree,
+    runtime::{
+        lead::{Attached, Carrier, KILL_ANSWER, Link},
+        orphans::Tree,
+    },
     wire::channel::{Attach, FromLauncher, ToLauncher, VERSION},
 };
 
@@ -55,13 +53,13 @@ async fn look(core: Arc<Core>, id: LaunchId, remove: bool) -> Option<LaunchId> {
     if !remove {
         return Some(id);
     }
-    let ended = match attach(&core.dir, id, Attach { version: VERSION, epoch: core.epoch.0, last_seq: 0 }).await {
+    let ended = match core.attach(id, Attach { version: VERSION, epoch: core.epoch().0, last_seq: 0 }).await {
         Ok(Attached::Fenced) => return None,
         Ok(Attached::Led(link, _)) => timeout(KILL_ANSWER, kill(link)).await.unwrap_or(false),
         Ok(Attached::Ended(_)) => true,
         Ok(Attached::Nobody) | Err(_) => false,
     };
-    if ended || sweep_once(Tree { launch_id: id.to_string(), leader: None }).await {
+    if ended || core.sweep(Tree { launch_id: id.to_string(), leader: None }).await {
         tracing::info!(launch_id = %id, "orphan ended");
         core.dir.forget(id);
     }

@@ -1,0 +1,37 @@
+//! What a runtime offers to whoever leads its launches.
+
+use super::channel::{Attached, LinkError};
+use crate::{
+    model::{Epoch, LaunchId, RelaySink},
+    runtime::{BoxFuture, orphans::Tree},
+    wire::channel::{Attach, Exit},
+};
+
+/// What carries the channels of launchers: how one is reached anew, and how an end is proven when a launcher is silent.
+pub(in crate::runtime) trait Carrier: Send + Sync {
+    /// The fencing token of this daemon.
+    fn epoch(&self) -> Epoch;
+    /// Takes the connections that agents open to their loopback ports.
+    fn relay(&self) -> &dyn RelaySink;
+    /// Presents ourselves to the launcher of a launch on a fresh channel, within a deadline.
+    fn attach(&self, launch_id: LaunchId, attach: Attach) -> BoxFuture<'_, Result<Attached, LinkError>>;
+    /// The exit record of a launch, if there is one that can be read.
+    fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>>;
+    /// Kills what is left of a launch. Whether it is proven that nothing is, within a deadline.
+    fn sweep(&self, tree: Tree) -> BoxFuture<'_, bool>;
+}
+
+/// Presents ourselves, and once more where a launcher may have ended between our knock and its answer: then nobody listens now.
+///
+/// # Errors
+/// What the second try said.
+pub(in crate::runtime) async fn attach(
+    carrier: &dyn Carrier,
+    launch_id: LaunchId,
+    attach: Attach,
+) -> Result<Attached, LinkError> {
+    match carrier.attach(launch_id, attach.clone()).await {
+        Err(LinkError::Closed | LinkError::Io(_)) => carrier.attach(launch_id, attach).await,
+        other => other,
+    }
+}
