@@ -110,7 +110,8 @@ fn a_run_directory_with_a_long_path_works() {
     launch.run_dir = long.to_str().unwrap().into();
     let mut launcher = Launcher::send(directory, launch);
     assert_eq!(launcher.channel.exit().code, Some(0));
-    assert!(long.join(format!("{}.exit", launcher.launch.launch_id)).exists());
+    let record = long.join(format!("{}.exit", launcher.launch.launch_id));
+    wait_for("the exit record", || record.exists().then_some(()));
 }
 
 #[test]

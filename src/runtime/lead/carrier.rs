@@ -17,19 +17,15 @@ pub(in crate::runtime) trait Carrier: Send + Sync {
     fn attach(&self, launch_id: LaunchId, attach: Attach) -> BoxFuture<'_, Result<Attached, LinkError>>;
     /// The exit record of a launch, if there is one that can be read.
     fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>>;
-    /// Kills what is left of a launch. Whether it is proven that nothing is, within a deadline.
-    fn sweep(&self, tree: Tree) -> BoxFuture<'_, bool>;
+    /// Kills what is left of a launch, within a deadline. The error says why it is not proven that nothing is.
+    fn sweep(&self, tree: Tree) -> BoxFuture<'_, Result<(), String>>;
 }
 
 /// Presents ourselves, and once more where a launcher may have ended between our knock and its answer: then nobody listens now.
 ///
 /// # Errors
 /// What the second try said.
-pub(in crate::runtime) async fn attach(
-    carrier: &dyn Carrier,
-    launch_id: LaunchId,
-    attach: Attach,
-) -> Result<Attached, LinkError> {
+pub(super) async fn attach(carrier: &dyn Carrier, launch_id: LaunchId, attach: Attach) -> Result<Attached, LinkError> {
     match carrier.attach(launch_id, attach.clone()).await {
         Err(LinkError::Closed | LinkError::Io(_)) => carrier.attach(launch_id, attach).await,
         other => other,

@@ -139,7 +139,9 @@ impl Drive {
                     // The end shows in the channel, which the launcher's death closes.
                     Turn::Overdue => {
                         outbox.due(Instant::now() + KILL_ANSWER);
-                        carrier.sweep(tree()).await;
+                        if let Err(why) = carrier.sweep(tree()).await {
+                            tracing::error!(launch_id = %tree().launch_id, why, "a launch whose end is overdue could not be swept");
+                        }
                     }
                 },
             }
@@ -290,7 +292,8 @@ impl Drive {
     }
 
     async fn prove_dead(&self) {
-        while !self.carrier.sweep(self.tree()()).await {
+        while let Err(why) = self.carrier.sweep(self.tree()()).await {
+            tracing::error!(launch_id = %self.launch_id, agent = %self.agent, why, "the end of an agent is not proven");
             sleep(SWEEP_AGAIN).await;
         }
     }

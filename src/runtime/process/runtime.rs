@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    error::Error as _,
     fs::File,
     io::{self, ErrorKind},
     path::PathBuf,
@@ -26,13 +27,13 @@ use super::{
     strays,
 };
 use crate::{
-    model::{AgentId, Epoch, ExitRecord, LaunchId, RelaySink, RuntimeKind},
+    model::{AgentId, Epoch, LaunchId, RelaySink, RuntimeKind},
     runtime::{
         BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
-        lead::{self, ANSWER_DEADLINE, Attached, Carrier, Drive, LINGER, Link, LinkError},
-        orphans::{SweepError, Tree, sweep},
+        lead::{self, ANSWER_DEADLINE, Attached, Carrier, Drive, Found, LINGER, Link, LinkError},
+        orphans::{Tree, sweep},
     },
-    wire::channel::{Attach, Exit, State, ToLauncher, VERSION, encode},
+    wire::channel::{Attach, Exit, ToLauncher, encode},
 };
 
 /// Time for one sweep: SIGKILL takes effect in milliseconds unless a process hangs in the kernel.
@@ -260,52 +261,6 @@ impl Core {
         let (drive, launched) = Drive::new(self, launch_id, agent, incarnation, lease, seen);
         (live, drive, launched)
     }
-
-    async fn find(
-        self: &Arc<Self>,
-        launch_id: LaunchId,
-        agent: &AgentId,
-        incarnation: u64,
-        last_seq: u64,
-    ) -> Result<Found, RecoverError> {
-        let hello = Attach { version: VERSION, epoch: self.epoch.0, last_seq };
-        match lead::attach(&**self, launch_id, hello).await {
-            Ok(Attached::Led(link, state)) if state.agent == agent.to_string() && state.incarnation == incarnation => {
-                Ok(Found::Running(link, state))
-            }
-            Ok(Attached::Led(_, state)) => {
-                Err(RecoverError::Unproven(format!("it runs {} incarnation {}", state.agent, state.incarnation)))
-            }
-            Ok(Attached::Ended(exit)) => Ok(Found::Exited(lead::ended(&exit))),
-            Ok(Attached::Fenced) => Err(RecoverError::Fenced),
-            Ok(Attached::Nobody) => self.without_launcher(launch_id).await,
-            Err(error) => Err(RecoverError::Unproven(error.to_string())),
-        }
-    }
-
-    async fn without_launcher(self: &Arc<Self>, launch_id: LaunchId) -> Result<Found, RecoverError> {
-        let core = Arc::clone(self);
-        let swept = spawn_blocking(move || {
-            if let Some(exit) = core.dir.record(launch_id) {
-                return Ok(Found::Exited(lead::ended(&exit)));
-            }
-            sweep(&Tree { launch_id: launch_id.to_string(), leader: None }, SWEEP_DEADLINE)?;
-            core.dir.forget(launch_id);
-            Ok(Found::Lost)
-        });
-        match swept.await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err::<_, SweepError>(error)) => Err(RecoverError::Unproven(error.to_string())),
-            Err(error) => Err(RecoverError::Unproven(error.to_string())),
-        }
-    }
-}
-
-/// What became of a launch of an earlier daemon.
-enum Found {
-    Running(Link, State),
-    Exited(ExitRecord),
-    Lost,
 }
 
 impl Carrier for Core {
@@ -339,23 +294,16 @@ impl Carrier for Core {
         Box::pin(async move { self.dir.record(launch_id) })
     }
 
-    fn sweep(&self, tree: Tree) -> BoxFuture<'_, bool> {
+    fn sweep(&self, tree: Tree) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let launch_id = tree.launch_id.clone();
-            match spawn_blocking(move || sweep(&tree, SWEEP_DEADLINE)).await {
-                Ok(Ok(killed)) => {
-                    tracing::debug!(launch_id, killed, "swept what was left of a launch");
-                    true
-                }
-                Ok(Err(error)) => {
-                    tracing::error!(launch_id, error = &error as &dyn std::error::Error, "sweep proved nothing");
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(launch_id, %error, "sweep did not run to its end");
-                    false
-                }
-            }
+            let swept = spawn_blocking(move || sweep(&tree, SWEEP_DEADLINE));
+            let killed = swept.await.map_err(|error| error.to_string())?.map_err(|error| match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            })?;
+            tracing::debug!(launch_id, killed, "swept what was left of a launch");
+            Ok(())
         })
     }
 }
@@ -424,10 +372,14 @@ impl Runtime for ProcessRuntime {
             let core = Arc::clone(&self.core);
             let (answer, answered) = oneshot::channel();
             self.spawn(async move {
-                let (link, state) = match core.find(launch_id, &agent, incarnation, last_seq).await {
+                let (link, state) = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
                     Ok(Found::Running(link, state)) => (link, state),
                     Ok(Found::Exited(record)) => return drop(answer.send(Ok(Recovered::Exited(record)))),
-                    Ok(Found::Lost) => return drop(answer.send(Ok(Recovered::Lost))),
+                    Ok(Found::Lost) => {
+                        // Its socket, should there be one.
+                        drop(spawn_blocking(move || core.dir.forget(launch_id)).await);
+                        return drop(answer.send(Ok(Recovered::Lost)));
+                    }
                     Err(error) => return drop(answer.send(Err(error))),
                 };
                 let lease = Duration::from_millis(state.lease_ms);

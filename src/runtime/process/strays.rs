@@ -59,7 +59,7 @@ async fn look(core: Arc<Core>, id: LaunchId, remove: bool) -> Option<LaunchId> {
         Ok(Attached::Ended(_)) => true,
         Ok(Attached::Nobody) | Err(_) => false,
     };
-    if ended || core.sweep(Tree { launch_id: id.to_string(), leader: None }).await {
+    if ended || core.sweep(Tree { launch_id: id.to_string(), leader: None }).await.is_ok() {
         tracing::info!(launch_id = %id, "orphan ended");
         core.dir.forget(id);
     }
