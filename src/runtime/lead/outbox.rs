@@ -15,7 +15,7 @@ use crate::{
 
 /// How long a launcher may take from SIGKILL to its exit record: its own sweep takes at most 5 s, the rest is for a machine under load. Behind
 /// that we sweep ourselves.
-pub(in crate::runtime) const KILL_ANSWER: Duration = Duration::from_secs(10);
+pub(super) const KILL_ANSWER: Duration = Duration::from_secs(10);
 
 /// What is to be written, and how the launch is to end. Any number of writers, one reader: the task of the launch.
 pub(super) struct Outbox {

@@ -3,16 +3,12 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{StreamExt, stream};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::task::spawn_blocking;
 
 use super::runtime::Core;
 use crate::{
     model::LaunchId,
-    runtime::{
-        lead::{Attached, Carrier, KILL_ANSWER, Link},
-        orphans::Tree,
-    },
-    wire::channel::{Attach, FromLauncher, ToLauncher, VERSION},
+    runtime::lead::{Stray, end_stray},
 };
 
 /// Strays that are looked at at once.
@@ -53,37 +49,12 @@ async fn look(core: Arc<Core>, id: LaunchId, remove: bool) -> Option<LaunchId> {
     if !remove {
         return Some(id);
     }
-    let ended = match core.attach(id, Attach { version: VERSION, epoch: core.epoch().0, last_seq: 0 }).await {
-        Ok(Attached::Fenced) => return None,
-        Ok(Attached::Led(link, _)) => timeout(KILL_ANSWER, kill(link)).await.unwrap_or(false),
-        Ok(Attached::Ended(_)) => true,
-        Ok(Attached::Nobody) | Err(_) => false,
-    };
-    if ended || core.sweep(Tree { launch_id: id.to_string(), leader: None }).await.is_ok() {
-        tracing::info!(launch_id = %id, "orphan ended");
-        core.dir.forget(id);
-    }
-    Some(id)
-}
-
-/// Whether its launcher has said that nothing is left.
-async fn kill(mut link: Link) -> bool {
-    if link.send(&ToLauncher::Kill).await.is_err() {
-        return false;
-    }
-    loop {
-        match link.incoming.buffered() {
-            Ok(Some(FromLauncher::Exit(exit))) => {
-                link.incoming.closed().await;
-                return exit.unswept == 0;
-            }
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                if link.incoming.fill().await.is_err() {
-                    return false;
-                }
-            }
-            Err(_) => return false,
+    match end_stray(&*core, id).await {
+        Stray::Fenced => None,
+        Stray::Left => Some(id),
+        Stray::Ended => {
+            core.dir.forget(id);
+            Some(id)
         }
     }
 }
