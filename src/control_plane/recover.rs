@@ -218,13 +218,5 @@ fn open_launch(open: &IncarnationRow) -> OpenLaunch {
 }
 
 fn without_record(open: &IncarnationRow, cause: ExitCause) -> ExitRecord {
-    ExitRecord {
-        incarnation: open.begun.incarnation,
-        code: None,
-        signal: None,
-        oom: None,
-        at: SystemTime::now(),
-        cause,
-        last_lines: Vec::new(),
-    }
+    ExitRecord::unseen(open.begun.incarnation, SystemTime::now(), cause)
 }

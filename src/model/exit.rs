@@ -51,6 +51,11 @@ pub struct ExitRecord {
 pub const LAST_LINES_MAX: usize = 20;
 
 impl ExitRecord {
+    /// An end of which nothing is known but when it was noticed and why it is one.
+    pub fn unseen(incarnation: u64, at: SystemTime, cause: ExitCause) -> Self {
+        Self { incarnation, code: None, signal: None, oom: None, at, cause, last_lines: Vec::new() }
+    }
+
     /// Whether a transient agent may rest after it: code 0, or an end that we asked for.
     pub fn is_normal(&self) -> bool {
         match self.cause {

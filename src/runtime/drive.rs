@@ -47,7 +47,7 @@ pub(super) enum End {
 
 /// Something happened that the drive decides on.
 enum Input {
-    Order(Option<Order>),
+    Order(Order),
     Event(Option<AgentEvent>),
     SessionOpened,
     StartDeadline,
@@ -247,7 +247,7 @@ impl Drive {
                 }
                 Ok(Recovered::Exited(record)) => Some(record),
                 Ok(Recovered::Lost) => {
-                    Some(ExitRecord { incarnation: open.incarnation, ..self.record(ExitCause::LauncherLost) })
+                    Some(ExitRecord::unseen(open.incarnation, SystemTime::now(), ExitCause::LauncherLost))
                 }
                 Err(RecoverError::Fenced) => return Proof::Fenced,
                 Err(RecoverError::Unproven(_)) => None,
@@ -276,7 +276,7 @@ impl Drive {
             let wants_session = !self.ready && self.sign == Ready::Session;
             let input = tokio::select! {
                 biased;
-                order = self.orders.recv() => Input::Order(order),
+                order = next(&mut self.orders, self.stopping) => Input::Order(order),
                 Ok(_) = opened.wait_for(|opened| *opened), if wants_session => Input::SessionOpened,
                 () = tokio::time::sleep_until(deadline), if self.may_be_late() => {
                     Input::StartDeadline
@@ -310,15 +310,14 @@ impl Drive {
         }
     }
 
-    fn obey(&mut self, order: Option<Order>, launched: &Launched) {
+    fn obey(&mut self, order: Order, launched: &Launched) {
         match order {
-            Some(Order::EndStuck) if !self.stopping => {
+            Order::EndStuck if !self.stopping => {
                 self.forced = Some(ExitCause::Stuck);
                 launched.control.stop(self.job.spec.stop_grace);
             }
-            Some(Order::EndStuck) => {}
-            // A closed queue means that the actor is gone without a word: the agent must not outlive it.
-            Some(Order::Stop) | None => {
+            Order::EndStuck => {}
+            Order::Stop => {
                 if !self.stopping {
                     self.job.deps.drain.drain(&self.job.id, self.incarnation);
                 }
@@ -454,15 +453,7 @@ impl Drive {
     }
 
     fn record(&self, cause: ExitCause) -> ExitRecord {
-        ExitRecord {
-            incarnation: self.incarnation,
-            code: None,
-            signal: None,
-            oom: None,
-            at: SystemTime::now(),
-            cause,
-            last_lines: Vec::new(),
-        }
+        ExitRecord::unseen(self.incarnation, SystemTime::now(), cause)
     }
 
     fn start_failed(&self, message: String) -> ExitRecord {
@@ -490,6 +481,15 @@ async fn wait_exit(launched: &mut Launched) -> Option<ExitRecord> {
         None
     };
     tokio::time::timeout(KILL_WAIT, wait).await.ok().flatten()
+}
+
+/// The next order. A closed queue means that the actor is gone without a word: the agent must not outlive it, and there is nothing to wait for.
+async fn next(orders: &mut mpsc::Receiver<Order>, stopping: bool) -> Order {
+    match orders.recv().await {
+        Some(order) => order,
+        None if !stopping => Order::Stop,
+        None => std::future::pending().await,
+    }
 }
 
 /// Ends when what is being kept is kept; never while nothing is.

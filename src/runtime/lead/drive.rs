@@ -22,7 +22,7 @@ use super::{
     relay::Relays,
 };
 use crate::{
-    model::{AgentId, ExitCause, LaunchId},
+    model::{AgentId, ExitCause, ExitRecord, LaunchId},
     runtime::{
         AgentEvent, Launched,
         orphans::{Leader, Tree},
@@ -318,7 +318,7 @@ impl Drive {
     }
 
     async fn ended_without_record(&self, cause: ExitCause) {
-        let record = order::ended_without_record(self.incarnation, SystemTime::now(), cause);
+        let record = ExitRecord::unseen(self.incarnation, SystemTime::now(), cause);
         self.emit(AgentEvent::Exited(record)).await;
     }
 

@@ -84,11 +84,6 @@ pub(in crate::runtime) fn ended(exit: &Exit) -> ExitRecord {
     }
 }
 
-/// How it ended when there is no record.
-pub(in crate::runtime) fn ended_without_record(incarnation: u64, at: SystemTime, cause: ExitCause) -> ExitRecord {
-    ExitRecord { incarnation, code: None, signal: None, oom: None, at, cause, last_lines: Vec::new() }
-}
-
 pub(in crate::runtime) fn line(output: Output) -> OutputLine {
     let text = match String::from_utf8(output.bytes) {
         Ok(text) => text,
