@@ -12,6 +12,8 @@ use hivekeeper::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::harness::processes::{state, wait_for};
+
 use super::{
     process::{Closes, ProcessBench, kill, launcher_of, processes},
     process_only::{executable, options},
@@ -131,10 +133,9 @@ async fn killed_before_its_order_it_costs_nothing_but_time() {
     let runtime = bench.runtime();
     let (launch_id, launcher) = spare(&*runtime).await;
     kill("KILL", launcher);
-    // Without a turn for the runtime, which would see its death before the order does.
-    while !carriers(launch_id).is_empty() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // Without a turn for the runtime, which would see its death before the order does. A zombie has closed its descriptors; before that, an order
+    // could still be put into its pipe.
+    wait_for("a zombie", || (state(launcher.cast_signed()) == Some('Z')).then_some(()));
     let order = LaunchOrder { launch_id, ..bench.order(Program::Runs) };
     let mut launched = runtime.launch(order.clone()).await.unwrap();
     assert_ne!(launcher_of(alive(&mut launched).await), launcher);
