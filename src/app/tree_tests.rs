@@ -377,3 +377,27 @@ fn a_stop_overtakes_a_start_that_does_not_come_to_an_end() {
         nest.end().await;
     });
 }
+
+/// An engine that does not answer is no failure of the agents.
+#[test]
+fn a_runtime_that_is_unreachable_is_waited_for_and_spends_no_restart() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a", "b"])]).await;
+        nest.running("s/b", 1).await;
+        let (a, b) = ("s/a".parse().unwrap(), "s/b".parse().unwrap());
+        nest.runtime.next(&a, Script::unreachable("the engine is away"));
+        nest.runtime.strike(&a);
+        let waiting = nest.state("s/a", AgentState::Pending).await;
+        assert!(waiting.reasons.iter().any(|reason| reason.detail.contains("the engine is away")), "{waiting:?}");
+        let back = nest.running("s/a", 2).await;
+        assert_eq!((back.restarts, back.restarts_in_window), (1, 1), "the kill's own, and no other");
+
+        nest.runtime.script(&b, Script::unreachable("the engine is away"));
+        nest.runtime.strike(&b);
+        nest.state("s/b", AgentState::Pending).await;
+        done(&nest, stop("s/b")).await;
+        assert_eq!(nest.health.agent(&b).unwrap().state, AgentState::Stopped);
+        assert!(nest.journal.open_incarnations().await.unwrap().iter().all(|open| open.begun.agent != b));
+        nest.end().await;
+    });
+}

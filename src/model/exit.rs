@@ -80,7 +80,7 @@ impl ExitRecord {
             ExitCause::StartTimeout => format!("no sign of life in time: {how}"),
             ExitCause::Stuck => format!("made no progress: {how}"),
             ExitCause::LauncherLost => "its launcher died; what it left was swept".to_owned(),
-            ExitCause::NeverStarted => "the daemon died before it was started".to_owned(),
+            ExitCause::NeverStarted => "it was never started".to_owned(),
         }
     }
 }

@@ -184,10 +184,20 @@ impl Drive {
             grace: self.job.spec.stop_grace,
             sample_interval: self.job.deps.sample_interval,
         };
-        match self.job.deps.runtime.launch(order).await {
-            Ok(launched) => Begun::Running(launched, opened),
-            Err(error @ (LaunchError::Unreachable(_) | LaunchError::Refused(_) | LaunchError::Launcher(_))) => {
-                Begun::Ended(self.start_failed(error.to_string()))
+        loop {
+            match self.job.deps.runtime.launch(order.clone()).await {
+                Ok(launched) => return Begun::Running(launched, opened),
+                // No fault of the agent's, and nothing runs: it waits, and spends nothing.
+                Err(error @ LaunchError::Unreachable(_)) => {
+                    self.saw(Observation::Waiting { reason: error.to_string() });
+                    if self.stop_within(RETRY_PAUSE).await {
+                        self.stopping = true;
+                        return Begun::Ended(self.record(ExitCause::NeverStarted));
+                    }
+                }
+                Err(error @ (LaunchError::Refused(_) | LaunchError::Launcher(_))) => {
+                    return Begun::Ended(self.start_failed(error.to_string()));
+                }
             }
         }
     }
