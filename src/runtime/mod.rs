@@ -2,6 +2,7 @@
 
 mod child;
 pub mod contract;
+pub mod docker;
 mod drive;
 pub mod fake;
 mod keep;

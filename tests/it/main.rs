@@ -5,6 +5,7 @@ mod chaos;
 mod cli;
 mod config;
 mod data_plane;
+mod docker;
 mod faults;
 mod harness;
 mod hive;

@@ -1,0 +1,7 @@
+//! The `docker` runtime against a real engine.
+
+mod engine;
+mod engine_exec;
+mod engine_isolation;
+mod engine_shared;
+pub(crate) mod harness;
