@@ -256,3 +256,157 @@ fn hash(body: &ContainerCreateBody) -> String {
     let text = serde_json::to_value(body).map(|value| value.to_string()).unwrap_or_default();
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::model::HiveId;
+
+    fn plan() -> ContainerPlan {
+        ContainerPlan {
+            name: "hivekeeper-review-0".to_owned(),
+            swarm: "review".parse().unwrap(),
+            image: "debian:bookworm-slim".to_owned(),
+            entrypoint: hold_command(Duration::from_secs(35)),
+            user: "10001:10001".to_owned(),
+            workdir: Some("/workspace".into()),
+            env: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
+            limits: Limits { memory_bytes: Some(1 << 30), cpus: Some(1.5), pids: Some(256) },
+            network: Network::None,
+            read_only_root: true,
+            tmpfs: vec!["/tmp".into()],
+            cap_add: Vec::new(),
+            mounts: Vec::new(),
+            launcher: LauncherVolume::of(&"ab".repeat(32)).unwrap(),
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut ContainerPlan)) -> ContainerPlan {
+        let mut plan = plan();
+        change(&mut plan);
+        plan
+    }
+
+    fn mount(source: &str, target: &str) -> MountPlan {
+        MountPlan { source: source.into(), target: target.into(), read_only: true }
+    }
+
+    fn owner() -> Owner {
+        Owner { hive_id: HiveId::mint(), hive: "hive".to_owned() }
+    }
+
+    #[test]
+    fn the_body_is_hardened() {
+        let body = body(&plan(), &owner());
+        assert_eq!(body.entrypoint.unwrap(), [LAUNCHER_PATH, "agent", "--hold", "/run/hivekeeper", "35000"]);
+        assert_eq!((body.cmd, body.user), (Some(Vec::new()), Some("10001:10001".to_owned())));
+        assert_eq!(body.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+        let host = body.host_config.unwrap();
+        assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
+        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+        assert_eq!((host.privileged, host.readonly_rootfs, host.init), (Some(false), Some(true), Some(true)));
+        assert_eq!((host.memory, host.memory_swap), (Some(1 << 30), Some(1 << 30)));
+        assert_eq!((host.nano_cpus, host.pids_limit), (Some(1_500_000_000), Some(256)));
+        assert_eq!((host.network_mode.unwrap(), host.auto_remove), ("none".to_owned(), Some(true)));
+        assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
+        let mounts = host.mounts.unwrap();
+        assert_eq!(mounts.len(), 1);
+        assert_eq!((mounts[0].target.as_deref(), mounts[0].read_only), (Some(LAUNCHER_DIR), Some(true)));
+        assert_eq!(host.tmpfs.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_engine_socket_is_never_mounted() {
+        let socket = Path::new("/srv/engine/own.socket");
+        let refused = |source: &str| {
+            let plan = with(|plan| plan.mounts = vec![mount(source, "/x")]);
+            check(&plan, Some(socket)) == Err(PlanError::EngineSocket(source.into()))
+        };
+        for source in [
+            "/",
+            "/run",
+            "/var",
+            "/var/run",
+            "/var/run/docker.sock",
+            "/run/containerd",
+            "/run/podman/x",
+            "/home/a/docker.sock",
+        ] {
+            assert!(refused(source), "{source}");
+        }
+        for source in ["/srv", "/srv/engine", "/srv/engine/own.socket"] {
+            assert!(refused(source), "{source} leads to the engine's own socket");
+        }
+        for source in ["/srv/engine-other", "/home/a/repo", "/var/cache", "/run/user/1000/ssh"] {
+            assert!(!refused(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_plain_and_apart() {
+        let targets = |targets: &[&str]| {
+            let mounts = targets.iter().map(|target| mount("/home/a", target)).collect();
+            check(&with(|plan| plan.mounts = mounts), None)
+        };
+        assert_eq!(targets(&["/workspace", "/reference", "/workspace/deep"]), Ok(()));
+        for bad in ["workspace", "/a/../b", "", "/a\0b"] {
+            assert_eq!(targets(&[bad]), Err(PlanError::Path(bad.into())), "{bad:?}");
+        }
+        for taken in
+            ["/tmp", "/tmp/", "/", "/.hivekeeper", "/.hivekeeper/hivekeeper", "/run/hivekeeper", "/run/hivekeeper/x"]
+        {
+            assert!(matches!(targets(&[taken]), Err(PlanError::Overlap(_))), "{taken}");
+        }
+        assert!(matches!(targets(&["/a", "/a/."]), Err(PlanError::Overlap(_))));
+        assert!(matches!(check(&with(|plan| plan.mounts = vec![mount("repo", "/x")]), None), Err(PlanError::Path(_))));
+        assert!(matches!(check(&with(|plan| plan.workdir = Some("x".into())), None), Err(PlanError::Path(_))));
+    }
+
+    #[test]
+    fn no_network_of_the_machine_or_of_another_container() {
+        for bad in ["host", "container:abc"] {
+            let plan = with(|plan| plan.network = Network::Named(bad.to_owned()));
+            assert_eq!(check(&plan, None), Err(PlanError::Network(bad.to_owned())));
+        }
+        assert_eq!(check(&with(|plan| plan.network = Network::Named("backend".to_owned())), None), Ok(()));
+    }
+
+    #[test]
+    fn limits_are_positive() {
+        let limits = |change: fn(&mut Limits)| check(&with(|plan| change(&mut plan.limits)), None);
+        assert_eq!(limits(|limits| limits.memory_bytes = Some(0)), Err(PlanError::Limit("memory")));
+        assert_eq!(limits(|limits| limits.memory_bytes = Some(u64::MAX)), Err(PlanError::Limit("memory")));
+        for cpus in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
+            let plan = with(|plan| plan.limits.cpus = Some(cpus));
+            assert_eq!(check(&plan, None), Err(PlanError::Limit("cpus")), "{cpus}");
+        }
+        assert_eq!(limits(|limits| limits.pids = Some(0)), Err(PlanError::Limit("pids")));
+        assert_eq!(limits(|limits| *limits = Limits::default()), Ok(()));
+    }
+
+    #[test]
+    fn the_hash_is_the_documents() {
+        let owner = owner();
+        let hash = |plan: &ContainerPlan| body(plan, &owner).labels.unwrap().remove(label::PLAN).unwrap();
+        let first = hash(&plan());
+        assert_eq!(first.len(), 64);
+        // An upgrade brings another launcher, and the longest lease may have been learned to be another.
+        assert_eq!(hash(&with(|plan| plan.launcher = LauncherVolume::of(&"cd".repeat(32)).unwrap())), first);
+        assert_eq!(hash(&with(|plan| plan.entrypoint = hold_command(Duration::from_secs(60)))), first);
+        let changes: [fn(&mut ContainerPlan); 9] = [
+            |plan| plan.image.push('2'),
+            |plan| plan.user = "0".to_owned(),
+            |plan| plan.workdir = None,
+            |plan| plan.env.clear(),
+            |plan| plan.limits.cpus = Some(1.6),
+            |plan| plan.network = Network::Named("backend".to_owned()),
+            |plan| plan.read_only_root = false,
+            |plan| plan.tmpfs.push("/cache".into()),
+            |plan| plan.mounts.push(mount("/home/a", "/x")),
+        ];
+        for (at, change) in changes.into_iter().enumerate() {
+            assert_ne!(hash(&with(change)), first, "change {at}");
+        }
+    }
+}
