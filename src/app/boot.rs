@@ -98,9 +98,11 @@ pub(super) async fn settle(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> anyhow
         Ok(takeover) => takeover,
         Err(fenced) => return Ok(Err(fenced)),
     };
-    let known = plan.adopt.iter().chain(&plan.end).map(|open| open.begun.launch_id).collect();
-    for stray in deps.runtime.orphans(known, true).await {
-        tracing::warn!(launch = %stray, "a launcher that the journal does not know was ended");
+    let known: Vec<_> = plan.adopt.iter().chain(&plan.end).map(|open| open.begun.launch_id).collect();
+    for runtime in deps.runtimes.all() {
+        for stray in runtime.orphans(known.clone(), true).await {
+            tracing::warn!(launch = %stray, "a launcher that the journal does not know was ended");
+        }
     }
     write_down(&*deps.journal, plan).await.context("failed to write the journal")?;
     Ok(Ok(takeover))

@@ -30,7 +30,7 @@ use crate::{
     http::Auth,
     model::{AgentHealth, AgentState, EventKind, HiveHealth},
     runtime::{
-        AgentDeps, Registry, Runtime,
+        AgentDeps, Registry, Runtime, Runtimes,
         process::{ProcessOptions, ProcessRuntime, inherited_env},
     },
     store::{Journal, Retention},
@@ -115,7 +115,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     })?);
     let fenced = fenced();
     let deps = Arc::new(AgentDeps {
-        runtime: Arc::clone(&runtime) as Arc<dyn Runtime>,
+        runtimes: Runtimes::one(Arc::clone(&runtime) as Arc<dyn Runtime>),
         journal: Arc::clone(&journal),
         logs,
         witness: Arc::new(Seen(health.clone())),

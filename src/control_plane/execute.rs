@@ -43,7 +43,7 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
     let target = &operation.target;
     // What held when it was accepted may have been changed by an operation before it.
     let desired = office.desired(target).map_err(|error| error.to_string())?;
-    let capabilities = office.deps().runtime.capabilities();
+    let capabilities = office.deps().runtimes.of(target.swarm()).capabilities();
     plan::fits(&operation.command, target, desired, capabilities).map_err(|error| error.to_string())?;
     let supervisor = office.supervisor(target.swarm()).ok_or("the swarm has no supervisor yet; try again")?;
     let agents = office.agents(target);

@@ -330,7 +330,8 @@ impl Office {
             return Err(unavailable("the daemon is stopping"));
         }
         let desired = self.desired(&request.target)?;
-        plan::fits(&request.command, &request.target, desired, self.needs.agents.runtime.capabilities())?;
+        let runtime = self.needs.agents.runtimes.of(request.target.swarm());
+        plan::fits(&request.command, &request.target, desired, runtime.capabilities())?;
         let tree = self.tree.get().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
         if self.under_way.len() >= UNDER_WAY_MAX {
             return Err(ControlError::Unavailable { why: format!("{UNDER_WAY_MAX} operations are under way") });

@@ -196,7 +196,10 @@ async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, F
 async fn ask(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Recovered, RecoverError> {
     let begun = &open.begun;
     let last_seq = deps.logs.last_seq(&begun.agent, begun.incarnation);
-    deps.runtime.recover(begun.launch_id, begun.agent.clone(), begun.incarnation, last_seq).await
+    deps.runtimes
+        .of(&begun.agent.swarm)
+        .recover(begun.launch_id, begun.agent.clone(), begun.incarnation, last_seq)
+        .await
 }
 
 /// Writes an end down. A journal that can't take it leaves the incarnation open, and its record stays where it is.
@@ -205,7 +208,7 @@ async fn close(deps: &Arc<AgentDeps>, open: &IncarnationRow, mut record: ExitRec
     record.incarnation = begun.incarnation;
     record.last_lines = deps.logs.tail(&begun.agent, begun.incarnation, LAST_LINES_MAX);
     match deps.journal.end_incarnation(begun.launch_id, &record).await {
-        Ok(()) => deps.runtime.forget(begun.launch_id).await,
+        Ok(()) => deps.runtimes.of(&begun.agent.swarm).forget(begun.launch_id).await,
         Err(StoreError::Fenced) => return Err(Fenced),
         Err(error) => tracing::warn!(agent = %begun.agent, %error, "failed to journal an exit"),
     }

@@ -62,7 +62,7 @@ fn agent_child(
     spec.seed = seed;
     let mut env = swarm.env.clone();
     env.extend(agent.spec.env.clone());
-    let workdir = swarm.workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name));
+    let workdir = Some(swarm.workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name)));
     let slot = deps.registry.slot(&agent.id);
     slot.set_heartbeat_timeout(agent.spec.heartbeat_timeout);
     let job = Arc::new(Job {

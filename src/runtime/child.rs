@@ -10,9 +10,9 @@ use hivekeeper_actors::ChildCtx;
 use tokio::sync::mpsc;
 
 use super::{
-    contract::Runtime,
     drive::{self, End},
     registry::{Registry, Slot},
+    runtimes::Runtimes,
 };
 use crate::{
     model::{AgentId, AgentSpec, Drain, SwarmName, Witness},
@@ -24,8 +24,8 @@ const ORDERS_MAX: usize = 8;
 
 /// What every agent's actor needs of the daemon.
 pub struct AgentDeps {
-    /// Runs commands.
-    pub runtime: Arc<dyn Runtime>,
+    /// Run commands.
+    pub runtimes: Runtimes,
     /// Keeps incarnations.
     pub journal: Arc<dyn Journal>,
     /// Keeps output.
@@ -59,8 +59,8 @@ pub struct Job {
     pub spec: Arc<AgentSpec>,
     /// The swarm's environment with the agent's laid over it.
     pub env: std::collections::BTreeMap<String, String>,
-    /// Absolute working directory.
-    pub workdir: PathBuf,
+    /// Absolute working directory; `None` is the runtime's own choice.
+    pub workdir: Option<PathBuf>,
     /// Its place.
     pub slot: Arc<Slot>,
     /// What it needs.

@@ -48,8 +48,9 @@ pub struct LaunchOrder {
     /// The agent's environment as its documents have it. On `process` it is laid over the daemon's own; the runtime adds the `HIVEKEEPER_` ones
     /// and removes the daemon's configuration variables (`HIVEKEEPER__*`) and its API token.
     pub env: BTreeMap<String, String>,
-    /// Absolute working directory; made when it is not there. When it can't be made, the start fails.
-    pub workdir: PathBuf,
+    /// Absolute working directory; made when it is not there. When it can't be made, the start fails. `None` is the container's own; `process`
+    /// has none and refuses the order.
+    pub workdir: Option<PathBuf>,
     /// The token for the data plane, in clear; its hash is journaled.
     pub token: String,
     /// How long the agent goes on without a daemon.

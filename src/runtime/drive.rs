@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     child::{Job, Order},
-    contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered},
+    contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime},
     keep::{keep_lines, keep_loss, keep_sign},
     registry::{OpenLaunch, token_hash},
 };
@@ -146,7 +146,7 @@ impl Drive {
             Err(error) => return Begun::Ended(self.start_failed(format!("no random bytes for a token: {error}"))),
         };
         let hash = token_hash(&token);
-        let launch_id = self.job.deps.runtime.reserve();
+        let launch_id = self.runtime().reserve();
         let row = Incarnation {
             launch_id,
             agent: self.job.id.clone(),
@@ -163,7 +163,7 @@ impl Drive {
                 Err(error) => {
                     self.saw(Observation::Waiting { reason: format!("the journal can't be written: {error}") });
                     if self.stop_within(RETRY_PAUSE).await {
-                        self.job.deps.runtime.forget(launch_id).await;
+                        self.runtime().forget(launch_id).await;
                         return Begun::Withdrawn;
                     }
                 }
@@ -185,7 +185,7 @@ impl Drive {
             sample_interval: self.job.deps.sample_interval,
         };
         loop {
-            match self.job.deps.runtime.launch(order.clone()).await {
+            match self.runtime().launch(order.clone()).await {
                 Ok(launched) => return Begun::Running(launched, opened),
                 // No fault of the agent's, and nothing runs: it waits, and spends nothing.
                 Err(error @ LaunchError::Unreachable(_)) => {
@@ -208,7 +208,7 @@ impl Drive {
                 self.job.slot.keep_end(launch_id, record);
                 return Err(error);
             }
-            self.job.deps.runtime.forget(launch_id).await;
+            self.runtime().forget(launch_id).await;
         }
         self.job.deps.journal.begin_incarnation(row.clone()).await
     }
@@ -244,7 +244,7 @@ impl Drive {
 
     async fn recover(&self, open: OpenLaunch) -> Result<Recovered, RecoverError> {
         let last_seq = self.job.deps.logs.last_seq(&self.job.id, open.incarnation);
-        self.job.deps.runtime.recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
+        self.runtime().recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
     }
 
     /// Incarnation n+1 never starts before n is proven dead: it is found, killed and waited for.
@@ -438,7 +438,7 @@ impl Drive {
 
     /// Removes what is kept of an ended launch; a restart does not wait for it.
     async fn tidy(&self, launch_id: LaunchId) {
-        let runtime = Arc::clone(&self.job.deps.runtime);
+        let runtime = Arc::clone(self.runtime());
         if self.stopping {
             runtime.forget(launch_id).await;
         } else {
@@ -460,6 +460,10 @@ impl Drive {
     /// Ends with an order to stop.
     async fn stopped(&mut self) {
         while let Some(Order::EndStuck) = self.orders.recv().await {}
+    }
+
+    fn runtime(&self) -> &Arc<dyn Runtime> {
+        self.job.deps.runtimes.of(&self.job.id.swarm)
     }
 
     fn record(&self, cause: ExitCause) -> ExitRecord {

@@ -10,6 +10,7 @@ mod lead;
 pub mod orphans;
 pub mod process;
 mod registry;
+mod runtimes;
 pub mod suite;
 
 pub use child::{AgentActor, AgentDeps, EndStuck, Job};
@@ -19,3 +20,4 @@ pub use contract::{
 };
 pub use keep::{keep_lines, keep_loss};
 pub use registry::{OpenLaunch, Registry, Slot, token_hash};
+pub use runtimes::Runtimes;

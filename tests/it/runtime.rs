@@ -32,7 +32,7 @@ fn order() -> LaunchOrder {
         incarnation: 7,
         argv: vec!["program".to_owned()],
         env: [].into(),
-        workdir: std::env::temp_dir(),
+        workdir: Some(std::env::temp_dir()),
         token: "token".to_owned(),
         lease: Duration::from_secs(30),
         grace: Duration::from_secs(1),

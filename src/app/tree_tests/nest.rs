@@ -30,7 +30,7 @@ use crate::{
         AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, OnExceeded, OnStuck, Origin, Ready,
         RestartType, RuntimeKind, Seq, SwarmSpec,
     },
-    runtime::{AgentDeps, Registry, Runtime, fake::FakeRuntime},
+    runtime::{AgentDeps, Registry, Runtimes, fake::FakeRuntime},
     store::{DataDir, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal, failing::FailingJournal},
     stream::{Hub, StreamLimits, Warden},
 };
@@ -244,7 +244,7 @@ impl Egg {
         let said = sinks::Said { health: health.clone(), logs: logs.clone() };
         let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
         let deps = Arc::new(AgentDeps {
-            runtime: Arc::new(runtime.clone()) as Arc<dyn Runtime>,
+            runtimes: Runtimes::one(Arc::new(runtime.clone())),
             journal: Arc::clone(&shared),
             logs,
             witness: Arc::new(sinks::Seen(health.clone())),

@@ -1,6 +1,9 @@
 //! An order as its launcher gets it, or why it can't work; and what a launcher says, in the contract's words. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::outbox::millis;
 use crate::{
@@ -14,12 +17,13 @@ pub(in crate::runtime) const RESERVED: &str = "HIVEKEEPER_";
 /// The kernel counts CPU time in ticks of 10 ms; over a shorter time than this a reading would be noise.
 const CPU_INTERVAL_MS_MIN: u64 = 100;
 
-/// What stands in the order as an operator wrote it, checked.
+/// What stands in the order as an operator wrote it, checked. `workdir` is for an order that names none.
 ///
 /// # Errors
 /// Why it can't work, for people.
 pub(in crate::runtime) fn launch(
     order: &LaunchOrder,
+    workdir: Option<&Path>,
     base: &[(String, String)],
     epoch: Epoch,
     run_dir: &str,
@@ -42,9 +46,10 @@ pub(in crate::runtime) fn launch(
             return Err(format!("value of variable {key} holds a NUL byte"));
         }
     }
-    let cwd = order.workdir.to_str().filter(|path| !path.contains('\0'));
-    let Some(cwd) = cwd.filter(|_| order.workdir.is_absolute()) else {
-        return Err(format!("working directory {} is not an absolute path in UTF-8", order.workdir.display()));
+    let workdir = order.workdir.as_deref().or(workdir).ok_or("no working directory")?;
+    let cwd = workdir.to_str().filter(|path| !path.contains('\0'));
+    let Some(cwd) = cwd.filter(|_| workdir.is_absolute()) else {
+        return Err(format!("working directory {} is not an absolute path in UTF-8", workdir.display()));
     };
     let inherited = base.iter().filter(|(key, _)| !key.starts_with(RESERVED) && !order.env.contains_key(key));
     Ok(Launch {
@@ -121,7 +126,7 @@ mod tests {
             incarnation: 3,
             argv: vec!["sh".to_owned()],
             env: [("B".to_owned(), "document".to_owned())].into(),
-            workdir: "/tmp".into(),
+            workdir: Some("/tmp".into()),
             token: "secret".to_owned(),
             lease: Duration::from_secs(30),
             grace: Duration::from_secs(10),
@@ -132,7 +137,7 @@ mod tests {
     fn made(order: &LaunchOrder) -> Result<Launch, String> {
         let base = [("A", "daemon"), ("B", "daemon"), ("HIVEKEEPER_API_TOKEN", "t"), ("HIVEKEEPER__HTTP__BIND", "b")];
         let base: Vec<_> = base.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        launch(order, &base, Epoch(7), "/run", 1024)
+        launch(order, None, &base, Epoch(7), "/run", 1024)
     }
 
     #[test]
@@ -155,7 +160,7 @@ mod tests {
         assert!(with(&|o| drop(o.env.insert("HIVEKEEPER_TOKEN".to_owned(), String::new()))).contains("reserved"));
         assert!(with(&|o| drop(o.env.insert("A=B".to_owned(), String::new()))).contains("no name"));
         assert!(with(&|o| drop(o.env.insert("A".to_owned(), "\0".to_owned()))).contains("NUL"));
-        assert!(with(&|o| o.workdir = "relative".into()).contains("absolute"));
+        assert!(with(&|o| o.workdir = Some("relative".into())).contains("absolute"));
     }
 
     #[test]

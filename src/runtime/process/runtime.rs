@@ -241,7 +241,7 @@ impl Core {
 
     fn frame(&self, order: &LaunchOrder) -> Result<Vec<u8>, String> {
         let run_dir = self.dir.path().to_str().ok_or("run directory is no UTF-8")?;
-        let launch = lead::launch(order, &self.env, self.epoch, run_dir, self.ring_bytes)?;
+        let launch = lead::launch(order, None, &self.env, self.epoch, run_dir, self.ring_bytes)?;
         let mut frame = Vec::new();
         encode(&ToLauncher::Launch(Box::new(launch)), &mut frame).map_err(|error| error.to_string())?;
         Ok(frame)

@@ -13,7 +13,7 @@ use std::{
 use hivekeeper::{
     model::{AgentId, AgentSpec, Drain, DuplexStream, Observation, OnStuck, Ready, RelaySink, Witness},
     runtime::{
-        AgentActor, AgentDeps, Job, Registry,
+        AgentActor, AgentDeps, Job, Registry, Runtimes,
         process::{ProcessOptions, ProcessRuntime},
     },
     store::{DataDir, LogBook, LogLimits, Options, SqliteJournal},
@@ -87,7 +87,7 @@ impl Bench {
         );
         let seen = Arc::new(Seen::default());
         let deps = Arc::new(AgentDeps {
-            runtime: Arc::clone(&runtime) as _,
+            runtimes: Runtimes::one(Arc::clone(&runtime) as _),
             journal: Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap()),
             logs: LogBook::open(&data.logs_dir(), limits, data.fence()).unwrap(),
             witness: Arc::clone(&seen) as _,
@@ -120,7 +120,7 @@ impl Bench {
             lease: Duration::from_secs(30),
         });
         let slot = self.deps.registry.slot(&id);
-        let (env, workdir) = (BTreeMap::new(), self.dir.path().to_owned());
+        let (env, workdir) = (BTreeMap::new(), Some(self.dir.path().to_owned()));
         let job = Arc::new(Job { id, spec, env, workdir, slot, deps: Arc::clone(&self.deps) });
         let child = ChildSpec {
             ready: ChildReady::Signalled,

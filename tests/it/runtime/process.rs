@@ -62,7 +62,7 @@ impl ProcessBench {
 
     pub(super) fn command(&self, argv: &[&str]) -> LaunchOrder {
         let argv = argv.iter().map(|arg| (*arg).to_owned()).collect();
-        let order = LaunchOrder { argv, workdir: self.dir.path().to_path_buf(), ..super::order() };
+        let order = LaunchOrder { argv, workdir: Some(self.dir.path().to_path_buf()), ..super::order() };
         self.orders.lock().unwrap().push(order.clone());
         order
     }

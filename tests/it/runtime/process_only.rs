@@ -83,7 +83,7 @@ async fn the_agent_has_the_documents_environment_and_its_own_variables() {
     let mut order = super::order();
     order.argv = vec!["env".to_owned()];
     order.env.insert("B".to_owned(), "document".to_owned());
-    order.workdir = dir.path().join("made/when/missing");
+    order.workdir = Some(dir.path().join("made/when/missing"));
     let mut launched = runtime.launch(order.clone()).await.unwrap();
     let (lines, _, _) = rest(&mut launched).await;
     let mut lines: Vec<_> = lines.into_iter().map(|(_, line)| line).collect();
@@ -99,7 +99,7 @@ async fn the_agent_has_the_documents_environment_and_its_own_variables() {
         "PATH=/usr/bin:/bin".to_owned(),
     ];
     assert_eq!(lines, wanted);
-    assert!(order.workdir.is_dir());
+    assert!(order.workdir.unwrap().is_dir());
     assert_eq!(runtime.finish(PATIENCE).await, 0);
 }
 
@@ -158,7 +158,7 @@ async fn what_is_no_launcher_is_ended_and_leaves_nothing() {
 #[tokio::test]
 async fn a_workdir_that_cannot_be_made_fails_the_start() {
     let bench = ProcessBench::new(Arc::new(Closes));
-    let order = LaunchOrder { workdir: "/dev/null/sub".into(), ..bench.order(Program::Runs) };
+    let order = LaunchOrder { workdir: Some("/dev/null/sub".into()), ..bench.order(Program::Runs) };
     let mut launched = bench.runtime().launch(order.clone()).await.unwrap();
     let ExitCause::StartFailed { message } = rest(&mut launched).await.2.cause else { panic!("it started") };
     assert_eq!(message, "cannot make the directory /dev/null/sub: Not a directory (os error 20)");
