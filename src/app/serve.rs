@@ -28,7 +28,7 @@ use crate::{
     events::Feed,
     health,
     http::Auth,
-    model::{AgentHealth, AgentState, EventKind, HiveHealth},
+    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
         process::{ProcessOptions, ProcessRuntime, inherited_env},
@@ -60,9 +60,18 @@ const REAP: Duration = Duration::from_secs(5);
 /// Why it could not start.
 pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
     start_log(&config.log);
+    runnable(&config)?;
     let ground = boot::open(&config)?;
     let launches = LaunchThread::start().context("failed to start a thread")?;
     actix::System::new().block_on(run(config, ground, &launches))
+}
+
+/// The runtimes that this build has must be those that the swarms need.
+fn runnable(config: &Config) -> anyhow::Result<()> {
+    match config.swarms.iter().find(|swarm| swarm.runtime() == RuntimeKind::Docker) {
+        Some(swarm) => anyhow::bail!("swarm {} needs the docker runtime, which this build does not have", swarm.name),
+        None => Ok(()),
+    }
 }
 
 /// What the end needs of the beginning.

@@ -12,7 +12,7 @@ use std::{
 use clap::Parser as _;
 
 use crate::{
-    config::{Config, LoadArgs, read_file},
+    config::{Config, LoadArgs, read_file, resolve_path},
     model::Command as Order,
 };
 
@@ -165,5 +165,6 @@ fn place<'a>(common: &Common, around: &'a Surroundings) -> Place<'a> {
         env: &around.env,
         flags: ServeArgs::default().layer(common),
         read: &read_file,
+        resolve: &resolve_path,
     }
 }

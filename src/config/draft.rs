@@ -5,16 +5,17 @@ use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 use crate::model::SwarmName;
 
 use super::{
+    engine,
     fields::{Fields, Slot},
     problem::Problem,
     read::{self, choice, duration, integer, size},
-    settings::{DataPlaneConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig},
+    settings::{
+        DataPlaneConfig, DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
+        RuntimeConfig,
+    },
     swarm::{AgentSlots, SwarmSlots},
     tree::Node,
 };
-
-/// The docker runtime's keys are refused by this sentence, so that nobody takes them for honoured.
-pub(super) const NEEDS_DOCKER: &str = "it needs the docker runtime, which this version does not have";
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -32,6 +33,8 @@ pub(super) struct Draft {
     pub(super) data_plane_bind: Slot<SocketAddr>,
     pub(super) sample_interval: Slot<Duration>,
     output_ring: Slot<u64>,
+    pub(super) docker_host: Slot<Option<PathBuf>>,
+    allow_mounts: Slot<Vec<PathBuf>>,
     pub(super) swarm_defaults: SwarmSlots,
     pub(super) agent_defaults: AgentSlots,
     events_max: Slot<i64>,
@@ -67,6 +70,10 @@ impl Draft {
             // One piece of a line (16 KiB) must fit; every launcher may fill its ring, so 64 MiB each is plenty.
             fields.set("output_ring", &mut draft.output_ring, size(16 * KIB..=64 * MIB));
         });
+        self.table(&mut root, "docker", |draft, fields| {
+            fields.set("host", &mut draft.docker_host, engine::host);
+            fields.set("allow_mounts", &mut draft.allow_mounts, engine::directories);
+        });
         self.table(&mut root, "supervision", |draft, fields| {
             draft.swarm_defaults.read(fields);
             draft.agent_defaults.read_restart(fields);
@@ -88,7 +95,6 @@ impl Draft {
             fields.set("agent_max", &mut draft.agent_max, size(64 * KIB..=64 * GIB));
             fields.set("total_max", &mut draft.total_max, size(MIB..=64 * 1024 * GIB));
         });
-        root.refuse(&["docker"], |_| NEEDS_DOCKER.to_owned());
         let swarms = root.node("swarm");
         root.finish();
         swarms
@@ -121,6 +127,11 @@ impl Draft {
     pub(super) fn runtime(&self) -> Option<RuntimeConfig> {
         let output_ring_bytes = u32::try_from(self.output_ring.as_ref()?.value).ok()?;
         Some(RuntimeConfig { sample_interval: self.sample_interval.as_ref()?.value, output_ring_bytes })
+    }
+
+    /// `[docker]`, with no socket yet.
+    pub(super) fn docker(&self) -> Option<DockerConfig> {
+        Some(DockerConfig { socket: None, allow_mounts: self.allow_mounts.as_ref()?.value.clone() })
     }
 
     /// `[journal]`

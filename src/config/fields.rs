@@ -100,6 +100,32 @@ impl<'p> Fields<'p> {
         self.problems.push(complaint.at(place, key));
     }
 
+    /// Reads a key that has to be there.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node) -> Result<T, Complaint>,
+    ) -> Option<Setting<T>> {
+        match self.node(key) {
+            Some(node) => self.read_node(key, node, read),
+            None => {
+                let place = self.place.clone();
+                self.complain(place, key, Complaint::rule("nothing", "this key is required"));
+                None
+            }
+        }
+    }
+
+    /// Where a key stands that nobody has taken yet.
+    pub(super) fn place_of(&self, key: &str) -> Option<Place> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.place.clone())
+    }
+
+    /// Counts keys as asked that are allowed here and not there.
+    pub(super) fn offer(&mut self, keys: &[&'static str]) {
+        self.asked.extend(keys);
+    }
+
     /// Opens the table below a key.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Fields<'_>> {
         let node = self.node(key)?;
@@ -112,7 +138,7 @@ impl<'p> Fields<'p> {
         Fields::open(node, path, self.problems)
     }
 
-    /// Refuses by name the keys that are known and can't be had here; they count as asked.
+    /// Refuses by name the keys that are known and can't be had here.
     pub(super) fn refuse(&mut self, keys: &[&str], rule: impl Fn(&str) -> String) {
         let (known, rest) = std::mem::take(&mut self.entries).into_iter().partition(|e| keys.contains(&e.key.as_str()));
         self.entries = rest;

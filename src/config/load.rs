@@ -7,11 +7,15 @@ use std::{
     sync::Arc,
 };
 
+use crate::model::RuntimeKind;
+
 use super::{
     check,
     draft::Draft,
+    engine::{self, Sockets},
+    home::Machine,
     problem::{Complaint, ConfigErrors, Place, Problem},
-    settings::{Config, HttpConfig},
+    settings::{Config, DockerConfig, HttpConfig},
     suggest::nearest,
     swarm::{self, Ground},
     tree::{self, Entry, Node, Value},
@@ -51,6 +55,8 @@ pub struct LoadArgs<'a> {
     pub flags: Vec<FlagValue>,
     /// Reads a file; [`read_file`] outside tests.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+    /// Resolves the symbolic links of a path that must exist; [`resolve_path`] outside tests.
+    pub resolve: &'a dyn Fn(&Path) -> io::Result<PathBuf>,
 }
 
 /// Reads a file of at most 16 MiB.
@@ -66,6 +72,14 @@ pub fn read_file(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
+/// The absolute path without symbolic links.
+///
+/// # Errors
+/// What the system says, above all that there is nothing.
+pub fn resolve_path(path: &Path) -> io::Result<PathBuf> {
+    path.canonicalize()
+}
+
 impl Config {
     /// Lays the layers over one another and checks the whole.
     ///
@@ -78,8 +92,20 @@ impl Config {
         let token = check::token(&draft, args.read, &mut problems);
         let sample_interval = draft.sample_interval.as_ref().map(|said| said.value).unwrap_or_default();
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&args.cwd);
-        let ground = Ground { base, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
+        let engine = engine::socket(&draft, args.env);
+        let sockets = Sockets::new(engine.as_deref().ok(), args.resolve);
+        let machine = Machine { base, resolve: args.resolve, sockets: &sockets };
+        let ground = Ground { machine, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
         let swarms = swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
+        let needs_engine = swarms.iter().any(|swarm| swarm.runtime() == RuntimeKind::Docker);
+        let socket = match engine {
+            Ok(path) => Some(path),
+            // A hive of processes has nothing to do with a variable that is meant for others.
+            Err((place, complaint)) => {
+                problems.extend(needs_engine.then(|| complaint.at(place, "docker.host".to_owned())));
+                None
+            }
+        };
         if !problems.is_empty() {
             return Err(ConfigErrors::new(problems));
         }
@@ -90,6 +116,7 @@ impl Config {
                 http: HttpConfig { token, ..draft.http()? },
                 data_plane: draft.data_plane()?,
                 runtime: draft.runtime()?,
+                docker: DockerConfig { socket, ..draft.docker()? },
                 journal: draft.journal()?,
                 log: draft.log()?,
                 swarms,
@@ -162,7 +189,8 @@ fn compiled_in_name() -> Arc<str> {
 
 /// The layer of the `HIVEKEEPER__TABLE__KEY` variables. What an agent finds in its environment (`HIVEKEEPER_ADDR` ...) is none of them.
 fn variables(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Node {
-    const TABLES: [&str; 8] = ["hive", "http", "data_plane", "runtime", "supervision", "health", "journal", "log"];
+    const TABLES: [&str; 9] =
+        ["hive", "http", "data_plane", "runtime", "docker", "supervision", "health", "journal", "log"];
     let mut root = Vec::new();
     for (name, text) in env {
         let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { continue };

@@ -1,13 +1,18 @@
 //! Configuration: layers in, one checked [`Config`] out, or every problem at once.
 //!
 //! The layers are the compiled-in `config.toml`, the user's file, `HIVEKEEPER__TABLE__KEY` variables and flags. Each becomes a [`tree`] whose
-//! nodes know where they stand; [`read`] turns nodes into values, [`draft`] lays the layers over one another, [`swarm`] reads swarm documents
-//! and [`check`] looks at what only the whole can tell.
+//! nodes know where they stand; [`read`] turns nodes into values, [`draft`] lays the layers over one another, [`swarm`] reads swarm documents,
+//! [`home`] where they run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets) and [`check`] looks at what only
+//! the whole can tell.
 
 mod check;
+mod container;
 mod draft;
+mod engine;
 mod fields;
+mod home;
 mod load;
+mod mounts;
 mod problem;
 mod read;
 mod settings;
@@ -15,9 +20,9 @@ mod suggest;
 mod swarm;
 mod tree;
 
-pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file};
+pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{
-    Config, DataPlaneConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig,
-    Token,
+    Config, DataPlaneConfig, DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
+    RuntimeConfig, Token,
 };

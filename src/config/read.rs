@@ -39,6 +39,14 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Node) -> Read<T> 
     }
 }
 
+/// A truth.
+pub(super) fn boolean(node: &Node) -> Read<bool> {
+    match node.value.meant() {
+        Value::Boolean(found) => Ok(found),
+        other => Err(Complaint::allowed(other.describe(), "true or false")),
+    }
+}
+
 /// An integer within bounds.
 pub(super) fn integer(range: RangeInclusive<i64>) -> impl Fn(&Node) -> Read<i64> {
     move |node| match node.value.meant() {

@@ -17,6 +17,8 @@ pub struct Config {
     pub data_plane: DataPlaneConfig,
     /// `[runtime]`
     pub runtime: RuntimeConfig,
+    /// `[docker]`
+    pub docker: DockerConfig,
     /// `[journal]`
     pub journal: JournalConfig,
     /// `[log]`
@@ -59,6 +61,16 @@ pub struct RuntimeConfig {
     pub sample_interval: Duration,
     /// Bytes of output that a launcher keeps until they are acknowledged.
     pub output_ring_bytes: u32,
+}
+
+/// `[docker]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// The engine's socket, absolute. `None` where `DOCKER_HOST` names an engine that this version can't speak to and no swarm of the file needs
+    /// one.
+    pub socket: Option<PathBuf>,
+    /// Absolute directories below which documents sent to the API may mount; the file's own swarms may mount what they name.
+    pub allow_mounts: Vec<PathBuf>,
 }
 
 /// `[journal]`: what is kept.

@@ -2,19 +2,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use crate::model::{
-    AgentName, AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmName,
-    SwarmSpec,
+    AgentName, AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, Strategy, SwarmName, SwarmSpec,
 };
 
 use super::{
-    draft::NEEDS_DOCKER,
     fields::{Fields, Setting, Slot},
+    home::{Machine, home},
     problem::{Complaint, Place, Problem},
     read::{self, choice, duration, integer, number},
     tree::{Node, Value, quoted},
@@ -32,10 +30,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const JUDGED_MIN: Duration = Duration::from_millis(100);
 /// Shortest lease: a third of it is the renewals' distance, which must outlast a hiccup of the machine.
 const LEASE_MIN: Duration = Duration::from_millis(300);
-
-/// Keys that only the docker runtime can honour.
-const DOCKER_KEYS: [&str; 9] =
-    ["image", "container", "network", "limits", "user", "read_only_root", "tmpfs", "cap_add", "mounts"];
 
 /// The keys of a swarm that `[supervision]` has defaults for.
 #[derive(Debug, Clone, Default)]
@@ -133,8 +127,8 @@ impl AgentSlots {
 
 /// What a document is read against.
 pub(super) struct Ground<'a> {
-    /// Relative paths count from here.
-    pub(super) base: &'a Path,
+    /// What its home is read against.
+    pub(super) machine: Machine<'a>,
     /// Defaults of a swarm.
     pub(super) swarm: &'a SwarmSlots,
     /// Defaults of an agent.
@@ -168,7 +162,7 @@ pub(super) fn swarms(node: Node, ground: &Ground<'_>, problems: &mut Vec<Problem
 }
 
 fn swarm(mut fields: Fields<'_>, ground: &Ground<'_>, names: &mut HashMap<SwarmName, Place>) -> Option<SwarmSpec> {
-    let name = required(&mut fields, "name", read::name::<SwarmName>);
+    let name = fields.required("name", read::name::<SwarmName>);
     if let Some(name) = &name {
         fields.rename(format!("swarm[{}]", name.value));
         if let Some(first) = names.get(&name.value) {
@@ -181,24 +175,21 @@ fn swarm(mut fields: Fields<'_>, ground: &Ground<'_>, names: &mut HashMap<SwarmN
             names.insert(name.value.clone(), name.place.clone());
         }
     }
-    fields.get("runtime", runtime);
-    fields.refuse(&DOCKER_KEYS, |key| format!("the process runtime can't honour `{key}`; {NEEDS_DOCKER}"));
+    let home = home(&mut fields, ground.machine);
     let mut slots = ground.swarm.clone();
     slots.read(&mut fields);
-    let workdir = fields.get("workdir", read::path(ground.base)).and_then(|said| said.value);
     let env = environment(&mut fields);
     let agents = agents(&mut fields, name.as_ref().map(|name| &name.value), ground);
     fields.finish();
     Some(SwarmSpec {
         name: name?.value,
         origin: Origin::Config,
-        runtime: RuntimeKind::Process,
+        home: home?,
         strategy: slots.strategy.as_ref()?.value,
         intensity: u32::try_from(slots.intensity.as_ref()?.value).ok()?,
         period: slots.period.as_ref()?.value,
         on_exceeded: slots.on_exceeded.as_ref()?.value,
         backoff: slots.backoff()?,
-        workdir,
         env,
         agents,
     })
@@ -236,7 +227,7 @@ fn agent(
     names: &mut HashMap<String, Place>,
     ground: &Ground<'_>,
 ) -> Option<AgentSpec> {
-    let name = required(&mut fields, "name", read::name::<AgentName>);
+    let name = fields.required("name", read::name::<AgentName>);
     if let Some(name) = &name {
         fields.rename(format!("{stem}[{}]", name.value));
     }
@@ -244,7 +235,7 @@ fn agent(
     if let Some(name) = &name {
         claim_names(&mut fields, swarm, name, replicas, names);
     }
-    let command = required(&mut fields, "command", read::argv);
+    let command = fields.required("command", read::argv);
     let env = environment(&mut fields);
     let mut slots = ground.agent.clone();
     slots.read_restart(&mut fields);
@@ -341,21 +332,6 @@ fn environment(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     env
 }
 
-fn required<T>(
-    fields: &mut Fields<'_>,
-    key: &'static str,
-    read: impl FnOnce(&Node) -> Result<T, Complaint>,
-) -> Option<Setting<T>> {
-    match fields.node(key) {
-        Some(node) => fields.read_node(key, node, read),
-        None => {
-            let place = fields.place.clone();
-            fields.complain(place, key, Complaint::rule("nothing", "this key is required"));
-            None
-        }
-    }
-}
-
 fn strategy(node: &Node) -> Result<Strategy, Complaint> {
     match read::text(node)?.as_str() {
         "one_for_one" => Ok(Strategy::OneForOne),
@@ -366,17 +342,6 @@ fn strategy(node: &Node) -> Result<Strategy, Complaint> {
     }
 }
 
-fn runtime(node: &Node) -> Result<(), Complaint> {
-    match read::text(node)?.as_str() {
-        "process" | "auto" => Ok(()),
-        "docker" => Err(Complaint::rule(
-            "\"docker\"",
-            "this version does not have the docker runtime; allowed: \"process\", \"auto\"",
-        )),
-        word => Err(Complaint::allowed(quoted(word), "\"process\", \"auto\"")),
-    }
-}
-
 fn on_exceeded(node: Node, fields: &mut Fields<'_>) -> Option<OnExceeded> {
     const ALLOWED: &str = "\"fail\" or { retry_after = \"10m\" }";
     match node.value.meant() {
@@ -384,7 +349,7 @@ fn on_exceeded(node: Node, fields: &mut Fields<'_>) -> Option<OnExceeded> {
         Value::Table(_) => {
             let path = fields.path("on_exceeded");
             let mut below = fields.open_below(node, path)?;
-            let after = required(&mut below, "retry_after", duration(SECOND..=DAY));
+            let after = below.required("retry_after", duration(SECOND..=DAY));
             below.finish();
             Some(OnExceeded::RetryAfter(after?.value))
         }

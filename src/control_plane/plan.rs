@@ -125,11 +125,7 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
 fn runs_something_else(old: &SwarmSpec, new: &SwarmSpec, id: &AgentId, agent: &AgentSpec) -> bool {
     let before = old.expand().unwrap_or_default().into_iter().find(|(other, _)| other == id);
     let Some((_, before)) = before else { return true };
-    before.command != agent.command
-        || before.env != agent.env
-        || old.env != new.env
-        || old.workdir != new.workdir
-        || old.runtime != new.runtime
+    before.command != agent.command || before.env != agent.env || old.env != new.env || old.home != new.home
 }
 
 /// Whether an incarnation ended because no daemon led it any more, and not by any doing of its own: its agent simply starts again.

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::{
-    model::{LaunchId, OnExceeded, OnStuck, Origin, Ready, RuntimeKind, Strategy},
+    model::{Home, LaunchId, OnExceeded, OnStuck, Origin, Ready, Strategy},
     store::Incarnation,
 };
 
@@ -35,13 +35,12 @@ fn swarm(name: &str, agents: &[&str]) -> SwarmSpec {
     SwarmSpec {
         name: name.parse().unwrap(),
         origin: Origin::Config,
-        runtime: RuntimeKind::Process,
+        home: Home::Process { workdir: None },
         strategy: Strategy::OneForOne,
         intensity: 5,
         period: Duration::from_secs(60),
         on_exceeded: OnExceeded::Fail,
         backoff: crate::model::Backoff::default(),
-        workdir: None,
         env: BTreeMap::new(),
         agents: agents.iter().map(|name| agent_spec(name)).collect(),
     }

@@ -8,7 +8,7 @@ use hivekeeper_actors::{
 
 use super::plan::{PlannedAgent, PlannedSwarm};
 use crate::{
-    model::{AgentId, command::GRACE_MAX},
+    model::{AgentId, Home, command::GRACE_MAX},
     runtime::{AgentActor, AgentDeps, Job},
 };
 
@@ -62,7 +62,10 @@ fn agent_child(
     spec.seed = seed;
     let mut env = swarm.env.clone();
     env.extend(agent.spec.env.clone());
-    let workdir = Some(swarm.workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name)));
+    let workdir = match &swarm.home {
+        Home::Process { workdir } => Some(workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name))),
+        Home::Docker(spec) => spec.workdir.clone(),
+    };
     let slot = deps.registry.slot(&agent.id);
     slot.set_heartbeat_timeout(agent.spec.heartbeat_timeout);
     let job = Arc::new(Job {

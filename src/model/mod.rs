@@ -1,6 +1,7 @@
 //! The words of the product as types: identities, swarm specifications, health, commands, events. No IO and no wire names.
 
 pub mod command;
+pub mod container;
 pub mod event;
 pub mod exit;
 pub mod health;
@@ -11,6 +12,7 @@ pub mod spec;
 pub mod telemetry;
 
 pub use command::{Command, Operation, OperationState, Requester, Step, Target};
+pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
 pub use event::{Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};
 pub use health::{
@@ -20,5 +22,7 @@ pub use health::{
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
 pub use observation::Observation;
 pub use seams::{Admission, Drain, DuplexStream, Refusal, RelaySink, TelemetrySink, Witness};
-pub use spec::{AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec};
+pub use spec::{
+    AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,
+};
 pub use telemetry::{Lost, Telemetry, TelemetryKind};

@@ -1,16 +1,48 @@
 //! What a swarm document means once it has been read and checked.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use hivekeeper_actors::{Backoff, OnExceeded, RestartType, Strategy};
 
-use super::ids::{AgentId, AgentName, InvalidName, SwarmName};
+use super::{
+    container::ContainerSpec,
+    ids::{AgentId, AgentName, InvalidName, SwarmName},
+};
 
 /// What runs commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeKind {
     /// Child processes of launchers on this machine.
     Process,
+    /// Commands that a container engine executes in containers.
+    Docker,
+}
+
+/// Where a swarm's agents run. Resolved once; never changed silently.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Home {
+    /// On this machine, as child processes.
+    Process {
+        /// Their absolute working directory; `None` is a directory of the swarm's own below the data directory.
+        workdir: Option<PathBuf>,
+    },
+    /// In a container.
+    Docker(Arc<ContainerSpec>),
+}
+
+impl Home {
+    /// What runs the commands there.
+    pub fn kind(&self) -> RuntimeKind {
+        match self {
+            Self::Process { .. } => RuntimeKind::Process,
+            Self::Docker(_) => RuntimeKind::Docker,
+        }
+    }
 }
 
 /// Where a swarm's document comes from; boot restores each from its own place.
@@ -47,8 +79,8 @@ pub struct SwarmSpec {
     pub name: SwarmName,
     /// Who wrote it.
     pub origin: Origin,
-    /// Resolved once; never changed silently.
-    pub runtime: RuntimeKind,
+    /// Where its agents run.
+    pub home: Home,
     /// Who is restarted when one agent ends.
     pub strategy: Strategy,
     /// Automatic restarts of one agent within `period`; the exit that would exceed it makes the agent `failed`.
@@ -59,8 +91,6 @@ pub struct SwarmSpec {
     pub on_exceeded: OnExceeded,
     /// The delay before each automatic restart.
     pub backoff: Backoff,
-    /// Absolute working directory of its agents; `None` is a directory of the swarm's own below the data directory.
-    pub workdir: Option<PathBuf>,
     /// Added to the environment of each agent.
     pub env: BTreeMap<String, String>,
     /// In start order.
@@ -97,6 +127,19 @@ pub struct AgentSpec {
 }
 
 impl SwarmSpec {
+    /// What runs its agents.
+    pub fn runtime(&self) -> RuntimeKind {
+        self.home.kind()
+    }
+
+    /// The working directory that its document names: a path of this machine on `process`, one in the container on `docker`.
+    pub fn workdir(&self) -> Option<&Path> {
+        match &self.home {
+            Home::Process { workdir } => workdir.as_deref(),
+            Home::Docker(container) => container.workdir.as_deref(),
+        }
+    }
+
     /// Every agent of the swarm in start order.
     ///
     /// # Errors

@@ -1,13 +1,17 @@
 //! The swarm document: the form of the configuration, in JSON. Durations stay text (`"60s"`), numbers stay numbers.
 //!
-//! Holds the keys that the `process` runtime honours and no others; an unknown key is an error. Every key is required but `workdir`, `env` and
-//! `replicas`: defaults are the configuration's business and are filled in before a document is kept.
+//! Holds the keys that the swarm's runtime honours and no others; an unknown key is an error. Every one of them is required but `workdir`, `user`,
+//! `env`, `replicas` and each limit: defaults are the configuration's business and are filled in before a document is kept.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{time::DurationText, words};
+use super::{
+    home::{HomeKeys, LimitsDocument, MountDocument},
+    time::DurationText,
+    words,
+};
 use crate::model::{
     AgentName, AgentSpec, Backoff, InvalidName, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy,
     SwarmName, SwarmSpec,
@@ -19,15 +23,33 @@ use crate::model::{
 pub struct SwarmDocument {
     name: String,
     runtime: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    container: Option<String>,
     strategy: String,
     intensity: u32,
     period: DurationText,
     on_exceeded: OnExceededDocument,
     backoff: BackoffDocument,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     workdir: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    read_only_root: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tmpfs: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cap_add: Option<Vec<String>>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mounts: Option<Vec<MountDocument>>,
     agent: Vec<AgentDocument>,
 }
 
@@ -90,13 +112,24 @@ pub enum DocumentError {
         /// The words that are allowed.
         allowed: String,
     },
+    /// A key that is missing, or that does not go with the others.
+    #[error("{key}: {rule}")]
+    Key {
+        /// Which.
+        key: &'static str,
+        /// What holds for it.
+        rule: &'static str,
+    },
 }
 
 /// Shows a swarm's document. `None` for a strategy that this version has no word for.
 pub fn document(spec: &SwarmSpec) -> Option<SwarmDocument> {
+    let home = HomeKeys::of(&spec.home);
     Some(SwarmDocument {
         name: spec.name.to_string(),
-        runtime: words::runtime(spec.runtime).to_owned(),
+        runtime: words::runtime(spec.runtime()).to_owned(),
+        image: home.image,
+        container: home.container,
         strategy: words::strategy(spec.strategy)?.to_owned(),
         intensity: spec.intensity,
         period: DurationText(spec.period),
@@ -112,8 +145,15 @@ pub fn document(spec: &SwarmSpec) -> Option<SwarmDocument> {
             jitter: spec.backoff.jitter,
             reset_after: DurationText(spec.backoff.reset_after),
         },
-        workdir: spec.workdir.clone(),
+        network: home.network,
+        limits: home.limits,
+        user: home.user,
+        workdir: home.workdir,
+        read_only_root: home.read_only_root,
+        tmpfs: home.tmpfs,
+        cap_add: home.cap_add,
         env: spec.env.clone(),
+        mounts: home.mounts,
         agent: spec.agents.iter().map(|agent| agent_document(agent)).collect(),
     })
 }
@@ -139,12 +179,25 @@ impl SwarmDocument {
     /// What the document means. The counterpart of [`document()`]: together they are the identity.
     ///
     /// # Errors
-    /// A name or a word that is not allowed.
+    /// A name or a word that is not allowed, or keys that don't go together.
     pub fn into_spec(self, origin: Origin) -> Result<SwarmSpec, DocumentError> {
+        let home = HomeKeys {
+            image: self.image,
+            container: self.container,
+            network: self.network,
+            limits: self.limits,
+            user: self.user,
+            workdir: self.workdir,
+            read_only_root: self.read_only_root,
+            tmpfs: self.tmpfs,
+            cap_add: self.cap_add,
+            mounts: self.mounts,
+        };
+        let runtime = word("runtime", &self.runtime, &[RuntimeKind::Process, RuntimeKind::Docker], words::runtime)?;
         Ok(SwarmSpec {
             name: self.name.parse::<SwarmName>().map_err(|error| DocumentError::Name { key: "name", error })?,
             origin,
-            runtime: word("runtime", &self.runtime, &[RuntimeKind::Process], words::runtime)?,
+            home: home.into_home(runtime)?,
             strategy: word("strategy", &self.strategy, &[Strategy::OneForOne], |one| {
                 words::strategy(one).unwrap_or_default()
             })?,
@@ -162,7 +215,6 @@ impl SwarmDocument {
                 factor: self.backoff.factor,
                 jitter: self.backoff.jitter,
             },
-            workdir: self.workdir,
             env: self.env,
             agents: self
                 .agent
@@ -249,7 +301,7 @@ mod tests {
         value["on_exceeded"] = json!("fail");
         value.as_object_mut().unwrap().remove("workdir");
         let spec = serde_json::from_value::<SwarmDocument>(value.clone()).unwrap().into_spec(Origin::Api).unwrap();
-        assert_eq!((spec.workdir.as_ref(), spec.on_exceeded), (None, OnExceeded::Fail));
+        assert_eq!((spec.workdir(), spec.on_exceeded), (None, OnExceeded::Fail));
         assert_eq!(serde_json::to_value(document(&spec).unwrap()).unwrap(), value);
     }
 
@@ -263,9 +315,11 @@ mod tests {
                 Ok(document) => document.into_spec(Origin::Api).unwrap_err().to_string(),
             }
         };
-        assert!(refused(|v| v["image"] = json!("debian")).contains("unknown field `image`"));
+        assert!(refused(|v| v["imago"] = json!("debian")).contains("unknown field `imago`"));
         assert!(refused(|v| v["agent"][0]["colour"] = json!(1)).contains("unknown field `colour`"));
-        assert_eq!(refused(|v| v["runtime"] = json!("docker")), "runtime: found \"docker\", allowed: process");
+        assert_eq!(refused(|v| v["runtime"] = json!("auto")), "runtime: found \"auto\", allowed: process, docker");
+        assert_eq!(refused(|v| v["runtime"] = json!("docker")), "image: it or `container` is missing");
+        assert_eq!(refused(|v| v["tmpfs"] = json!([])), "tmpfs: only the docker runtime honours it");
         assert_eq!(
             refused(|v| v["agent"][0]["restart"] = json!("always")),
             "agent.restart: found \"always\", allowed: permanent, transient, temporary"

@@ -4,7 +4,9 @@
 pub mod document;
 pub mod event;
 pub mod health;
+mod home;
 pub mod operation;
+mod size;
 pub mod time;
 pub mod tree;
 pub mod words;
@@ -16,6 +18,7 @@ pub use health::{
     control_plane, data_plane, exit, hive, swarm,
 };
 pub use operation::{OperationView, StepView, operation};
+pub use size::SizeText;
 pub use time::{DurationText, Rfc3339, parse_rfc3339};
 pub use tree::{LastExitView, TreeView, tree};
 

@@ -107,6 +107,7 @@ pub fn origin(origin: Origin) -> &'static str {
 pub fn runtime(runtime: RuntimeKind) -> &'static str {
     match runtime {
         RuntimeKind::Process => "process",
+        RuntimeKind::Docker => "docker",
     }
 }
 

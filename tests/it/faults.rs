@@ -289,8 +289,8 @@ bind = "0.0.0.0:0"
 token_file = "no-such-token"
 [[swarm]]
 name = "s"
-image = "debian"
-limits = { memory = "1GiB" }
+image = "De bian"
+limits = { memory = "1MiB" }
 period = "60 parsecs"
 [[swarm.agent]]
 name = "a"
@@ -313,8 +313,8 @@ command = ["touch", "started"]
         for mistake in [
             ["bad.toml:3", "hive.colour", "unknown key"],
             ["bad.toml:6", "http.token_file", "no-such-token"],
-            ["bad.toml:9", "swarm[s].image", "docker"],
-            ["bad.toml:10", "swarm[s].limits", "docker"],
+            ["bad.toml:9", "swarm[s].image", "De bian"],
+            ["bad.toml:10", "swarm[s].limits.memory", "1MiB"],
             ["bad.toml:11", "swarm[s].period", "60 parsecs"],
             ["bad.toml:16", "swarm[s].agent[a].name", "second agent"],
             ["bad.toml:19", "swarm[s].name", "second"],

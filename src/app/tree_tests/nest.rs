@@ -27,8 +27,8 @@ use crate::{
     health,
     http::{Auth, Server},
     model::{
-        AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, OnExceeded, OnStuck, Origin, Ready,
-        RestartType, RuntimeKind, Seq, SwarmSpec,
+        AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, Home, OnExceeded, OnStuck, Origin, Ready,
+        RestartType, Seq, SwarmSpec,
     },
     runtime::{AgentDeps, Registry, Runtimes, fake::FakeRuntime},
     store::{DataDir, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal, failing::FailingJournal},
@@ -356,13 +356,12 @@ fn swarm(name: &str, agents: &[&str]) -> SwarmSpec {
     SwarmSpec {
         name: name.parse().unwrap(),
         origin: Origin::Config,
-        runtime: RuntimeKind::Process,
+        home: Home::Process { workdir: None },
         strategy: Strategy::OneForOne,
         intensity: 5,
         period: Duration::from_secs(60),
         on_exceeded: OnExceeded::Fail,
         backoff: Backoff { initial: Duration::ZERO, then: Duration::from_millis(10), ..Backoff::default() },
-        workdir: None,
         env: BTreeMap::new(),
         agents: agents.iter().map(agent).collect(),
     }

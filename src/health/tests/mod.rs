@@ -18,8 +18,8 @@ use uuid::Uuid;
 use super::{AgentSeed, Change, Fold, Identity, Now, Report};
 use crate::model::Observation;
 use crate::model::{
-    AgentHealth, AgentId, AgentSpec, Desired, ExitCause, ExitRecord, HiveId, OnStuck, Origin, Ready, RuntimeKind,
-    SwarmHealth, SwarmSpec, Telemetry, TelemetryKind,
+    AgentHealth, AgentId, AgentSpec, Desired, ExitCause, ExitRecord, HiveId, Home, OnStuck, Origin, Ready, SwarmHealth,
+    SwarmSpec, Telemetry, TelemetryKind,
 };
 
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
@@ -55,13 +55,12 @@ pub(super) fn swarm_spec(name: &str, agents: Vec<AgentSpec>) -> Arc<SwarmSpec> {
     Arc::new(SwarmSpec {
         name: name.parse().unwrap(),
         origin: Origin::Config,
-        runtime: RuntimeKind::Process,
+        home: Home::Process { workdir: None },
         strategy: Strategy::OneForOne,
         intensity: 5,
         period: Duration::from_secs(60),
         on_exceeded: OnExceeded::Fail,
         backoff: Backoff::default(),
-        workdir: None,
         env: BTreeMap::new(),
         agents: agents.into_iter().map(Arc::new).collect(),
     })
