@@ -436,7 +436,8 @@ fn refuse(link: LinkId, code: &'static str, message: &str) -> Action {
     Action::Refuse { link, code, message: message.to_owned() }
 }
 
-fn millis(ms: u64) -> Duration {
+/// A time that fits on a clock.
+pub(super) fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms).min(TIME_MAX)
 }
 

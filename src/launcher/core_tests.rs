@@ -29,6 +29,7 @@ impl Bench {
             sample_interval_ms: 600_000,
             run_dir: "/".into(),
             ring_bytes: 0,
+            forget: Vec::new(),
         };
         let start = Instant::now();
         let mut core = Core::new(start, &launch, STDIO);

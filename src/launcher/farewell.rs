@@ -4,19 +4,18 @@
 //! closes, so whoever saw the channel close finds it.
 
 use std::{
-    fs, io,
-    path::Path,
+    fs,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use super::{core::End, link::Link, ring::Ring, run::Shell, start::unix_ms, sys};
+use super::{core::End, files::write_record, link::Link, ring::Ring, run::Shell, start::unix_ms, sys};
 use crate::wire::channel::{Exit, FromLauncher};
 
 /// How long the daemon may take nothing before it is left behind; the record has told the essential.
-const FLUSH_STALL_MAX: Duration = Duration::from_secs(2);
+pub(super) const FLUSH_STALL_MAX: Duration = Duration::from_secs(2);
 /// How long it may take in all.
-const FLUSH_MAX: Duration = Duration::from_secs(10);
+pub(super) const FLUSH_MAX: Duration = Duration::from_secs(10);
 /// Reads of 64 KiB of each pipe at the end: 2 MiB, twice what a pipe holds at most without privileges.
 const DRAIN_READS_MAX: usize = 32;
 
@@ -148,18 +147,4 @@ impl<'a> LastWords<'a> {
             }
         }
     }
-}
-
-/// Writes `RUN_DIR/LAUNCH_ID.exit` so that a reader sees all of it or nothing. It is not synced: a machine that loses power has lost the
-/// processes, too, and that is what a missing record means.
-pub(super) fn write_record(run_dir: &Path, launch_id: &str, exit: &Exit) -> io::Result<()> {
-    let unfinished = run_dir.join(format!(".{launch_id}.exit.tmp"));
-    let written = serde_json::to_vec(exit)
-        .map_err(io::Error::other)
-        .and_then(|json| fs::write(&unfinished, json))
-        .and_then(|()| fs::rename(&unfinished, run_dir.join(format!("{launch_id}.exit"))));
-    if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
 }

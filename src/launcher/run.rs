@@ -13,6 +13,7 @@ use std::{
 use nix::sys::signalfd::SignalFd;
 
 use super::{
+    clock::Clock,
     core::{Core, End, Event, LinkId},
     link::Link,
     program,
@@ -30,8 +31,6 @@ const SCRATCH_LEN: usize = 64 * 1024;
 const PENDING_MAX: usize = 4;
 /// How long such a daemon may take: it attaches at once.
 const ATTACH_WAIT: Duration = Duration::from_secs(5);
-/// A turn that comes later than this was not ours to take: we had been stopped, frozen or suspended.
-const GAP_MIN: Duration = Duration::from_secs(1);
 /// Children reaped in one turn: a storm of short-lived processes must not keep the loop from the lease.
 const REAPS_MAX: usize = 1024;
 
@@ -100,8 +99,7 @@ pub(super) struct Shell {
     links: LinkId,
     /// Children may wait although no signal says so.
     reap_again: bool,
-    turn_at: Instant,
-    boot_at: Duration,
+    clock: Clock,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -141,8 +139,7 @@ impl Shell {
             signals,
             links: 0,
             reap_again: false,
-            turn_at: now,
-            boot_at: sys::boot_time(),
+            clock: Clock::new(now),
             events: VecDeque::new(),
         }
     }
@@ -179,7 +176,7 @@ impl Shell {
                 Event::Closed { link } => self.forget(*link),
                 _ => {}
             }
-            for action in self.core.step(self.turn_at, event) {
+            for action in self.core.step(self.clock.at(), event) {
                 if let Some(end) = self.perform(action) {
                     return Some(end);
                 }
@@ -191,7 +188,7 @@ impl Shell {
 
     /// Waits. Returns what is ready, and whether we had been kept from running.
     fn select(&mut self) -> (Vec<(Token, i16)>, bool) {
-        let now = self.turn_at;
+        let now = self.clock.at();
         self.pending.retain(|(_, until)| now < *until);
         self.closing.retain(|(link, until)| now < *until && !link.is_flushed());
         let others = self.pending.iter().chain(&self.closing).map(|(_, until)| *until).chain(self.relay.expire(now));
@@ -205,11 +202,7 @@ impl Shell {
             std::thread::sleep(Duration::from_millis(10));
         }
 
-        let expected = self.turn_at + timeout;
-        let (now, boot) = (Instant::now(), sys::boot_time());
-        let suspended = boot.saturating_sub(self.boot_at).saturating_sub(now.saturating_duration_since(self.turn_at));
-        let woke = now.saturating_duration_since(expected) > GAP_MIN || suspended > GAP_MIN;
-        (self.turn_at, self.boot_at) = (now, boot);
+        let woke = self.clock.turn(timeout);
         let ready =
             tokens.into_iter().zip(fds.iter().map(|fd| fd.revents)).filter(|(_, revents)| *revents != 0).collect();
         (ready, woke)
@@ -325,7 +318,7 @@ impl Shell {
             let Ok((stream, _)) = self.listener.accept() else { return };
             self.links += 1;
             if let Ok(link) = Link::accepted(self.links, stream) {
-                self.pending.push((link, self.turn_at + ATTACH_WAIT));
+                self.pending.push((link, self.clock.at() + ATTACH_WAIT));
             }
         }
     }

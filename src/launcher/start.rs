@@ -4,7 +4,6 @@ use std::{
     ffi::{CStr, OsString},
     fs::{self, File},
     io::{self, IsTerminal, Write},
-    os::{fd::AsRawFd, unix::net::UnixListener},
     path::Path,
     process::ExitCode,
     time::{Duration, Instant, SystemTime},
@@ -13,12 +12,16 @@ use std::{
 use nix::{sys::prctl, unistd};
 
 use super::{
-    core::unsupported,
-    farewell::{self, write_record},
+    attach::attach,
+    core::{millis, unsupported},
+    farewell,
+    files::{self, plain, write_record},
+    hold::hold,
     link::Link,
     program::program,
     relay::Relay,
     run::{Agent, Parts, Shell},
+    sweep::sweep,
     sys,
 };
 use crate::wire::channel::{Exit, ExitWhy, FromLauncher, Launch, ToLauncher};
@@ -34,19 +37,53 @@ const COMM: &CStr = c"hivekeeper";
 const BY_HAND: &str = "hivekeeper agent is started by the daemon and reads its orders from stdin.\n\
                        To run a program as a supervised agent, use: hivekeeper run -- COMMAND\n";
 
-/// `hivekeeper agent ARGUMENTS`: runs one agent until it has ended. To be called before anything else is started in this process.
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Mode<'a> {
+    /// Run one agent until it has ended.
+    Stdio,
+    /// Join a daemon to a launcher.
+    Attach { run_dir: &'a Path, launch_id: &'a str },
+    /// End what is left of a launch.
+    Sweep { launch_id: &'a str, agent: Option<i32> },
+    /// Last as long as there are launchers.
+    Hold { run_dir: &'a Path, idle: Duration },
+}
+
+/// `hivekeeper agent ARGUMENTS`. To be called before anything else is started in this process.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // The daemon executes us by a descriptor, so that the kernel has named us after a number. Only a name: nothing rests on it.
     let _ = prctl::set_name(COMM);
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments != ["--stdio"] || io::stdin().is_terminal() || io::stdout().is_terminal() {
-        return by_hand("");
-    }
+    let mode = mode(&arguments).filter(|_| !io::stdin().is_terminal() && !io::stdout().is_terminal());
+    let Some(mode) = mode else { return by_hand("") };
     sys::give_memory_back();
     sys::close_inherited();
-    match begin() {
+    let ended = match mode {
+        Mode::Stdio => begin(),
+        Mode::Attach { run_dir, launch_id } => attach(run_dir, launch_id),
+        Mode::Sweep { launch_id, agent } => sweep(launch_id, agent),
+        Mode::Hold { run_dir, idle } => hold(run_dir, idle),
+    };
+    match ended {
         Ok(code) => code,
         Err(error) => by_hand(&format!("hivekeeper agent: {error}\n")),
+    }
+}
+
+fn mode(arguments: &[OsString]) -> Option<Mode<'_>> {
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str()).collect::<Option<_>>()?;
+    let mode = match words[..] {
+        ["--stdio"] => Mode::Stdio,
+        ["--attach", run_dir, launch_id] => Mode::Attach { run_dir: Path::new(run_dir), launch_id },
+        ["--sweep", launch_id] => Mode::Sweep { launch_id, agent: None },
+        ["--sweep", launch_id, agent] => Mode::Sweep { launch_id, agent: Some(agent.parse().ok()?) },
+        ["--hold", run_dir, idle_ms] => Mode::Hold { run_dir: Path::new(run_dir), idle: millis(idle_ms.parse().ok()?) },
+        _ => return None,
+    };
+    match mode {
+        Mode::Attach { launch_id, .. } | Mode::Sweep { launch_id, .. } if !plain(launch_id) => None,
+        mode => Some(mode),
     }
 }
 
@@ -70,6 +107,9 @@ fn begin() -> Result<ExitCode, String> {
     let launch = receive_launch(&mut link)?;
     let refused = match unsupported(launch.version) {
         Some(message) => Some(("unsupported_version", message)),
+        None if !launch.forget.iter().all(|id| plain(id)) => {
+            Some(("bad_frame", "a launch to forget is no file name".to_owned()))
+        }
         None if !plain(&launch.launch_id) => Some(("bad_frame", "the launch id is no file name".to_owned())),
         None => None,
     };
@@ -77,6 +117,7 @@ fn begin() -> Result<ExitCode, String> {
         farewell::last_words(&mut link, &FromLauncher::Refused { code: code.to_owned(), message });
         return Ok(ExitCode::from(EXIT_REFUSED));
     }
+    files::forget(Path::new(&launch.run_dir), &launch.forget);
     let parts = match start(&launch, relay, &hangup) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(ExitCode::SUCCESS),
@@ -114,16 +155,11 @@ fn receive_launch(link: &mut Link) -> Result<Launch, String> {
     }
 }
 
-/// A name that stays in its directory.
-fn plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
 /// Socket first, then the agent: from the moment when a new daemon may look for us, it either finds the socket or we find the old one gone.
 fn start(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Option<Parts>, String> {
     let run_dir = Path::new(&launch.run_dir);
-    let socket = run_dir.join(format!("{}.sock", launch.launch_id));
-    let listener = listen(run_dir, &launch.launch_id)
+    let socket = files::socket_path(run_dir, &launch.launch_id);
+    let listener = files::listen(run_dir, &launch.launch_id)
         .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
     let started = start_agent(launch, relay, hangup);
     if !matches!(started, Ok(Some(_))) {
@@ -136,8 +172,9 @@ fn start(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Opt
 fn start_agent(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Option<(Agent, Relay)>, String> {
     let relay = relay.map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
     let address = relay.address().map_err(|error| format!("cannot listen on 127.0.0.1: {error}"))?;
-    let program = program(launch, address)?;
-    fs::create_dir_all(&launch.cwd).map_err(|error| format!("cannot make the directory {}: {error}", launch.cwd))?;
+    let program = program(launch, address, std::env::vars_os())?;
+    fs::create_dir_all(&launch.cwd)
+        .map_err(|error| format!("the working directory {} is not there and cannot be made: {error}", launch.cwd))?;
     if hung_up(hangup) {
         let exit = Exit {
             agent: launch.agent.clone(),
@@ -163,17 +200,57 @@ fn hung_up(stdin: &File) -> bool {
     sys::poll(&mut fds, Duration::ZERO).is_err() || fds[0].revents != 0
 }
 
-/// A path below `/proc/self/fd` is short however long the directory's is: a socket's address holds 108 bytes.
-fn listen(run_dir: &Path, launch_id: &str) -> io::Result<UnixListener> {
-    let directory = File::open(run_dir)?;
-    let _private = sys::PrivateFiles::new();
-    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{launch_id}.sock", directory.as_raw_fd()))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// Unix time in ms.
 pub(super) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Option<String> {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        mode(&arguments).map(|mode| format!("{mode:?}"))
+    }
+
+    #[test]
+    fn each_mode_has_its_words() {
+        let shown = |mode: Mode<'_>| Some(format!("{mode:?}"));
+        let run_dir = Path::new("/run/hk");
+        assert_eq!(parsed("--stdio"), shown(Mode::Stdio));
+        assert_eq!(parsed("--attach /run/hk 0190-a"), shown(Mode::Attach { run_dir, launch_id: "0190-a" }));
+        assert_eq!(parsed("--sweep 0190-a"), shown(Mode::Sweep { launch_id: "0190-a", agent: None }));
+        assert_eq!(parsed("--sweep 0190-a 17"), shown(Mode::Sweep { launch_id: "0190-a", agent: Some(17) }));
+        let idle = Duration::from_secs(35);
+        assert_eq!(parsed("--hold /run/hk 35000"), shown(Mode::Hold { run_dir, idle }));
+    }
+
+    #[test]
+    fn anything_else_is_for_people() {
+        for line in [
+            "",
+            "--stdio more",
+            "--attach /run/hk",
+            "--attach /run/hk ../a",
+            "--sweep",
+            "--sweep a/b",
+            "--sweep a x",
+            "--sweep a 1 2",
+            "--hold /run/hk",
+            "--hold /run/hk soon",
+            "--hold /run/hk -1",
+        ] {
+            assert_eq!(parsed(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_clock_holds_is_a_long_one() {
+        let Some(Mode::Hold { idle, .. }) = mode(&["--hold".into(), "/".into(), u64::MAX.to_string().into()]) else {
+            unreachable!()
+        };
+        assert!(Instant::now().checked_add(idle).is_some());
+    }
 }

@@ -1,12 +1,17 @@
 //! What `/proc` says about our descendants. We are their subreaper, so a `setsid` or a double fork does not take a process out of the tree.
 
-use std::{collections::BTreeSet, fs, io::Read, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read},
+    time::Instant,
+};
 
 use super::sys;
 use crate::wire::channel::Sample;
 
 /// Rounds of one pass over a tree that grows while it is signalled; the loop comes back for what is left.
-const ROUNDS_MAX: usize = 8;
+pub(super) const ROUNDS_MAX: usize = 8;
 /// A stat line has at most 52 numbers of 20 digits and a name of 16 bytes.
 const STAT_LEN_MAX: usize = 2048;
 
@@ -19,6 +24,8 @@ pub(super) struct Process {
     pub(super) state: u8,
     /// Its parent.
     pub(super) parent: i32,
+    /// Its session.
+    pub(super) session: i32,
     /// Clock ticks of user and system time, its own and that of the children it has reaped.
     pub(super) cpu_ticks: u64,
     /// Clock ticks between boot and its start; with the id it names a process once and for all.
@@ -42,6 +49,7 @@ impl Process {
             pid: pid.parse().ok()?,
             state: *fields.first()?.as_bytes().first()?,
             parent: i32::try_from(number(4)?).ok()?,
+            session: i32::try_from(number(6)?).ok()?,
             cpu_ticks: count(14)? + count(15)? + count(16)? + count(17)?,
             start_ticks: count(22)?,
             rss_pages: count(24)?,
@@ -54,7 +62,7 @@ impl Process {
         Self::parse(&line)
     }
 
-    fn ended(self) -> bool {
+    pub(super) fn ended(self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 
@@ -62,7 +70,8 @@ impl Process {
         matches!(self.state, b'T' | b't')
     }
 
-    fn signal(self, signal: i32, me: i32) {
+    /// Signals it, if it is still it. `me` is this process.
+    pub(super) fn signal(self, signal: i32, me: i32) {
         if self.parent == me {
             // Only we reap our children, and we don't between the listing and here.
             sys::signal_child(self.pid, signal);
@@ -72,6 +81,12 @@ impl Process {
             });
         }
     }
+}
+
+/// Every process that can be seen here.
+pub(super) fn all() -> io::Result<Vec<Process>> {
+    let read = |entry: io::Result<fs::DirEntry>| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?);
+    Ok(fs::read_dir("/proc")?.filter_map(read).collect())
 }
 
 /// The tree below one process.
@@ -120,9 +135,7 @@ impl Tree {
     }
 
     fn list_by_parents(&self) -> Vec<Process> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let mut others: Vec<Process> =
-            entries.flatten().filter_map(|entry| Process::read(entry.file_name().to_str()?.parse().ok()?)).collect();
+        let mut others = all().unwrap_or_default();
         let mut found: Vec<Process> = Vec::new();
         let mut parents = BTreeSet::from([self.me]);
         loop {
@@ -237,14 +250,22 @@ mod tests {
     use super::*;
 
     const LINE: &[u8] =
-        b"4242 (a ) (b) S 17 4242 4242 0 -1 4194304 100 0 0 0 11 12 13 14 20 0 1 0 987654 10000000 321 184467440 1 1";
+        b"4242 (a ) (b) S 17 4242 4240 0 -1 4194304 100 0 0 0 11 12 13 14 20 0 1 0 987654 10000000 321 184467440 1 1";
 
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let process = Process::parse(LINE).unwrap();
         assert_eq!(
             process,
-            Process { pid: 4242, state: b'S', parent: 17, cpu_ticks: 50, start_ticks: 987_654, rss_pages: 321 }
+            Process {
+                pid: 4242,
+                state: b'S',
+                parent: 17,
+                session: 4240,
+                cpu_ticks: 50,
+                start_ticks: 987_654,
+                rss_pages: 321
+            }
         );
     }
 

@@ -92,7 +92,9 @@ fn a_working_directory_that_is_not_there_is_made() {
 fn a_working_directory_that_can_not_be_made_is_a_failed_start() {
     let mut launcher = Launcher::run_with("exit 0", |launch| launch.cwd = "/dev/null/sub".into());
     let message = launcher.channel.start_failure();
-    assert!(message.starts_with("cannot make the directory /dev/null/sub: Not a directory"), "{message}");
+    let wanted = "the working directory /dev/null/sub is not there and cannot be made: Not a directory";
+    assert!(message.starts_with(wanted), "{message}");
+    assert!(!launcher.socket().exists());
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn lines(launcher: &mut Launcher) -> Vec<String> {
 fn the_agent_starts_with_a_clean_slate() {
     let directory = tempfile::tempdir().unwrap();
     let script = "ls /proc/self/fd; readlink /proc/self/fd/0; cat /proc/self/oom_score_adj; pwd; \
-                  echo \"$GREETING ${LAUNCHER_ONLY-unset}\"";
+                  echo \"$GREETING\"";
     let launch = Launcher::order(directory.path(), script);
     let mut command = executable();
     // A descriptor that the parent forgot to close.
@@ -265,7 +267,50 @@ fn the_agent_starts_with_a_clean_slate() {
     let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
     let oom = (own + 500).min(1000).to_string();
     // 3 is the listing itself.
-    assert_eq!(lines(&mut launcher), ["0", "1", "2", "3", "/dev/null", &oom, &cwd, "hello unset"]);
+    assert_eq!(lines(&mut launcher), ["0", "1", "2", "3", "/dev/null", &oom, &cwd, "hello"]);
+}
+
+#[test]
+fn the_agent_inherits_what_the_launcher_finds_save_what_is_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "echo \"$FROM_THE_IMAGE $GREETING ${HIVEKEEPER_X-unset}\"; command -v tool";
+    let mut launch = Launcher::order(directory.path(), script);
+    launch.argv[0] = "/bin/sh".into();
+    launch.env.retain(|(name, _)| name != "PATH");
+    let tool = directory.path().join("tool");
+    fs::write(&tool, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = executable();
+    command.env_clear().envs([("FROM_THE_IMAGE", "image"), ("GREETING", "overlaid"), ("HIVEKEEPER_X", "ours")]);
+    command.env("PATH", directory.path()).env("HIVEKEEPER_LAUNCH", &launch.launch_id);
+    let mut launcher = Launcher::send_by(command, directory, launch);
+    assert_eq!(lines(&mut launcher), ["image hello unset", tool.to_str().unwrap()]);
+}
+
+#[test]
+fn files_of_launches_that_are_to_be_forgotten_are_removed_before_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["old.exit", "old.sock", ".old.exit.tmp", "kept.exit", "kept.sock"] {
+        fs::write(directory.path().join(file), "").unwrap();
+    }
+    let mut launch = Launcher::order(directory.path(), "ls -A | grep -E 'old|kept'");
+    launch.forget = vec!["old".into(), "never-there".into()];
+    let mut launcher = Launcher::send(directory, launch);
+    assert_eq!(lines(&mut launcher), ["kept.exit", "kept.sock"]);
+}
+
+#[test]
+fn nothing_outside_of_the_run_directory_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("run")).unwrap();
+    fs::write(directory.path().join("outside.exit"), "").unwrap();
+    let mut launch = Launcher::order(directory.path(), "exit 0");
+    launch.run_dir = directory.path().join("run").to_str().unwrap().into();
+    launch.forget = vec!["../outside".into()];
+    let mut launcher = Launcher::send(directory, launch);
+    assert_eq!(launcher.channel.refused(), "bad_frame");
+    assert_eq!(launcher.wait().code(), Some(2));
+    assert!(launcher.directory.path().join("outside.exit").exists());
 }
 
 #[test]

@@ -202,7 +202,10 @@ impl Drive {
             FromLauncher::RelayData { conn, bytes } => relays.data(conn, &bytes),
             FromLauncher::RelayClose { conn } => relays.close(conn),
             FromLauncher::RelayCredit { conn, bytes } => relays.credit(conn, bytes),
-            FromLauncher::Hello { .. } | FromLauncher::State(_) | FromLauncher::Output(_) => {
+            FromLauncher::Hello { .. }
+            | FromLauncher::State(_)
+            | FromLauncher::Output(_)
+            | FromLauncher::Swept { .. } => {
                 tracing::debug!(launch_id = %self.launch_id, "frame out of place ignored");
             }
         }

@@ -67,6 +67,7 @@ pub(in crate::runtime) fn launch(
         sample_interval_ms: millis(order.sample_interval),
         run_dir: run_dir.to_owned(),
         ring_bytes,
+        forget: Vec::new(),
     })
 }
 

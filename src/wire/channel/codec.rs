@@ -243,6 +243,7 @@ mod from {
     pub(super) const RELAY_CLOSE: u8 = 140;
     pub(super) const RELAY_CREDIT: u8 = 141;
     pub(super) const REFUSED: u8 = 142;
+    pub(super) const SWEPT: u8 = 143;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -298,6 +299,12 @@ struct Lost {
 #[derive(Serialize, Deserialize)]
 struct Paused {
     paused: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Swept {
+    killed: u32,
+    left: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -372,6 +379,7 @@ impl Frame for FromLauncher {
             Self::RelayData { conn, bytes } => Ok(relay_data(from::RELAY_DATA, *conn, bytes, out)),
             Self::RelayClose { conn } => json(from::RELAY_CLOSE, &Conn { conn: *conn }, out),
             Self::RelayCredit { conn, bytes } => json(from::RELAY_CREDIT, &Credit { conn: *conn, bytes: *bytes }, out),
+            Self::Swept { killed, left } => json(from::SWEPT, &Swept { killed: *killed, left: *left }, out),
             Self::Refused { code, message } => {
                 json(from::REFUSED, &Refused { code: code.clone(), message: message.clone() }, out)
             }
@@ -407,6 +415,10 @@ impl Frame for FromLauncher {
             from::RELAY_CREDIT => {
                 let Credit { conn, bytes } = parse(kind, payload)?;
                 Self::RelayCredit { conn, bytes }
+            }
+            from::SWEPT => {
+                let Swept { killed, left } = parse(kind, payload)?;
+                Self::Swept { killed, left }
             }
             from::REFUSED => {
                 let Refused { code, message } = parse(kind, payload)?;

@@ -15,6 +15,9 @@ pub const LINE_PIECE_MAX: usize = 16 * 1024;
 /// Bytes that one relayed connection may have under way in one direction before its reader grants more.
 pub const RELAY_WINDOW: u32 = 64 * 1024;
 
+/// Code of a refusal: nobody listens for this launch, and it has left no exit record.
+pub const NOBODY: &str = "nobody";
+
 /// The first frame of the daemon that starts a launcher: everything that must not be on a command line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -30,7 +33,8 @@ pub struct Launch {
     pub incarnation: u64,
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// The whole environment of the agent, without the `HIVEKEEPER_` variables, which the launcher adds.
+    /// The environment of the agent, laid over the launcher's own (which is the container's, or empty). Without the `HIVEKEEPER_` variables: those
+    /// of the launcher stay behind, and it adds the agent's.
     pub env: Vec<(String, String)>,
     /// Absolute working directory.
     pub cwd: String,
@@ -42,10 +46,14 @@ pub struct Launch {
     pub grace_ms: u64,
     /// Between two [`Sample`]s.
     pub sample_interval_ms: u64,
-    /// Directory (0700) of the socket `LAUNCH_ID.sock` and of the record `LAUNCH_ID.exit`.
+    /// Directory of the socket `LAUNCH_ID.sock` and of the record `LAUNCH_ID.exit`.
     pub run_dir: String,
     /// Bytes of output that wait for an acknowledgement before the oldest are dropped and counted.
     pub ring_bytes: u32,
+    /// Ended launches whose files in `run_dir` are removed before the start, because the daemon has noted their end. A launcher that does not know
+    /// of it leaves them there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forget: Vec<String>,
 }
 
 /// The first frame of a daemon that takes over, on the launcher's socket.
@@ -277,7 +285,15 @@ pub enum FromLauncher {
         /// How many.
         bytes: u32,
     },
-    /// The daemon is not obeyed: `stale_epoch`, `unsupported_version`, `bad_frame`. The channel is closed behind it.
+    /// The answer of `agent --sweep`. It is proven that nothing is left when `left` is 0.
+    Swept {
+        /// Processes that were killed.
+        killed: u32,
+        /// Processes that were still there at the deadline.
+        left: u32,
+    },
+    /// The daemon is not obeyed: `stale_epoch`, `unsupported_version`, `bad_frame`. Or it is not reached: [`NOBODY`], `unreachable`. Or a sweep could
+    /// not look: `unswept`. The channel is closed behind it.
     Refused {
         /// Stable code.
         code: String,

@@ -8,10 +8,10 @@ fn to_launcher() -> impl Strategy<Value = ToLauncher> {
     let launch = (
         (any::<u16>(), any::<u64>(), ".*", ".*", any::<u64>()),
         (vec(".*", 0..4), vec((".*", ".*"), 0..4), ".*", ".*"),
-        (any::<u64>(), any::<u64>(), any::<u64>(), ".*", any::<u32>()),
+        (any::<u64>(), any::<u64>(), any::<u64>(), ".*", any::<u32>(), vec(".*", 0..3)),
     )
         .prop_map(|((version, epoch, launch_id, agent, incarnation), (argv, env, cwd, token), rest)| {
-            let (lease_ms, grace_ms, sample_interval_ms, run_dir, ring_bytes) = rest;
+            let (lease_ms, grace_ms, sample_interval_ms, run_dir, ring_bytes, forget) = rest;
             ToLauncher::Launch(Box::new(Launch {
                 version,
                 epoch,
@@ -27,6 +27,7 @@ fn to_launcher() -> impl Strategy<Value = ToLauncher> {
                 sample_interval_ms,
                 run_dir,
                 ring_bytes,
+                forget,
             }))
         });
     prop_oneof![
@@ -99,6 +100,7 @@ fn from_launcher() -> impl Strategy<Value = FromLauncher> {
         (any::<u32>(), vec(any::<u8>(), 0..300)).prop_map(|(conn, bytes)| FromLauncher::RelayData { conn, bytes }),
         any::<u32>().prop_map(|conn| FromLauncher::RelayClose { conn }),
         (any::<u32>(), any::<u32>()).prop_map(|(conn, bytes)| FromLauncher::RelayCredit { conn, bytes }),
+        (any::<u32>(), any::<u32>()).prop_map(|(killed, left)| FromLauncher::Swept { killed, left }),
         (".*", ".*").prop_map(|(code, message)| FromLauncher::Refused { code, message }),
     ]
 }
@@ -242,6 +244,18 @@ fn the_longest_frame_passes() {
 fn a_field_of_a_later_version_is_passed_over() {
     let payload = br#"{"epoch":3,"later":true}"#;
     assert_eq!(ToLauncher::read(3, payload), Ok(ToLauncher::Renew { epoch: 3 }));
+}
+
+#[test]
+fn an_order_without_launches_to_forget_is_that_of_an_earlier_daemon() {
+    let payload = br#"{"version":1,"epoch":3,"launch_id":"a","agent":"s/a","incarnation":1,"argv":["x"],"env":[["A","b"]],"cwd":"/",
+        "token":"t","lease_ms":1,"grace_ms":2,"sample_interval_ms":3,"run_dir":"/run","ring_bytes":4}"#;
+    let frame = ToLauncher::read(1, payload).unwrap();
+    let ToLauncher::Launch(launch) = &frame else { panic!("{frame:?}") };
+    assert_eq!(launch.forget, [] as [&str; 0]);
+    let mut written = Vec::new();
+    frame.write(&mut written).unwrap();
+    assert!(!written.windows(6).any(|bytes| bytes == b"forget"), "and it looks like one to an earlier launcher");
 }
 
 #[test]

@@ -67,6 +67,10 @@ impl Channel {
         self.send(&ToLauncher::Renew { epoch: EPOCH });
     }
 
+    pub(crate) fn close_writer(&mut self) {
+        self.writer = File::options().write(true).open("/dev/null").unwrap();
+    }
+
     pub(crate) fn close_reader(&mut self) {
         self.reader = File::open("/dev/null").unwrap();
     }
@@ -210,6 +214,7 @@ impl Launcher {
             sample_interval_ms: 60_000,
             run_dir: directory.to_str().unwrap().into(),
             ring_bytes: 256 * 1024,
+            forget: Vec::new(),
         }
     }
 
@@ -228,18 +233,15 @@ impl Launcher {
 
     /// Starts a launcher and sends it an order.
     pub(crate) fn send(directory: TempDir, launch: Launch) -> Self {
-        Self::send_by(executable(), directory, launch)
+        let mut command = executable();
+        command.env_clear();
+        Self::send_by(command, directory, launch)
     }
 
-    /// The same with a prepared command.
+    /// The same with a prepared command, whose environment the agent inherits.
     pub(crate) fn send_by(mut command: Command, directory: TempDir, launch: Launch) -> Self {
-        let mut child = command
-            .args(["agent", "--stdio"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .env("LAUNCHER_ONLY", "must not reach the agent")
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(["agent", "--stdio"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut channel = Channel::new(child.stdout.take().unwrap(), child.stdin.take().unwrap());
         channel.send(&ToLauncher::Launch(Box::new(launch.clone())));
         Self { channel, launch, directory, child }
@@ -282,6 +284,25 @@ impl Launcher {
         self.channel = Channel::new(null(), null());
     }
 
+    /// A new daemon takes over from outside: what it says goes through a bridge.
+    pub(crate) fn attach_outside(&self, epoch: u64, last_seq: u64) -> Errand {
+        let mut bridge = self.bridge();
+        // Where nobody listens it may have ended by now.
+        let _ = bridge.channel.try_send(&ToLauncher::Attach(Attach { version: VERSION, epoch, last_seq }));
+        bridge
+    }
+
+    /// A bridge to its socket.
+    pub(crate) fn bridge(&self) -> Errand {
+        Errand::start(&["--attach", self.directory.path().to_str().unwrap(), &self.launch.launch_id])
+    }
+
+    /// Dies as by the kernel's hand.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the launcher itself.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
@@ -297,6 +318,53 @@ impl Launcher {
     #[track_caller]
     pub(crate) fn wait_until_empty(&self) {
         wait_for("the end of the agent's tree", || self.tree().is_empty().then_some(()));
+    }
+}
+
+/// `hivekeeper agent` with other arguments: one command in a container. Dropping it kills it.
+pub(crate) struct Errand {
+    pub(crate) channel: Channel,
+    child: Child,
+}
+
+impl Errand {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_by(executable(), arguments)
+    }
+
+    pub(crate) fn start_by(mut command: Command, arguments: &[&str]) -> Self {
+        let mut child = command
+            .arg("agent")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let channel = Channel::new(child.stdout.take().unwrap(), child.stdin.take().unwrap());
+        Self { channel, child }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end and returns its exit code.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        wait_for("the errand's end", || self.child.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -161,7 +161,10 @@ async fn a_workdir_that_cannot_be_made_fails_the_start() {
     let order = LaunchOrder { workdir: Some("/dev/null/sub".into()), ..bench.order(Program::Runs) };
     let mut launched = bench.runtime().launch(order.clone()).await.unwrap();
     let ExitCause::StartFailed { message } = rest(&mut launched).await.2.cause else { panic!("it started") };
-    assert_eq!(message, "cannot make the directory /dev/null/sub: Not a directory (os error 20)");
+    assert_eq!(
+        message,
+        "the working directory /dev/null/sub is not there and cannot be made: Not a directory (os error 20)"
+    );
     until("processes were left", || processes(&order).is_empty()).await;
     bench.finish().await;
 }
