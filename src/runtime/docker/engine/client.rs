@@ -37,8 +37,10 @@ pub(super) struct Inner {
     /// The socket that we speak through, if it is one: never to be mounted into a container.
     pub(super) socket: Option<PathBuf>,
     pub(super) starts: Starts,
-    /// Held while a shared thing (volume, network) is looked for and made, so that this daemon does not race itself.
-    pub(super) making: Mutex<()>,
+    /// Held while the launcher's volume is looked for and filled, so that this daemon does not race itself.
+    pub(super) filling: Mutex<()>,
+    /// The same for networks, which must not wait for a volume.
+    pub(super) networking: Mutex<()>,
 }
 
 impl Engine {
@@ -61,7 +63,8 @@ impl Engine {
         };
         let docker = docker.map_err(|error| CallError::from_client(error, PING_DEADLINE))?;
         let docker = bounded(PING_DEADLINE, docker.negotiate_version()).await?;
-        Ok(Self { inner: Arc::new(Inner { docker, owner, socket, starts: Starts::new(), making: Mutex::new(()) }) })
+        let (starts, filling, networking) = (Starts::new(), Mutex::new(()), Mutex::new(()));
+        Ok(Self { inner: Arc::new(Inner { docker, owner, socket, starts, filling, networking }) })
     }
 
     /// The hive for which it works.

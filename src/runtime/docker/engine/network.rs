@@ -33,7 +33,7 @@ impl Engine {
     pub async fn ensure_network(&self, swarm: &SwarmName) -> Result<String, NetworkError> {
         let name = resource_name(self.inner.owner.hive_id, swarm);
         // Old engines let two networks have one name, so look and make must not overlap.
-        let _making = self.inner.making.lock().await;
+        let _networking = self.inner.networking.lock().await;
         if self.network_is_ours(&name).await?.is_none() {
             let request = NetworkCreateRequest {
                 name: name.clone(),

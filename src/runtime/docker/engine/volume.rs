@@ -98,7 +98,7 @@ impl Engine {
     ) -> Result<LauncherVolume, VolumeError> {
         let volume = LauncherVolume::of(digest)?;
         image_ref(image)?;
-        let _making = self.inner.making.lock().await;
+        let _filling = self.inner.filling.lock().await;
         self.make_volume(&volume).await?;
         let place = self.take_filling_place(&volume, image).await?;
         let filled = match self.is_complete(&place).await {
