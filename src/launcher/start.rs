@@ -18,6 +18,7 @@ use super::{
     files::{self, plain, write_record},
     hold::hold,
     link::Link,
+    list::list,
     program::program,
     relay::Relay,
     run::{Agent, Parts, Shell},
@@ -46,6 +47,8 @@ enum Mode<'a> {
     Attach { run_dir: &'a Path, launch_id: &'a str },
     /// End what is left of a launch.
     Sweep { launch_id: &'a str, agent: Option<i32> },
+    /// Tell which launches there are.
+    List { run_dir: &'a Path },
     /// Last as long as there are launchers.
     Hold { run_dir: &'a Path, idle: Duration },
 }
@@ -63,6 +66,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Mode::Stdio => begin(),
         Mode::Attach { run_dir, launch_id } => attach(run_dir, launch_id),
         Mode::Sweep { launch_id, agent } => sweep(launch_id, agent),
+        Mode::List { run_dir } => list(run_dir),
         Mode::Hold { run_dir, idle } => hold(run_dir, idle),
     };
     match ended {
@@ -76,6 +80,7 @@ fn mode(arguments: &[OsString]) -> Option<Mode<'_>> {
     let mode = match words[..] {
         ["--stdio"] => Mode::Stdio,
         ["--attach", run_dir, launch_id] => Mode::Attach { run_dir: Path::new(run_dir), launch_id },
+        ["--list", run_dir] => Mode::List { run_dir: Path::new(run_dir) },
         ["--sweep", launch_id] => Mode::Sweep { launch_id, agent: None },
         ["--sweep", launch_id, agent] => Mode::Sweep { launch_id, agent: Some(agent.parse().ok()?) },
         ["--hold", run_dir, idle_ms] => Mode::Hold { run_dir: Path::new(run_dir), idle: millis(idle_ms.parse().ok()?) },
@@ -221,6 +226,7 @@ mod tests {
         let run_dir = Path::new("/run/hk");
         assert_eq!(parsed("--stdio"), shown(Mode::Stdio));
         assert_eq!(parsed("--attach /run/hk 0190-a"), shown(Mode::Attach { run_dir, launch_id: "0190-a" }));
+        assert_eq!(parsed("--list /run/hk"), shown(Mode::List { run_dir }));
         assert_eq!(parsed("--sweep 0190-a"), shown(Mode::Sweep { launch_id: "0190-a", agent: None }));
         assert_eq!(parsed("--sweep 0190-a 17"), shown(Mode::Sweep { launch_id: "0190-a", agent: Some(17) }));
         let idle = Duration::from_secs(35);
@@ -234,6 +240,7 @@ mod tests {
             "--stdio more",
             "--attach /run/hk",
             "--attach /run/hk ../a",
+            "--list",
             "--sweep",
             "--sweep a/b",
             "--sweep a x",

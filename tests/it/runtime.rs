@@ -1,6 +1,7 @@
-//! The runtimes' contract on the fake and on `process` (with the real executable as launcher), and what only `process` can show.
+//! The runtimes' contract on the fake and on `process` and on `docker` (with the real executable as launcher), and what only `process` can show.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod docker;
 mod process;
 mod process_only;
 mod spare;
@@ -84,6 +85,9 @@ macro_rules! contract {
         }
         mod on_process {
             $(#[tokio::test] async fn $case() { super::process::bench(super::suite::$case).await })*
+        }
+        mod on_docker {
+            $(#[tokio::test] async fn $case() { super::docker::bench(super::suite::$case).await })*
         }
     };
 }

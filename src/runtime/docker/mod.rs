@@ -1,3 +1,9 @@
 //! The `docker` runtime: swarms in containers of their own, agents launched through `docker exec`.
 
 pub mod engine;
+mod inside;
+mod lodging;
+mod runtime;
+
+pub use lodging::Launcher;
+pub use runtime::{DockerOptions, DockerRuntime};

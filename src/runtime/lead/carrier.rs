@@ -3,7 +3,10 @@
 use super::channel::{Attached, LinkError};
 use crate::{
     model::{Epoch, LaunchId, RelaySink},
-    runtime::{BoxFuture, orphans::Tree},
+    runtime::{
+        BoxFuture,
+        orphans::{Leader, Tree},
+    },
     wire::channel::{Attach, Exit},
 };
 
@@ -17,6 +20,8 @@ pub(in crate::runtime) trait Carrier: Send + Sync {
     fn attach(&self, launch_id: LaunchId, attach: Attach) -> BoxFuture<'_, Result<Attached, LinkError>>;
     /// The exit record of a launch, if there is one that can be read.
     fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>>;
+    /// The agent of a launch, by the id that its launcher knows; `None` when it is gone.
+    fn leader(&self, pid: u32) -> Option<Leader>;
     /// Kills what is left of a launch, within a deadline. The error says why it is not proven that nothing is.
     fn sweep(&self, tree: Tree) -> BoxFuture<'_, Result<(), String>>;
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::wire::channel::{
-    Attach, ChannelError, Decoder, Exit, FromLauncher, State, ToLauncher, VERSION, VERSION_MIN, encode,
+    Attach, ChannelError, Decoder, Exit, FromLauncher, NOBODY, State, ToLauncher, VERSION, VERSION_MIN, encode,
 };
 
 /// How long a launcher may take to answer: it does so at once, in under a millisecond; the rest is for a machine that swaps. One that is
@@ -79,7 +79,8 @@ impl Incoming {
         }
     }
 
-    async fn next(&mut self) -> Result<FromLauncher, LinkError> {
+    /// The next frame, whenever it comes.
+    pub(in crate::runtime) async fn next(&mut self) -> Result<FromLauncher, LinkError> {
         loop {
             if let Some(frame) = self.buffered()? {
                 return Ok(frame);
@@ -145,6 +146,7 @@ impl Link {
                 Ok(Attached::Ended(exit))
             }
             FromLauncher::Refused { code, .. } if code == STALE_EPOCH => Ok(Attached::Fenced),
+            FromLauncher::Refused { code, .. } if code == NOBODY => Ok(Attached::Nobody),
             other => Err(unexpected(&other)),
         }
     }

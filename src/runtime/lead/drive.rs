@@ -205,7 +205,8 @@ impl Drive {
             FromLauncher::Hello { .. }
             | FromLauncher::State(_)
             | FromLauncher::Output(_)
-            | FromLauncher::Swept { .. } => {
+            | FromLauncher::Swept { .. }
+            | FromLauncher::Listed { .. } => {
                 tracing::debug!(launch_id = %self.launch_id, "frame out of place ignored");
             }
         }
@@ -226,7 +227,7 @@ impl Drive {
         if std::mem::replace(&mut self.view.alive, true) {
             return;
         }
-        if let Some(leader) = Leader::of(pid) {
+        if let Some(leader) = self.carrier.leader(pid) {
             // The first one stays: an incarnation has one process.
             let _ = self.view.leader.set(leader);
         }

@@ -31,7 +31,7 @@ use crate::{
     runtime::{
         BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
         lead::{self, ANSWER_DEADLINE, Attached, Carrier, Drive, Found, LINGER, Link, LinkError},
-        orphans::{Tree, sweep},
+        orphans::{Leader, Tree, sweep},
     },
     wire::channel::{Attach, Exit, ToLauncher, encode},
 };
@@ -292,6 +292,10 @@ impl Carrier for Core {
 
     fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>> {
         Box::pin(async move { self.dir.record(launch_id) })
+    }
+
+    fn leader(&self, pid: u32) -> Option<Leader> {
+        Leader::of(pid)
     }
 
     fn sweep(&self, tree: Tree) -> BoxFuture<'_, Result<(), String>> {

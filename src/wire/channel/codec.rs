@@ -244,6 +244,7 @@ mod from {
     pub(super) const RELAY_CREDIT: u8 = 141;
     pub(super) const REFUSED: u8 = 142;
     pub(super) const SWEPT: u8 = 143;
+    pub(super) const LISTED: u8 = 144;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -305,6 +306,11 @@ struct Paused {
 struct Swept {
     killed: u32,
     left: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    launch_ids: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -380,6 +386,7 @@ impl Frame for FromLauncher {
             Self::RelayClose { conn } => json(from::RELAY_CLOSE, &Conn { conn: *conn }, out),
             Self::RelayCredit { conn, bytes } => json(from::RELAY_CREDIT, &Credit { conn: *conn, bytes: *bytes }, out),
             Self::Swept { killed, left } => json(from::SWEPT, &Swept { killed: *killed, left: *left }, out),
+            Self::Listed { launch_ids } => json(from::LISTED, &Listed { launch_ids: launch_ids.clone() }, out),
             Self::Refused { code, message } => {
                 json(from::REFUSED, &Refused { code: code.clone(), message: message.clone() }, out)
             }
@@ -419,6 +426,10 @@ impl Frame for FromLauncher {
             from::SWEPT => {
                 let Swept { killed, left } = parse(kind, payload)?;
                 Self::Swept { killed, left }
+            }
+            from::LISTED => {
+                let Listed { launch_ids } = parse(kind, payload)?;
+                Self::Listed { launch_ids }
             }
             from::REFUSED => {
                 let Refused { code, message } = parse(kind, payload)?;

@@ -292,8 +292,13 @@ pub enum FromLauncher {
         /// Processes that were still there at the deadline.
         left: u32,
     },
-    /// The daemon is not obeyed: `stale_epoch`, `unsupported_version`, `bad_frame`. Or it is not reached: [`NOBODY`], `unreachable`. Or a sweep could
-    /// not look: `unswept`. The channel is closed behind it.
+    /// The answer of `agent --list`: launches that have a socket here.
+    Listed {
+        /// Their ids.
+        launch_ids: Vec<String>,
+    },
+    /// The daemon is not obeyed: `stale_epoch`, `unsupported_version`, `bad_frame`. Or it is not reached: [`NOBODY`], `unreachable`. Or a sweep or a list
+    /// could not look: `unswept`, `unseen`. The channel is closed behind it.
     Refused {
         /// Stable code.
         code: String,

@@ -101,6 +101,7 @@ fn from_launcher() -> impl Strategy<Value = FromLauncher> {
         any::<u32>().prop_map(|conn| FromLauncher::RelayClose { conn }),
         (any::<u32>(), any::<u32>()).prop_map(|(conn, bytes)| FromLauncher::RelayCredit { conn, bytes }),
         (any::<u32>(), any::<u32>()).prop_map(|(killed, left)| FromLauncher::Swept { killed, left }),
+        prop::collection::vec(".*", 0..4).prop_map(|launch_ids| FromLauncher::Listed { launch_ids }),
         (".*", ".*").prop_map(|(code, message)| FromLauncher::Refused { code, message }),
     ]
 }

@@ -1,0 +1,234 @@
+//! Where a swarm lives in the engine: a container of its own, made when its first agent is launched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+
+use super::engine::{
+    CallError, ContainerPlan, CreateError, Engine, Limits, MountPlan, Network, NetworkError, VolumeError, hold_command,
+    resource_name,
+};
+use crate::model::{ContainerSpec, LaunchId, Mount, NetworkSpec, Place, SwarmName};
+
+/// Bytes of the executable that are read at once.
+const READ_LEN: usize = 256 * 1024;
+/// Beyond the longest lease: an agent whose daemon has gone is still being ended then.
+const HOLD_MARGIN: Duration = Duration::from_secs(5);
+/// Who agents run as where neither document nor image says.
+const USER_DEFAULT: &str = "10001:10001";
+
+/// Our executable, as it is put into containers.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    exe: Arc<File>,
+    digest: String,
+}
+
+impl Launcher {
+    /// Reads it once. Blocking: some ten megabytes.
+    ///
+    /// # Errors
+    /// It can't be opened or read.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut exe = File::open(path)?;
+        let mut digest = Sha256::new();
+        let mut buffer = vec![0; READ_LEN];
+        loop {
+            match exe.read(&mut buffer)? {
+                0 => break,
+                len => digest.update(&buffer[..len]),
+            }
+        }
+        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { exe: Arc::new(exe), digest })
+    }
+}
+
+/// Why a swarm has no container.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EnterError {
+    /// The document can't be met; trying again changes nothing before somebody acts.
+    #[error("{0}")]
+    Refused(String),
+    /// It may work later.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl From<CallError> for EnterError {
+    fn from(error: CallError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+impl From<NetworkError> for EnterError {
+    fn from(error: NetworkError) -> Self {
+        match error {
+            NetworkError::Foreign(_) => Self::Refused(error.to_string()),
+            NetworkError::Call(error) => error.into(),
+        }
+    }
+}
+
+impl From<VolumeError> for EnterError {
+    fn from(error: VolumeError) -> Self {
+        match error {
+            VolumeError::Call(error) => error.into(),
+            VolumeError::Busy(_) => Self::Unreachable(error.to_string()),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<CreateError> for EnterError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Call(error) => error.into(),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// One swarm's place.
+pub(super) struct Lodging {
+    swarm: SwarmName,
+    spec: Arc<ContainerSpec>,
+    /// The longest lease of its agents.
+    lease_max: Duration,
+    launcher: Launcher,
+    /// Its container, as last seen. Held while one is looked for or made: agents that start together need one.
+    container: Mutex<Option<String>>,
+    /// Ended launches whose records still lie in the container; the next launch takes them away.
+    forgotten: parking_lot::Mutex<BTreeSet<LaunchId>>,
+}
+
+impl Lodging {
+    pub(super) fn new(swarm: SwarmName, spec: Arc<ContainerSpec>, lease_max: Duration, launcher: Launcher) -> Self {
+        let (container, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
+        Self { swarm, spec, lease_max, launcher, container, forgotten }
+    }
+
+    /// The swarm's running container, made if there is none.
+    pub(super) async fn enter(&self, engine: &Engine) -> Result<String, EnterError> {
+        let mut known = self.container.lock().await;
+        if let Some(id) = self.look(engine).await? {
+            return Ok(known.insert(id).clone());
+        }
+        self.forgotten.lock().clear();
+        let plan = self.plan(engine).await?;
+        let created = engine.create_swarm_container(&plan).await?;
+        for warning in &created.warnings {
+            tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
+        }
+        tracing::info!(swarm = %self.swarm, container = %short(&created.id), image = %plan.image, "a swarm's container was made");
+        Ok(known.insert(created.id).clone())
+    }
+
+    /// The swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
+    pub(super) async fn find(&self, engine: &Engine) -> Result<Option<String>, CallError> {
+        let mut known = self.container.lock().await;
+        *known = self.look(engine).await?;
+        Ok(known.clone())
+    }
+
+    async fn look(&self, engine: &Engine) -> Result<Option<String>, CallError> {
+        let ours = engine.list_ours().await?;
+        let living = ours.into_iter().find(|it| it.running && it.swarm.as_ref() == Some(&self.swarm));
+        let Some(living) = living else { return Ok(None) };
+        if living.paused {
+            // Whoever froze it, a frozen container can't be entered; what its agents are to be is settled one by one.
+            engine.unpause(&living.id).await.map_err(|error| CallError::Unreachable(error.to_string().into()))?;
+        }
+        Ok(Some(living.id))
+    }
+
+    async fn plan(&self, engine: &Engine) -> Result<ContainerPlan, EnterError> {
+        let spec = &self.spec;
+        let Place::Own { image } = &spec.place else {
+            return Err(EnterError::Refused("agents can't be executed in an existing container yet".to_owned()));
+        };
+        let user = match &spec.user {
+            Some(user) => user.clone(),
+            None => {
+                let found = engine.image(image).await?;
+                let found = found.ok_or_else(|| EnterError::Refused(format!("no such image: {image}")))?;
+                if is_root(&found.user) { USER_DEFAULT.to_owned() } else { found.user }
+            }
+        };
+        let network = match &spec.network {
+            NetworkSpec::None => Network::None,
+            NetworkSpec::Swarm => Network::Named(engine.ensure_network(&self.swarm).await?),
+            NetworkSpec::Named(name) => Network::Named(name.clone()),
+        };
+        let Launcher { exe, digest } = &self.launcher;
+        let launcher = engine.ensure_launcher_volume(image, exe, digest).await?;
+        let mount = |mount: &Mount| MountPlan {
+            source: mount.source.clone(),
+            target: mount.target.clone(),
+            read_only: mount.read_only,
+        };
+        Ok(ContainerPlan {
+            name: resource_name(engine.owner().hive_id, &self.swarm),
+            swarm: self.swarm.clone(),
+            image: image.clone(),
+            entrypoint: hold_command(self.lease_max + HOLD_MARGIN),
+            user,
+            workdir: spec.workdir.clone(),
+            env: BTreeMap::new(),
+            limits: Limits { memory_bytes: spec.limits.memory, cpus: spec.limits.cpus, pids: spec.limits.pids },
+            network,
+            read_only_root: spec.read_only_root,
+            tmpfs: spec.tmpfs.iter().map(PathBuf::from).collect(),
+            cap_add: spec.cap_add.clone(),
+            mounts: spec.mounts.iter().map(mount).collect(),
+            launcher,
+        })
+    }
+
+    /// Where its agents work when no document says so: what the container was made with.
+    pub(super) async fn workdir(&self, engine: &Engine, container: &str) -> Result<PathBuf, EnterError> {
+        if let Some(workdir) = &self.spec.workdir {
+            return Ok(workdir.clone());
+        }
+        let state = engine.inspect(container).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
+        Ok(PathBuf::from(if state.working_dir.is_empty() { "/" } else { &state.working_dir }))
+    }
+
+    /// Ended launches that the next launch takes away.
+    pub(super) fn forgotten(&self) -> Vec<LaunchId> {
+        self.forgotten.lock().iter().copied().collect()
+    }
+
+    pub(super) fn is_forgotten(&self, launch_id: LaunchId) -> bool {
+        self.forgotten.lock().contains(&launch_id)
+    }
+
+    pub(super) fn forget(&self, launch_id: LaunchId) {
+        self.forgotten.lock().insert(launch_id);
+    }
+
+    /// Their records have been removed.
+    pub(super) fn taken_away(&self, gone: &[LaunchId]) {
+        let mut forgotten = self.forgotten.lock();
+        for launch_id in gone {
+            forgotten.remove(launch_id);
+        }
+    }
+}
+
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
+}
+
+/// An id as people know it.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
