@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::{
-    model::{Home, LaunchId, OnExceeded, OnStuck, Origin, Ready, Strategy},
+    model::{ContainerSpec, Home, LaunchId, OnExceeded, OnStuck, Origin, Ready, Strategy},
     store::Incarnation,
 };
 
@@ -117,6 +117,30 @@ fn what_runs_something_else_is_ended_and_what_has_other_rules_is_not() {
     assert_eq!(plan.end, found.open[..1]);
     assert_eq!(plan.adopt, found.open[1..]);
     assert_eq!(plan.renewed, ["s/a".parse().unwrap()], "what it did before says nothing of what it runs now");
+}
+
+#[test]
+fn whatever_runs_elsewhere_is_started_anew() {
+    let workdir = Home::Process { workdir: Some("/srv".into()) };
+    let in_container = Home::Docker(Arc::new(ContainerSpec::sidecar("dev".to_owned())));
+    let as_other = ContainerSpec { user: Some("1000".to_owned()), ..ContainerSpec::sidecar("dev".to_owned()) };
+    let homes = [Home::Process { workdir: None }, workdir, in_container, Home::Docker(Arc::new(as_other))];
+    for (i, before) in homes.iter().enumerate() {
+        for (k, after) in homes.iter().enumerate() {
+            let spec = |home: &Home| SwarmSpec { home: home.clone(), ..swarm("s", &["a"]) };
+            let found = Found {
+                swarms: vec![known(spec(before), Desired::Running)],
+                open: vec![open("s/a", 2)],
+                ..Found::default()
+            };
+            let plan = boot(&[spec(after)], &found, now());
+            assert_eq!(
+                (plan.end.len(), plan.adopt.len()),
+                if i == k { (0, 1) } else { (1, 0) },
+                "{before:?} {after:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -322,7 +322,7 @@ proptest::proptest! {
     /// Whatever stands in the file, there is a configuration or there are problems with a place, and no panic.
     #[test]
     fn no_text_makes_it_panic(cuts in proptest::collection::vec((0..COMPILED_IN.len(), 0..40_usize, ".{0,6}"), 1..4)) {
-        let mut text = COMPILED_IN.to_owned();
+        let mut text = with_the_swarms_in_containers();
         for (at, len, insert) in cuts {
             let from = (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
             let to = (from + len..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
