@@ -115,10 +115,12 @@ async fn without_a_network_there_is_its_own_loopback_and_nothing_else() {
 async fn a_swarm_network_is_made_once_joined_and_removed() {
     let Some(hive) = hive().await else { return };
     let mut plan = hive.plan("networked", SCRATCH).await;
-    let network = hive.engine.ensure_network(&plan.swarm).await.unwrap();
-    let (again, and_again) =
-        tokio::join!(hive.engine.ensure_network(&plan.swarm), hive.engine.ensure_network(&plan.swarm));
-    assert_eq!((again.unwrap(), and_again.unwrap()), (network.clone(), network.clone()));
+    let (one, two) = tokio::join!(hive.engine.ensure_network(&plan.swarm), hive.engine.ensure_network(&plan.swarm));
+    let network = one.unwrap();
+    assert_eq!(
+        (two.unwrap(), hive.engine.ensure_network(&plan.swarm).await.unwrap()),
+        (network.clone(), network.clone())
+    );
     let ours = hive.engine.list_our_networks().await.unwrap();
     assert_eq!(ours.len(), 1, "{ours:?}");
     assert_eq!((&ours[0].name, ours[0].swarm.as_ref()), (&network, Some(&plan.swarm)));

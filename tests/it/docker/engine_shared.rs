@@ -1,13 +1,13 @@
 //! The volume that brings the launcher into any image.
 
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, os::unix::fs::FileExt, sync::Arc, time::Duration};
 
 use hivekeeper::{
     model::HiveId,
     runtime::docker::engine::{CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Owner, VolumeError},
 };
 
-use super::harness::{DEBIAN, SCRATCH, hive, order, probe_file, read};
+use super::harness::{DEBIAN, SCRATCH, hive, order, probe_file, read, within};
 
 async fn another_hive() -> Engine {
     let host = std::env::var("DOCKER_HOST").ok();
@@ -49,6 +49,36 @@ async fn two_daemons_fill_one_volume_at_the_same_time() {
     plan.launcher = volume;
     let id = hive.engine.create_swarm_container(&plan).await.unwrap().id;
     assert_eq!(hive.says(&id, &["list", "/.hivekeeper"]).await, "[\"complete\", \"hivekeeper\"]\n");
+}
+
+/// The name of the container through which it is filled is the lock.
+#[tokio::test]
+async fn one_daemon_waits_for_another_that_fills() {
+    let (Some(hive), Some(other)) = (hive().await, super::harness::hive().await) else { return };
+    let digest = hive.digest();
+    let mut plan = other.plan("holder", SCRATCH).await;
+    plan.name = format!("{}-fill", LauncherVolume::of(&digest).unwrap().name());
+    other.engine.create_swarm_container(&plan).await.unwrap();
+    let probe = probe_file();
+    let filling = hive.engine.ensure_launcher_volume(SCRATCH, &probe, &digest);
+    tokio::pin!(filling);
+    // Ten times what a filling takes; too short a wait on a slow machine could only make this pass.
+    assert!(tokio::time::timeout(Duration::from_secs(1), filling.as_mut()).await.is_err(), "it did not wait");
+    other.engine.remove(&plan.name).await.unwrap();
+    within("its turn", filling).await.unwrap();
+}
+
+/// What a daemon of this hive left behind when it died holds nobody up.
+#[tokio::test]
+async fn an_earlier_daemon_of_the_same_hive_is_not_waited_for() {
+    let Some(hive) = hive().await else { return };
+    let mut plan = hive.plan("holder", SCRATCH).await;
+    let digest = hive.digest();
+    plan.name = format!("{}-fill", LauncherVolume::of(&digest).unwrap().name());
+    hive.engine.create_swarm_container(&plan).await.unwrap();
+    let probe = probe_file();
+    within("the volume", hive.engine.ensure_launcher_volume(SCRATCH, &probe, &digest)).await.unwrap();
+    assert!(hive.engine.list_ours().await.unwrap().is_empty());
 }
 
 /// An executable that can't be read to its end leaves a volume that nobody takes for whole, and that the next one fills.

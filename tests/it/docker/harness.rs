@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hivekeeper::{
@@ -139,17 +139,29 @@ impl Drop for Hive {
     }
 }
 
+/// Tries everything before it complains, so that one failure leaves as little as may be.
 async fn clean(owner: Owner, volumes: Vec<LauncherVolume>) {
     let engine = connect(owner).await.unwrap();
+    let mut failures: Vec<String> = Vec::new();
     for container in engine.list_ours().await.unwrap() {
-        engine.remove(&container.id).await.unwrap();
+        failures.extend(engine.remove(&container.id).await.err().map(|error| format!("{container:?}: {error:?}")));
     }
     for network in engine.list_our_networks().await.unwrap() {
-        engine.remove_network(&network.swarm.unwrap()).await.unwrap();
+        let removed = engine.remove_network(&network.swarm.unwrap()).await;
+        failures.extend(removed.err().map(|error| format!("network {}: {error:?}", network.name)));
     }
     for volume in volumes {
-        engine.remove_launcher_volume(&volume).await.unwrap();
+        // A container that went by itself is off the list a moment before its volumes are free.
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = engine.remove_launcher_volume(&volume).await {
+            if Instant::now() > deadline {
+                failures.push(format!("{volume:?}: {error:?}"));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
+    assert!(failures.is_empty(), "left behind: {failures:#?}");
     assert!(engine.list_ours().await.unwrap().is_empty());
 }
 

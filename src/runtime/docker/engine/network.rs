@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::{
-    models::NetworkCreateRequest,
-    query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder},
+    models::{Network as Found, NetworkCreateRequest},
+    query_parameters::ListNetworksOptionsBuilder,
 };
 
 use super::{
@@ -34,7 +34,7 @@ impl Engine {
         let name = resource_name(self.inner.owner.hive_id, swarm);
         // Old engines let two networks have one name, so look and make must not overlap.
         let _networking = self.inner.networking.lock().await;
-        if self.network_is_ours(&name).await?.is_none() {
+        if self.our_networks_named(&name).await?.is_empty() {
             let request = NetworkCreateRequest {
                 name: name.clone(),
                 driver: Some("bridge".to_owned()),
@@ -52,11 +52,13 @@ impl Engine {
     /// A network of that name is another's, or a call fails.
     pub async fn remove_network(&self, swarm: &SwarmName) -> Result<(), NetworkError> {
         let name = resource_name(self.inner.owner.hive_id, swarm);
-        let Some(id) = self.network_is_ours(&name).await? else { return Ok(()) };
-        match bounded(CHANGE_DEADLINE, self.docker().remove_network(&id)).await {
-            Err(error) if error.status() != Some(404) => Err(error.into()),
-            _ => Ok(()),
+        for id in self.our_networks_named(&name).await? {
+            match bounded(CHANGE_DEADLINE, self.docker().remove_network(&id)).await {
+                Err(error) if error.status() != Some(404) => return Err(error.into()),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Every network of our hive.
@@ -64,26 +66,33 @@ impl Engine {
     /// # Errors
     /// The call fails.
     pub async fn list_our_networks(&self) -> Result<Vec<OurNetwork>, CallError> {
-        let ours = format!("{}={}", label::HIVE_ID, self.inner.owner.hive_id);
-        let filters = HashMap::from([("label", vec![ours])]);
-        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
-        let found = bounded(LOOK_DEADLINE, self.docker().list_networks(Some(options))).await?;
-        let read = |network: bollard::models::Network| OurNetwork {
+        let found = self.networks("label", format!("{}={}", label::HIVE_ID, self.inner.owner.hive_id)).await?;
+        let read = |network: Found| OurNetwork {
             name: network.name.unwrap_or_default(),
             swarm: network.labels.unwrap_or_default().get(label::SWARM).and_then(|swarm| swarm.parse().ok()),
         };
         Ok(found.into_iter().map(read).collect())
     }
 
-    /// The id of a network of ours; `None` when there is none of that name.
-    async fn network_is_ours(&self, name: &str) -> Result<Option<String>, NetworkError> {
-        let call = self.docker().inspect_network(name, None::<InspectNetworkOptions>);
-        let found = match bounded(LOOK_DEADLINE, call).await {
-            Ok(found) => found,
-            Err(error) if error.status() == Some(404) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let ours = self.inner.owner.owns(&sorted(found.labels.unwrap_or_default()));
-        if ours { Ok(found.id) } else { Err(NetworkError::Foreign(name.to_owned())) }
+    /// The ids of our networks of that name: none or one, or more after a race with another daemon in an engine that allows it.
+    async fn our_networks_named(&self, name: &str) -> Result<Vec<String>, NetworkError> {
+        let mut ids = Vec::new();
+        // The engine's filter also finds names that only contain it.
+        for network in self.networks("name", name.to_owned()).await? {
+            if network.name.as_deref() != Some(name) {
+                continue;
+            }
+            if !self.inner.owner.owns(&sorted(network.labels.unwrap_or_default())) {
+                return Err(NetworkError::Foreign(name.to_owned()));
+            }
+            ids.extend(network.id);
+        }
+        Ok(ids)
+    }
+
+    async fn networks(&self, filter: &str, value: String) -> Result<Vec<Found>, CallError> {
+        let filters = HashMap::from([(filter, vec![value])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        bounded(LOOK_DEADLINE, self.docker().list_networks(Some(options))).await
     }
 }
