@@ -54,8 +54,8 @@ pub(super) async fn numbers(journal: &dyn Journal) -> anyhow::Result<(Seq, Seq)>
     Ok((Seq(last.0 + 1), upto))
 }
 
-/// What an earlier daemon left, put beside what is configured.
-pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow::Result<BootPlan> {
+/// What an earlier daemon left, put beside what is configured; and the documents that it worked with.
+pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow::Result<(BootPlan, Vec<SwarmSpec>)> {
     let read = async {
         Ok::<_, StoreError>(Found {
             swarms: journal.swarms().await?.into_iter().map(found).collect(),
@@ -64,7 +64,8 @@ pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow:
         })
     };
     let found = read.await.context("failed to read the journal")?;
-    Ok(plan::boot(config, &found, SystemTime::now()))
+    let plan = plan::boot(config, &found, SystemTime::now());
+    Ok((plan, found.swarms.into_iter().filter_map(|swarm| swarm.spec).collect()))
 }
 
 /// Clears what stood in the journal for agents that are not what they were. Before anything else of the plan is carried out: a daemon that dies in

@@ -28,9 +28,10 @@ use crate::{
     events::Feed,
     health,
     http::Auth,
-    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind},
+    model::{AgentHealth, AgentState, EventKind, HiveHealth},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
+        docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
         process::{ProcessOptions, ProcessRuntime, inherited_env},
     },
     store::{Journal, Retention},
@@ -51,6 +52,8 @@ const PLANE_GRACE: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Signals this soon after the first are the same word said twice, as timeout(1) does.
 const ECHO: Duration = Duration::from_secs(1);
+/// How long the engine may take to remove the containers in which nothing lives any more: each takes a tenth of a second.
+const EMPTY: Duration = Duration::from_secs(20);
 /// How long launchers may take to be reaped once their agents have ended.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -60,18 +63,9 @@ const REAP: Duration = Duration::from_secs(5);
 /// Why it could not start.
 pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
     start_log(&config.log);
-    runnable(&config)?;
     let ground = boot::open(&config)?;
     let launches = LaunchThread::start().context("failed to start a thread")?;
     actix::System::new().block_on(run(config, ground, &launches))
-}
-
-/// The runtimes that this build has must be those that the swarms need.
-fn runnable(config: &Config) -> anyhow::Result<()> {
-    match config.swarms.iter().find(|swarm| swarm.runtime() == RuntimeKind::Docker) {
-        Some(swarm) => anyhow::bail!("swarm {} needs the docker runtime, which this build does not have", swarm.name),
-        None => Ok(()),
-    }
 }
 
 /// What the end needs of the beginning.
@@ -86,6 +80,7 @@ struct Daemon {
     journal: Arc<dyn Journal>,
     data: Arc<crate::store::DataDir>,
     runtime: Arc<ProcessRuntime>,
+    docker: Arc<DockerRuntime>,
 }
 
 async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> anyhow::Result<ExitCode> {
@@ -112,8 +107,18 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let registry = Registry::default();
     let said = Said { health: health.clone(), logs: logs.clone() };
     let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
+    let exe = std::env::current_exe().context("failed to find this executable")?;
+    let docker = Arc::new(DockerRuntime::new(DockerOptions {
+        host: config.docker.socket.as_ref().map(|socket| socket.display().to_string()),
+        owner: Owner { hive_id: data.hive_id(), hive: config.hive.name.clone() },
+        exe: Launcher::open(&exe).context("failed to open this executable")?,
+        epoch: data.epoch(),
+        ring_bytes: config.runtime.output_ring_bytes,
+        relay: Arc::new(plane.clone()),
+        tasks: launches.handle(),
+    }));
     let runtime = Arc::new(ProcessRuntime::new(ProcessOptions {
-        exe: std::env::current_exe().context("failed to find this executable")?,
+        exe,
         run_dir: data.run_dir(),
         epoch: data.epoch(),
         env: inherited_env(),
@@ -124,7 +129,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     })?);
     let fenced = fenced();
     let deps = Arc::new(AgentDeps {
-        runtimes: Runtimes::one(Arc::clone(&runtime) as Arc<dyn Runtime>),
+        runtimes: Runtimes::with_docker(Arc::clone(&runtime) as Arc<dyn Runtime>, Arc::clone(&docker)),
         journal: Arc::clone(&journal),
         logs,
         witness: Arc::new(Seen(health.clone())),
@@ -134,13 +139,16 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         sample_interval: config.runtime.sample_interval,
         fenced: Arc::clone(&fenced),
     });
-    let mut plan = boot::plan(&*journal, &config.swarms).await?;
+    let (mut plan, former) = boot::plan(&*journal, &config.swarms).await?;
+    // What lives is looked for where its own document has put it.
+    former.iter().try_for_each(|swarm| deps.runtimes.house(swarm))?;
     boot::clear(&*journal, &plan).await.context("failed to write the journal")?;
     recover::declare(&*journal, &health, &plan).await.context("failed to read the journal")?;
     let Ok(takeover) = boot::settle(&deps, &mut plan).await? else {
         fenced();
         return Ok(ExitCode::FAILURE);
     };
+    plan.swarms.iter().try_for_each(|swarm| deps.runtimes.house(&swarm.spec))?;
     let services = Services::default();
     let checks = checks(&journal, &sockets, &plane, &services);
     let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
@@ -174,7 +182,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let sink = Supervision { health: health.clone(), standings: standings.clone(), services };
     let root = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
-    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, runtime };
+    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, runtime, docker };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
@@ -350,10 +358,11 @@ impl Daemon {
         if let Err(error) = self.root.shutdown().await {
             tracing::warn!(%error, "the supervision tree did not end cleanly");
         }
-        let left = self.runtime.finish(REAP).await;
+        let left = self.runtime.finish(REAP).await + self.docker.finish(REAP).await;
         if left > 0 {
             tracing::warn!(left, "launchers have not ended; their leases run out");
         }
+        self.docker.leave(EMPTY).await;
         self.write_last_words().await;
         self.data.remove_endpoints();
     }

@@ -20,4 +20,4 @@ pub use contract::{
 };
 pub use keep::{keep_lines, keep_loss};
 pub use registry::{OpenLaunch, Registry, Slot, token_hash};
-pub use runtimes::Runtimes;
+pub use runtimes::{NoRuntime, Runtimes};

@@ -19,7 +19,6 @@ use crate::{
     control_plane::{
         Check, Chronicle, Control, Controller, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
-        plan::BootPlan,
         recover,
     },
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits},
@@ -254,7 +253,7 @@ impl Egg {
             sample_interval: Duration::from_secs(60),
             fenced: Arc::new(|| panic!("fenced")),
         });
-        let mut plan: BootPlan = boot::plan(&*shared, &specs).await.unwrap();
+        let (mut plan, _) = boot::plan(&*shared, &specs).await.unwrap();
         recover::declare(&*shared, &health, &plan).await.unwrap();
         boot::settle(&deps, &mut plan).await.unwrap().unwrap();
         let status = Arc::clone(&shared);

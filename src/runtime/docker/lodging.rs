@@ -2,55 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::engine::{
-    CallError, ContainerPlan, CreateError, Engine, Limits, MountPlan, Network, NetworkError, VolumeError, hold_command,
-    resource_name,
+use super::{
+    engine::{
+        CallError, ContainerPlan, CreateError, Engine, LauncherVolume, Limits, Listed, MountPlan, Network,
+        NetworkError, VolumeError, hold_command, resource_name,
+    },
+    executable::Launcher,
 };
 use crate::model::{ContainerSpec, LaunchId, Mount, NetworkSpec, Place, SwarmName};
 
-/// Bytes of the executable that are read at once.
-const READ_LEN: usize = 256 * 1024;
 /// Beyond the longest lease: an agent whose daemon has gone is still being ended then.
 const HOLD_MARGIN: Duration = Duration::from_secs(5);
 /// Who agents run as where neither document nor image says.
 const USER_DEFAULT: &str = "10001:10001";
-
-/// Our executable, as it is put into containers.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    exe: Arc<File>,
-    digest: String,
-}
-
-impl Launcher {
-    /// Reads it once. Blocking: some ten megabytes.
-    ///
-    /// # Errors
-    /// It can't be opened or read.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let mut exe = File::open(path)?;
-        let mut digest = Sha256::new();
-        let mut buffer = vec![0; READ_LEN];
-        loop {
-            match exe.read(&mut buffer)? {
-                0 => break,
-                len => digest.update(&buffer[..len]),
-            }
-        }
-        let digest = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { exe: Arc::new(exe), digest })
-    }
-}
 
 /// Why a swarm has no container.
 #[derive(Debug, thiserror::Error)]
@@ -97,12 +68,18 @@ impl From<CreateError> for EnterError {
     }
 }
 
+/// What a swarm asks of its container, as of now.
+#[derive(Clone)]
+pub(super) struct Wish {
+    pub(super) spec: Arc<ContainerSpec>,
+    /// The longest lease of its agents.
+    pub(super) lease_max: Duration,
+}
+
 /// One swarm's place.
 pub(super) struct Lodging {
     swarm: SwarmName,
-    spec: Arc<ContainerSpec>,
-    /// The longest lease of its agents.
-    lease_max: Duration,
+    wish: parking_lot::Mutex<Wish>,
     launcher: Launcher,
     /// Its container, as last seen. Held while one is looked for or made: agents that start together need one.
     container: Mutex<Option<String>>,
@@ -111,19 +88,38 @@ pub(super) struct Lodging {
 }
 
 impl Lodging {
-    pub(super) fn new(swarm: SwarmName, spec: Arc<ContainerSpec>, lease_max: Duration, launcher: Launcher) -> Self {
+    pub(super) fn new(swarm: SwarmName, wish: Wish, launcher: Launcher) -> Self {
         let (container, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
-        Self { swarm, spec, lease_max, launcher, container, forgotten }
+        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, container, forgotten }
     }
 
-    /// The swarm's running container, made if there is none.
-    pub(super) async fn enter(&self, engine: &Engine) -> Result<String, EnterError> {
+    /// Its document has changed; who lives in the present container lives on.
+    pub(super) fn set_wish(&self, wish: Wish) {
+        *self.wish.lock() = wish;
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.lock().clone()
+    }
+
+    /// The swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it: `alone`.
+    pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<String, EnterError> {
         let mut known = self.container.lock().await;
-        if let Some(id) = self.look(engine).await? {
-            return Ok(known.insert(id).clone());
+        let plan = self.plan(engine).await?;
+        if let Some(living) = self.look(engine).await? {
+            if !alone || living.plan.as_ref() == Some(&engine.plan_label(&plan)) {
+                return Ok(known.insert(living.id).clone());
+            }
+            tracing::info!(swarm = %self.swarm, container = %short(&living.id), "a swarm's container is replaced: its document has changed");
+            *known = None;
+            engine.remove(&living.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
         }
         self.forgotten.lock().clear();
-        let plan = self.plan(engine).await?;
+        if self.wish().spec.network == NetworkSpec::Swarm {
+            engine.ensure_network(&self.swarm).await?;
+        }
+        let (exe, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
+        engine.ensure_launcher_volume(&plan.image, exe, digest).await?;
         let created = engine.create_swarm_container(&plan).await?;
         for warning in &created.warnings {
             tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
@@ -132,14 +128,32 @@ impl Lodging {
         Ok(known.insert(created.id).clone())
     }
 
+    /// Removes the swarm's container and its bridge. To be called when nothing of the swarm lives any more.
+    pub(super) async fn leave(&self, engine: &Engine) {
+        let mut known = self.container.lock().await;
+        let left = async {
+            if let Some(living) = self.look(engine).await.map_err(|error| error.to_string())? {
+                engine.remove(&living.id).await.map_err(|error| error.to_string())?;
+            }
+            *known = None;
+            if self.wish().spec.network == NetworkSpec::Swarm {
+                engine.remove_network(&self.swarm).await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(())
+        };
+        if let Err(error) = left.await {
+            tracing::warn!(swarm = %self.swarm, error, "a swarm's container was not removed; it ends by itself when no lease is left");
+        }
+    }
+
     /// The swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
     pub(super) async fn find(&self, engine: &Engine) -> Result<Option<String>, CallError> {
         let mut known = self.container.lock().await;
-        *known = self.look(engine).await?;
+        *known = self.look(engine).await?.map(|living| living.id);
         Ok(known.clone())
     }
 
-    async fn look(&self, engine: &Engine) -> Result<Option<String>, CallError> {
+    async fn look(&self, engine: &Engine) -> Result<Option<Listed>, CallError> {
         let ours = engine.list_ours().await?;
         let living = ours.into_iter().find(|it| it.running && it.swarm.as_ref() == Some(&self.swarm));
         let Some(living) = living else { return Ok(None) };
@@ -147,11 +161,11 @@ impl Lodging {
             // Whoever froze it, a frozen container can't be entered; what its agents are to be is settled one by one.
             engine.unpause(&living.id).await.map_err(|error| CallError::Unreachable(error.to_string().into()))?;
         }
-        Ok(Some(living.id))
+        Ok(Some(living))
     }
 
     async fn plan(&self, engine: &Engine) -> Result<ContainerPlan, EnterError> {
-        let spec = &self.spec;
+        let Wish { spec, lease_max } = self.wish();
         let Place::Own { image } = &spec.place else {
             return Err(EnterError::Refused("agents can't be executed in an existing container yet".to_owned()));
         };
@@ -165,11 +179,11 @@ impl Lodging {
         };
         let network = match &spec.network {
             NetworkSpec::None => Network::None,
-            NetworkSpec::Swarm => Network::Named(engine.ensure_network(&self.swarm).await?),
+            NetworkSpec::Swarm => Network::Named(resource_name(engine.owner().hive_id, &self.swarm)),
             NetworkSpec::Named(name) => Network::Named(name.clone()),
         };
-        let Launcher { exe, digest } = &self.launcher;
-        let launcher = engine.ensure_launcher_volume(image, exe, digest).await?;
+        let (_, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
+        let launcher = LauncherVolume::of(digest)?;
         let mount = |mount: &Mount| MountPlan {
             source: mount.source.clone(),
             target: mount.target.clone(),
@@ -179,7 +193,7 @@ impl Lodging {
             name: resource_name(engine.owner().hive_id, &self.swarm),
             swarm: self.swarm.clone(),
             image: image.clone(),
-            entrypoint: hold_command(self.lease_max + HOLD_MARGIN),
+            entrypoint: hold_command(lease_max + HOLD_MARGIN),
             user,
             workdir: spec.workdir.clone(),
             env: BTreeMap::new(),
@@ -195,7 +209,7 @@ impl Lodging {
 
     /// Where its agents work when no document says so: what the container was made with.
     pub(super) async fn workdir(&self, engine: &Engine, container: &str) -> Result<PathBuf, EnterError> {
-        if let Some(workdir) = &self.spec.workdir {
+        if let Some(workdir) = &self.wish().spec.workdir {
             return Ok(workdir.clone());
         }
         let state = engine.inspect(container).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;

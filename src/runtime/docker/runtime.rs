@@ -2,15 +2,16 @@
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
 
 use super::{
     engine::{ConnectError, Engine, ExecError, Owner, RUN_DIR},
+    executable::Launcher,
     inside::{self, VisitError},
-    lodging::{EnterError, Launcher, Lodging},
+    lodging::{EnterError, Lodging, Wish},
 };
 use crate::{
     model::{AgentId, ContainerSpec, Epoch, LaunchId, RelaySink, RuntimeKind, SwarmName},
@@ -90,10 +91,16 @@ impl DockerRuntime {
         Self { core: Arc::new(core), handle: tasks, tasks: Mutex::new(JoinSet::new()) }
     }
 
-    /// Says what a swarm asks of its container. To be called before anything of the swarm is launched or recovered.
+    /// Says what a swarm asks of its container, and how long the longest lease of its agents is. To be called before anything of the swarm is launched
+    /// or recovered, and again when its document has changed.
     pub fn declare(&self, swarm: &SwarmName, spec: Arc<ContainerSpec>, lease_max: Duration) {
-        let lodging = Lodging::new(swarm.clone(), spec, lease_max, self.core.exe.clone());
-        self.core.lodgings.insert(swarm.clone(), Arc::new(lodging));
+        let wish = Wish { spec, lease_max };
+        match self.core.lodgings.entry(swarm.clone()) {
+            Entry::Occupied(known) => known.get().set_wish(wish),
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(Lodging::new(swarm.clone(), wish, self.core.exe.clone())));
+            }
+        }
     }
 
     /// Waits until every task has ended: each agent ended, or detached. Returns how many had not at the deadline.
@@ -102,6 +109,23 @@ impl DockerRuntime {
         let ended = async { while tasks.join_next().await.is_some() {} };
         let _ = timeout(deadline, ended).await;
         tasks.len()
+    }
+
+    /// Removes the containers of swarms of which nothing is led here any more, within a deadline. What is left ends by itself.
+    pub async fn leave(&self, deadline: Duration) {
+        let Some(engine) = self.core.engine.get() else { return };
+        let lodgings: Vec<Arc<Lodging>> =
+            self.core.lodgings.iter().map(|lodging| Arc::clone(lodging.value())).collect();
+        let leave = async {
+            for lodging in lodgings {
+                if self.core.is_alone(&lodging, LaunchId::mint()) {
+                    lodging.leave(engine).await;
+                }
+            }
+        };
+        if timeout(deadline, leave).await.is_err() {
+            tracing::warn!("the engine takes long to remove containers; they end by themselves");
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -115,6 +139,14 @@ impl Core {
     /// The engine, once it has answered; calls to it connect anew each time, so it may go and come.
     async fn engine(&self) -> Result<&Engine, ConnectError> {
         self.engine.get_or_try_init(|| Engine::connect(self.host.as_deref(), self.owner.clone())).await
+    }
+
+    /// Whether no other launch is led in the same place.
+    fn is_alone(&self, lodging: &Lodging, launch_id: LaunchId) -> bool {
+        let live = self.live.lock();
+        !self.places.iter().any(|place| {
+            std::ptr::eq(&raw const **place.value(), lodging) && *place.key() != launch_id && live.contains(place.key())
+        })
     }
 
     fn lodging(&self, swarm: &SwarmName) -> Result<Arc<Lodging>, String> {
@@ -162,7 +194,7 @@ impl Core {
         let mut tries = 0;
         loop {
             tries += 1;
-            let container = lodging.enter(engine).await?;
+            let container = lodging.enter(engine, self.is_alone(lodging, launch_id)).await?;
             match inside::launcher(engine, &container, launch_id).await {
                 Ok(visit) => return Ok((engine, container, visit.link)),
                 Err(VisitError::Exec(ExecError::ContainerMissing | ExecError::NotRunning(_)))

@@ -81,6 +81,12 @@ impl Engine {
         })
     }
 
+    /// The label by which a container tells the plan that it was made by.
+    pub fn plan_label(&self, plan: &ContainerPlan) -> String {
+        let mut labels = plan::body(plan, &self.inner.owner).labels.unwrap_or_default();
+        labels.remove(label::PLAN).unwrap_or_default()
+    }
+
     /// Looks at any container, ours or not.
     ///
     /// # Errors
