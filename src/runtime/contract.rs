@@ -93,6 +93,8 @@ pub enum AgentEvent {
     },
     /// The tree was frozen or unfrozen.
     Paused(bool),
+    /// Nobody can be asked about it now; whether it lives is not known. The next event tells.
+    Unreachable,
     /// The end: proven dead, nothing of its tree left. The last event. `last_lines` is left empty for the caller to fill.
     Exited(ExitRecord),
     /// A younger daemon leads this agent now: ours is fenced and must not judge, restart or journal it. The last event; the agent may live.

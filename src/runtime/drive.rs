@@ -364,6 +364,7 @@ impl Drive {
             AgentEvent::Sample { at, cpu_cores, memory_bytes, processes } => {
                 self.saw(Observation::Sample { at, cpu_cores, memory_bytes, processes });
             }
+            AgentEvent::Unreachable => self.saw(Observation::Unreachable),
             AgentEvent::Paused(_) | AgentEvent::Exited(_) | AgentEvent::Fenced => {}
         }
         None

@@ -296,8 +296,13 @@ impl Drive {
     }
 
     async fn prove_dead(&self) {
+        let mut told = false;
         while let Err(why) = self.carrier.sweep(self.tree()()).await {
-            tracing::error!(launch_id = %self.launch_id, agent = %self.agent, why, "the end of an agent is not proven");
+            // Said once: where an engine is away, every agent of it asks each second.
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(launch_id = %self.launch_id, agent = %self.agent, why, "the end of an agent is not proven");
+                self.emit(AgentEvent::Unreachable).await;
+            }
             sleep(SWEEP_AGAIN).await;
         }
     }

@@ -133,15 +133,17 @@ impl Engine {
         }
     }
 
-    /// Making one that is there changes nothing and shows what it is.
+    /// Making one that is there changes nothing.
     async fn make_volume(&self, volume: &LauncherVolume) -> Result<(), VolumeError> {
         let request = VolumeCreateRequest {
             name: Some(volume.name.clone()),
             labels: Some(volume.labels()),
             ..Default::default()
         };
-        let made = bounded(CHANGE_DEADLINE, self.docker().create_volume(request)).await?;
-        let ours = made.labels.get(label::LAUNCHER).is_some_and(|found| *found == volume.digest);
+        bounded(CHANGE_DEADLINE, self.docker().create_volume(request)).await?;
+        // The answer itself shows no labels of a volume that the engine has known since before its last start (seen with 20.10).
+        let there = bounded(LOOK_DEADLINE, self.docker().inspect_volume(&volume.name)).await?;
+        let ours = there.labels.get(label::LAUNCHER).is_some_and(|found| *found == volume.digest);
         if ours { Ok(()) } else { Err(VolumeError::Foreign(volume.name.clone())) }
     }
 
