@@ -5,10 +5,13 @@
 //! session of the launch's agent: then it is found even if it has cleared its environment and lost its parents. The launcher carries the marker
 //! itself, so one that hangs is ended, too. Never this process, never process 1.
 //!
+//! In a container that `--hold` keeps, process 1 has no other children than it and what launchers left: a living launcher takes its orphans in
+//! itself. There an unmarked child of process 1 is led by nobody and ended, whatever it did to hide.
+//!
 //! The `process` runtime has a twin of its own, which knows the agent by its start time and waits in the daemon.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Read},
     process::ExitCode,
@@ -26,8 +29,12 @@ use crate::wire::channel::FromLauncher;
 
 /// How long it may take. What is left then is stuck in the kernel, runs as somebody else, or forks faster than it dies.
 const SWEEP_MAX: Duration = Duration::from_secs(5);
-/// Passes in a row that must find nothing: a process that forks below the cursor and exits above it hides its child from one pass.
+/// Passes in a row that must find nothing: when ids start over, a chain of forks gets below those that have been looked at.
 const CLEAN_PASSES: u32 = 2;
+/// Listings of one pass. Where others start and end processes all the time there is always somebody new.
+const LISTINGS_MAX: usize = 32;
+/// Between two listings while somebody is in the middle of an exec.
+const EXEC_WAIT: Duration = Duration::from_millis(1);
 /// First and longest wait for the killed to be gone.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -66,7 +73,11 @@ struct Swept {
 fn run(launch_id: &str, agent: Option<i32>) -> io::Result<Swept> {
     let me = std::process::id().cast_signed();
     let entry = format!("{MARKER}={launch_id}").into_bytes();
-    end(|| Ok(victims(&look(&entry)?, me, agent)), |process, signal| process.signal(signal, me), SWEEP_MAX)
+    end(
+        || look(&entry, me).map(|living| victims(&living, me, keeper(&living), agent)),
+        |process, signal| process.signal(signal, me),
+        SWEEP_MAX,
+    )
 }
 
 /// SIGKILL to all that is found, until nothing is.
@@ -80,8 +91,8 @@ fn end(
     let mut clean = 0;
     let mut wait = WAIT_MIN;
     loop {
-        let found = freeze(&find, &signal)?;
-        if found.is_empty() {
+        let (found, seen) = freeze(&find, &signal)?;
+        if !seen {
             clean += 1;
             if clean == CLEAN_PASSES {
                 return Ok(Swept { killed: count(killed.len()), left: 0 });
@@ -94,15 +105,20 @@ fn end(
             killed.insert((victim.pid, victim.start_ticks));
         }
         if Instant::now() >= until {
-            return Ok(Swept { killed: count(killed.len()), left: count(found.len()) });
+            // What was seen and had gone by itself may have left a child.
+            return Ok(Swept { killed: count(killed.len()), left: count(found.len().max(1)) });
         }
         std::thread::sleep(wait);
         wait = (wait * 2).min(WAIT_MAX);
     }
 }
 
-/// Stops them before any is killed, so that no parent ends between the fork of a child without the marker and our look at it.
-fn freeze(find: &impl Fn() -> io::Result<Vec<Process>>, signal: &impl Fn(Process, i32)) -> io::Result<Vec<Process>> {
+/// Stops them before any is killed, so that no parent ends between the fork of a child without the marker and our look at it. Returns those that
+/// stand still, and whether any has been seen.
+fn freeze(
+    find: &impl Fn() -> io::Result<Vec<Process>>,
+    signal: &impl Fn(Process, i32),
+) -> io::Result<(Vec<Process>, bool)> {
     let mut stopped = BTreeSet::new();
     let mut found = find()?;
     for _ in 0..ROUNDS_MAX {
@@ -118,7 +134,7 @@ fn freeze(find: &impl Fn() -> io::Result<Vec<Process>>, signal: &impl Fn(Process
         }
         found = find()?;
     }
-    Ok(found)
+    Ok((found, !stopped.is_empty()))
 }
 
 /// Whose marker a process carries.
@@ -129,41 +145,84 @@ enum Mark {
     Another,
 }
 
-fn look(entry: &[u8]) -> io::Result<Vec<(Process, Mark)>> {
-    let living = tree::all()?.into_iter().filter(|process| !process.ended());
-    Ok(living.map(|process| (process, mark(process.pid, entry))).collect())
+/// Those that live, listed again until nobody is new. A listing is made at once and read one by one: of a chain of forks, where each link lives for a
+/// millisecond, it shows the one that has ended by the time we come to it. For the same reason the marked are stopped on the spot.
+fn look(entry: &[u8], me: i32) -> io::Result<Vec<(Process, Mark)>> {
+    let mut found = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for _ in 0..LISTINGS_MAX {
+        let new: Vec<i32> = tree::pids()?.filter(|pid| !seen.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let mut in_exec = false;
+        for pid in new {
+            let Some(process) = Process::read(pid).filter(|process| !process.ended()) else { continue };
+            let mark = mark(pid, entry);
+            if mark == Some(Mark::Ours) && pid != me && pid != INIT && !process.stopped() {
+                process.signal(libc::SIGSTOP, me);
+            }
+            found.insert(pid, (process, mark.unwrap_or(Mark::None)));
+            if mark.is_some() {
+                seen.insert(pid);
+            } else {
+                in_exec = true;
+            }
+        }
+        if in_exec {
+            // It may wait for the processor that we have.
+            std::thread::sleep(EXEC_WAIT);
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
-fn mark(pid: i32, entry: &[u8]) -> Mark {
+/// `None` when that will be seen in a moment.
+fn mark(pid: i32, entry: &[u8]) -> Option<Mark> {
     let mut environ = Vec::new();
-    let read = fs::File::open(format!("/proc/{pid}/environ"))
-        .and_then(|it| it.take(ENVIRON_LEN_MAX).read_to_end(&mut environ));
+    let mut read = || {
+        let file = fs::File::open(format!("/proc/{pid}/environ"));
+        matches!(file.and_then(|file| file.take(ENVIRON_LEN_MAX).read_to_end(&mut environ)), Ok(0))
+    };
+    // The second time because the exec may have ended between the first and the question.
+    if read() && (tree::is_in_exec(pid) || read() && tree::is_in_exec(pid)) {
+        return None;
+    }
     let mut mark = Mark::None;
-    for variable in environ.split(|byte| *byte == 0).filter(|_| read.is_ok()) {
+    for variable in environ.split(|byte| *byte == 0) {
         if variable == entry {
-            return Mark::Ours;
+            return Some(Mark::Ours);
         }
         if variable.strip_prefix(MARKER.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")) {
             mark = Mark::Another;
         }
     }
-    mark
+    Some(mark)
+}
+
+/// The process that holds this container, if it is one of ours.
+fn keeper(living: &[(Process, Mark)]) -> Option<i32> {
+    let first = living.iter().map(|(process, _)| process).filter(|it| it.pid == INIT || it.parent == INIT);
+    first.map(|process| process.pid).find(|pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = command.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(b"agent") && words.next() == Some(b"--hold")
+    })
 }
 
 /// What belongs to the launch, among the living.
-fn victims(living: &[(Process, Mark)], me: i32, agent: Option<i32>) -> Vec<Process> {
+fn victims(living: &[(Process, Mark)], me: i32, keeper: Option<i32>, agent: Option<i32>) -> Vec<Process> {
     // A session outlives its leader, and while it does its number is not given away. A living stranger under that number means that it is over.
     let stranger = |agent| living.iter().any(|(process, mark)| process.pid == agent && *mark != Mark::Ours);
     let session = agent.filter(|agent| *agent > INIT && !stranger(*agent));
     let mut rest = living.to_vec();
-    rest.retain(|(process, _)| process.pid != me && process.pid != INIT);
+    rest.retain(|(process, _)| ![me, INIT].contains(&process.pid) && Some(process.pid) != keeper);
+    let unmarked = |it: &Process| Some(it.session) == session || (keeper.is_some() && it.parent == INIT);
     let mut found = Vec::new();
     let mut parents = BTreeSet::new();
     loop {
         let (ours, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(process, mark)| {
-            *mark == Mark::Ours
-                || (*mark == Mark::None && Some(process.session) == session)
-                || parents.contains(&process.parent)
+            *mark == Mark::Ours || (*mark == Mark::None && unmarked(process)) || parents.contains(&process.parent)
         });
         if ours.is_empty() {
             return found;
@@ -198,7 +257,12 @@ mod tests {
 
     #[track_caller]
     fn assert_victims(living: &[(Process, Mark)], agent: Option<i32>, wanted: &[i32]) {
-        let mut found: Vec<i32> = victims(living, ME, agent).iter().map(|process| process.pid).collect();
+        assert_victims_beside(None, living, agent, wanted);
+    }
+
+    #[track_caller]
+    fn assert_victims_beside(keeper: Option<i32>, living: &[(Process, Mark)], agent: Option<i32>, wanted: &[i32]) {
+        let mut found: Vec<i32> = victims(living, ME, keeper, agent).iter().map(|process| process.pid).collect();
         found.sort_unstable();
         assert_eq!(found, wanted);
     }
@@ -246,6 +310,21 @@ mod tests {
         assert_victims(&session(Mark::Ours), Some(30), &[30, 31]);
         assert_victims(&session(Mark::Another), Some(30), &[]);
         assert_victims(&session(Mark::None), Some(30), &[]);
+    }
+
+    #[test]
+    fn where_a_container_is_held_nobodys_orphans_belong_to_the_launch() {
+        let living = [
+            (process(1, 0, 1), Mark::None),
+            (process(7, 1, 7), Mark::None),
+            (process(60, 1, 60), Mark::None),
+            (process(61, 60, 61), Mark::None),
+            (process(62, 1, 62), Mark::Another),
+            (process(63, 0, 63), Mark::Another),
+            (process(64, 63, 64), Mark::None),
+        ];
+        assert_victims(&living, None, &[]);
+        assert_victims_beside(Some(7), &living, None, &[60, 61]);
     }
 
     fn start(id: &str) -> Child {

@@ -56,7 +56,7 @@ impl Process {
         })
     }
 
-    fn read(pid: i32) -> Option<Self> {
+    pub(super) fn read(pid: i32) -> Option<Self> {
         let mut line = Vec::with_capacity(512);
         fs::File::open(format!("/proc/{pid}/stat")).ok()?.take(STAT_LEN_MAX as u64).read_to_end(&mut line).ok()?;
         Self::parse(&line)
@@ -66,7 +66,7 @@ impl Process {
         matches!(self.state, b'Z' | b'X')
     }
 
-    fn stopped(self) -> bool {
+    pub(super) fn stopped(self) -> bool {
         matches!(self.state, b'T' | b't')
     }
 
@@ -83,10 +83,19 @@ impl Process {
     }
 }
 
-/// Every process that can be seen here.
-pub(super) fn all() -> io::Result<Vec<Process>> {
-    let read = |entry: io::Result<fs::DirEntry>| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?);
-    Ok(fs::read_dir("/proc")?.filter_map(read).collect())
+/// Whether a process is in the middle of an exec, when its memory is new and its environment is not there yet.
+pub(super) fn is_in_exec(pid: i32) -> bool {
+    let Ok(line) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((_, rest)) = line.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // Numbered as in proc(5), where the state is field 3: the size of its memory, which a thread of the kernel has not, and `env_end`.
+    let is_zero = |field: usize| fields.get(field - 3).is_none_or(|value| *value == "0");
+    !is_zero(23) && is_zero(51)
+}
+
+/// The ids of all processes that can be seen here.
+pub(super) fn pids() -> io::Result<impl Iterator<Item = i32>> {
+    Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
 /// The tree below one process.
@@ -135,7 +144,8 @@ impl Tree {
     }
 
     fn list_by_parents(&self) -> Vec<Process> {
-        let mut others = all().unwrap_or_default();
+        let Ok(pids) = pids() else { return Vec::new() };
+        let mut others: Vec<Process> = pids.filter_map(Process::read).collect();
         let mut found: Vec<Process> = Vec::new();
         let mut parents = BTreeSet::from([self.me]);
         loop {
@@ -274,6 +284,20 @@ mod tests {
         for len in 0..60 {
             assert_eq!(Process::parse(&LINE[..len]), None);
         }
+    }
+
+    #[test]
+    fn a_process_with_an_empty_environment_is_not_in_an_exec() {
+        let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_in_exec(pid) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(!is_in_exec(pid));
+        assert_eq!(fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

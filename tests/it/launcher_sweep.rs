@@ -132,8 +132,8 @@ fn chains_of_forks_are_ended() {
     let mut launcher = Launcher::run(&format!("{chains}; echo ready; sleep 300"));
     assert_eq!(launcher.channel.line(), "ready");
     launcher.kill();
-    let (killed, left) = swept(&[&launcher.launch.launch_id]);
-    assert!(killed >= 1 && left == 0, "{killed}, {left}");
+    // On a busy machine they may outrun one sweep, which then says so.
+    wait_for("a sweep that ends them", || (swept(&[&launcher.launch.launch_id]).1 == 0).then_some(()));
     assert_eq!(launcher.tree(), [] as [i32; 0]);
 }
 
