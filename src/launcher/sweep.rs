@@ -157,7 +157,12 @@ fn look(entry: &[u8], me: i32) -> io::Result<Vec<(Process, Mark)>> {
         }
         let mut in_exec = false;
         for pid in new {
-            let Some(process) = Process::read(pid).filter(|process| !process.ended()) else { continue };
+            let Some(process) = Process::read(pid) else { continue };
+            if process.ended() {
+                // Where nobody reaps them there may be thousands, which must not be read again and again.
+                seen.insert(pid);
+                continue;
+            }
             let mark = mark(pid, entry);
             if mark == Some(Mark::Ours) && pid != me && pid != INIT && !process.stopped() {
                 process.signal(libc::SIGSTOP, me);
