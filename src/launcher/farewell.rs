@@ -45,8 +45,10 @@ impl Shell {
         if let Some(words) = &mut words {
             words.go_on();
         }
-        // What is left must not keep the daemon and the successor from the processor.
-        sys::step_back();
+        // What is left must not keep the daemon and the successor from the processor. As long as there is output to tell, it is not that.
+        if words.as_ref().is_none_or(|words| words.over) {
+            sys::step_back();
+        }
         if let Some(exit) = record {
             // A full disk does not keep the frame from going out.
             let _ = write_record(&self.run_dir, &self.launch_id, &exit);
