@@ -244,9 +244,10 @@ fn a_daemon_that_does_not_read_holds_it_only_as_long_as_the_launcher_lives() {
 
 #[test]
 fn a_flood_goes_through_whole() {
-    let mut launcher = Launcher::run_with("read -r x < /dev/null; sleep 0.3; seq 1 20000", |launch| {
+    let mut launcher = Launcher::run_with("sleep 0.3; seq 1 20000", |launch| {
         launch.ring_bytes = 8 << 20;
     });
+    launcher.channel.started();
     let mut bridge = launcher.attach_outside(EPOCH + 1, 0);
     let mut got = 0;
     bridge.channel.until(|frame| match frame {
