@@ -7,7 +7,13 @@ use std::{
 };
 
 use super::tree::Sockets;
-use crate::{config::Config, control_plane::recover::Takeover, model::HiveHealth, store::DataDir, view::words};
+use crate::{
+    config::Config,
+    control_plane::recover::Takeover,
+    model::{HiveHealth, SwarmName},
+    store::DataDir,
+    view::words,
+};
 
 /// Names and addresses, as soon as they are bound.
 pub(super) fn bound(config: &Config, data: &DataDir, sockets: &Sockets, takeover: Takeover) -> String {
@@ -47,11 +53,14 @@ pub(super) fn agents(hive: &HiveHealth) -> String {
 }
 
 /// Commands that show something, with agents that are there.
-pub(super) fn hints(hive: &HiveHealth) -> String {
+///
+/// `killable` says of a swarm whether its process ids are this machine's: one of a container is somebody else's here.
+pub(super) fn hints(hive: &HiveHealth, killable: impl Fn(&SwarmName) -> bool) -> String {
     let program = program();
     let mut text = String::from("\n");
     line(&mut text, "look", &format!("{program} ps"));
-    if let Some((agent, pid)) = hive.agents.iter().find_map(|agent| Some((agent, agent.pid?))) {
+    let mut agents = hive.agents.iter().filter(|agent| killable(&agent.id.swarm));
+    if let Some((agent, pid)) = agents.find_map(|agent| Some((agent, agent.pid?))) {
         line(&mut text, "", &format!("{program} logs -f {}", agent.id));
         line(&mut text, "", &format!("{program} events -f"));
         line(&mut text, "try", &format!("kill -9 {pid} && sleep 1 && {program} ps -o wide"));

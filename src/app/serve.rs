@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::Config,
     control_plane::{
-        Check, Checks, Office, OfficeDeps,
+        Check, Checks, Control, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
         recover,
     },
@@ -28,7 +28,7 @@ use crate::{
     events::Feed,
     health,
     http::Auth,
-    model::{AgentHealth, AgentState, EventKind, HiveHealth},
+    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
@@ -208,7 +208,8 @@ async fn greet(office: &Office, health: &health::Handle) {
     }
     let hive = health.hive();
     greeting::print(&greeting::agents(&hive));
-    greeting::print(&greeting::hints(&hive));
+    let killable = |swarm: &_| office.swarm(swarm).is_some_and(|entry| entry.spec.runtime() == RuntimeKind::Process);
+    greeting::print(&greeting::hints(&hive, killable));
 }
 
 fn bind(config: &Config) -> anyhow::Result<Sockets> {

@@ -63,6 +63,8 @@ impl From<CreateError> for EnterError {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::Call(error) => error.into(),
+            // Somebody removed the volume in between; the next try makes it.
+            CreateError::LauncherMissing(_) => Self::Unreachable(error.to_string()),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -81,16 +83,16 @@ pub(super) struct Lodging {
     swarm: SwarmName,
     wish: parking_lot::Mutex<Wish>,
     launcher: Launcher,
-    /// Its container, as last seen. Held while one is looked for or made: agents that start together need one.
-    container: Mutex<Option<String>>,
+    /// Held while its container is looked for, made or removed: agents that start together need one.
+    changing: Mutex<()>,
     /// Ended launches whose records still lie in the container; the next launch takes them away.
     forgotten: parking_lot::Mutex<BTreeSet<LaunchId>>,
 }
 
 impl Lodging {
     pub(super) fn new(swarm: SwarmName, wish: Wish, launcher: Launcher) -> Self {
-        let (container, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
-        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, container, forgotten }
+        let (changing, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
+        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, changing, forgotten }
     }
 
     /// Its document has changed; who lives in the present container lives on.
@@ -104,14 +106,13 @@ impl Lodging {
 
     /// The swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it: `alone`.
     pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<String, EnterError> {
-        let mut known = self.container.lock().await;
+        let _changing = self.changing.lock().await;
         let plan = self.plan(engine).await?;
         if let Some(living) = self.look(engine).await? {
             if !alone || living.plan.as_ref() == Some(&engine.plan_label(&plan)) {
-                return Ok(known.insert(living.id).clone());
+                return Ok(living.id);
             }
             tracing::info!(swarm = %self.swarm, container = %short(&living.id), "a swarm's container is replaced: its document has changed");
-            *known = None;
             engine.remove(&living.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
         }
         self.forgotten.lock().clear();
@@ -125,17 +126,16 @@ impl Lodging {
             tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
         }
         tracing::info!(swarm = %self.swarm, container = %short(&created.id), image = %plan.image, "a swarm's container was made");
-        Ok(known.insert(created.id).clone())
+        Ok(created.id)
     }
 
     /// Removes the swarm's container and its bridge. To be called when nothing of the swarm lives any more.
     pub(super) async fn leave(&self, engine: &Engine) {
-        let mut known = self.container.lock().await;
+        let _changing = self.changing.lock().await;
         let left = async {
             if let Some(living) = self.look(engine).await.map_err(|error| error.to_string())? {
                 engine.remove(&living.id).await.map_err(|error| error.to_string())?;
             }
-            *known = None;
             if self.wish().spec.network == NetworkSpec::Swarm {
                 engine.remove_network(&self.swarm).await.map_err(|error| error.to_string())?;
             }
@@ -148,9 +148,7 @@ impl Lodging {
 
     /// The swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
     pub(super) async fn find(&self, engine: &Engine) -> Result<Option<String>, CallError> {
-        let mut known = self.container.lock().await;
-        *known = self.look(engine).await?.map(|living| living.id);
-        Ok(known.clone())
+        Ok(self.look(engine).await?.map(|living| living.id))
     }
 
     async fn look(&self, engine: &Engine) -> Result<Option<Listed>, CallError> {
