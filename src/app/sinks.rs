@@ -11,11 +11,12 @@ use parking_lot::Mutex;
 
 use crate::{
     control_plane::{Check, Office, chronicle::Standings},
+    events::Feed,
     health::{Handle, Report},
     http::HealthReader,
     model::{
-        AgentHealth, AgentId, HiveHealth, Observation, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink,
-        Witness,
+        AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Observation, SwarmHealth, SwarmName,
+        Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
     runtime::EndStuck,
     store::{LogBook, NewLine},
@@ -27,6 +28,30 @@ pub(super) struct Seen(pub(super) Handle);
 impl Witness for Seen {
     fn saw(&self, agent: &AgentId, incarnation: u64, what: Observation) {
         self.0.report(Report::Runtime { agent: agent.clone(), incarnation, event: what });
+    }
+}
+
+/// How the engine is, for health, and what becomes of containers, for the feed.
+pub(super) struct Engines {
+    pub(super) health: Handle,
+    pub(super) feed: Feed,
+}
+
+impl EngineWitness for Engines {
+    fn heard(&self, news: EngineNews) {
+        let kind = match news {
+            EngineNews::Reachable => return self.health.report(Report::Engine { ok: true, error: None }),
+            EngineNews::Unreachable { why } => {
+                return self.health.report(Report::Engine { ok: false, error: Some(why) });
+            }
+            EngineNews::ContainerStarted { swarm, container, detail } => {
+                EventKind::ContainerStarted { swarm, container, detail }
+            }
+            EngineNews::ContainerEnded { swarm, container, detail } => {
+                EventKind::ContainerEnded { swarm, container, detail }
+            }
+        };
+        self.feed.publish(SystemTime::now(), kind);
     }
 }
 

@@ -88,6 +88,10 @@ fn tell(event: &Event) -> String {
             Err(_) => String::new(),
         },
         "agent_said" => format!("{} {}", word("event"), clean(&field(event, "data").to_string())),
+        "container_started" | "container_ended" => {
+            let id: String = word("container").chars().take(12).collect();
+            format!("{id} {}", word("detail"))
+        }
         "daemon_started" => format!("version {}, pid {}", word("version"), field(event, "pid")),
         "daemon_stopping" => word("how"),
         _ => String::new(),

@@ -56,7 +56,7 @@ pub(super) struct Agent {
     /// Whether this incarnation is over.
     ended: bool,
     /// What the start waits for.
-    waits: Option<String>,
+    waits: Option<(&'static str, String)>,
     session: bool,
     paused: Option<Instant>,
     unreachable: bool,
@@ -197,7 +197,7 @@ impl Agent {
         }
         self.enter_incarnation(incarnation, now);
         match event {
-            Observation::Waiting { reason } => self.waits = Some(reason.clone()),
+            Observation::Waiting { code, reason } => self.waits = Some((code, reason.clone())),
             Observation::Alive { pid, .. } => {
                 self.ended = false;
                 self.waits = None;
@@ -435,7 +435,7 @@ impl Agent {
         match state {
             AgentState::Running => Vec::new(),
             AgentState::Pending => vec![match &self.waits {
-                Some(what) => reason("start_waits", what.as_str()),
+                Some((code, what)) => reason(code, what.as_str()),
                 None if self.phase == Phase::Running => reason("exited", ending()),
                 None => reason("not_started", "waits for its turn"),
             }],

@@ -116,6 +116,7 @@ pub struct Fold {
     reasons: Vec<Reason>,
     reconciled: bool,
     runtime: LastUse,
+    engine: LastUse,
     journal: LastUse,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
@@ -143,6 +144,7 @@ impl Fold {
             reasons: Vec::new(),
             reconciled: false,
             runtime: LastUse::default(),
+            engine: LastUse::default(),
             journal: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth {
@@ -184,6 +186,11 @@ impl Fold {
             }
             Report::ControlPlane { ok, error } => {
                 self.runtime = LastUse { ok: Some(ok), error };
+                self.control_plane_used(now);
+                Vec::new()
+            }
+            Report::Engine { ok, error } => {
+                self.engine = LastUse { ok: Some(ok), error };
                 self.control_plane_used(now);
                 Vec::new()
             }
@@ -435,8 +442,8 @@ impl Fold {
 
     fn control_plane_used(&mut self, now: Now) {
         let failed = |last: &LastUse| last.ok == Some(false);
-        let reachable = self.runtime.ok == Some(true) && !failed(&self.journal);
-        let error = [&self.runtime, &self.journal]
+        let reachable = self.runtime.ok == Some(true) && !failed(&self.engine) && !failed(&self.journal);
+        let error = [&self.runtime, &self.engine, &self.journal]
             .into_iter()
             .find(|last| failed(last))
             .map(|last| last.error.clone().unwrap_or_else(|| "no detail was given".to_owned()));

@@ -87,6 +87,7 @@ pub(super) struct Intake {
     refused: u64,
     data_plane: Option<Report>,
     runtime: Uses,
+    engine: Uses,
     journal: Uses,
 }
 
@@ -108,6 +109,7 @@ impl Intake {
             Report::Refused { .. } => self.refused += 1,
             Report::DataPlane { .. } => self.data_plane = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
+            Report::Engine { ok, error } => self.engine.note(ok, error),
             Report::Journal { ok, error } => self.journal.note(ok, error),
             Report::Declared { .. }
             | Report::Removed(_)
@@ -124,6 +126,7 @@ impl Intake {
         items.extend(self.said.drain(..).map(Item::Said));
         items.extend(self.data_plane.take().map(Item::Report));
         self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
+        self.engine.drain(items, |ok, error| Report::Engine { ok, error });
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });
         let refused = std::mem::take(&mut self.refused);
         if refused > 0 {

@@ -76,6 +76,13 @@ pub enum Report {
         /// What went wrong.
         error: Option<String>,
     },
+    /// Whether the engine answers that containers run in. Nobody says so where none is needed.
+    Engine {
+        /// Whether it does.
+        ok: bool,
+        /// Why not.
+        error: Option<String>,
+    },
     /// How the last use of the journal went.
     Journal {
         /// Whether it went well.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     command::Operation,
     health::{AgentHealth, AgentState, Level, SwarmHealth},
-    ids::{AgentId, Epoch, Seq},
+    ids::{AgentId, Epoch, Seq, SwarmName},
 };
 
 /// One numbered event.
@@ -73,6 +73,24 @@ pub enum EventKind {
         /// JSON text.
         data: Arc<str>,
     },
+    /// A swarm's container was made, or one of others was entered.
+    ContainerStarted {
+        /// Whose.
+        swarm: SwarmName,
+        /// The engine's id of it.
+        container: String,
+        /// For people: of which image.
+        detail: String,
+    },
+    /// A swarm's container ended that was not to, with everything in it.
+    ContainerEnded {
+        /// Whose.
+        swarm: SwarmName,
+        /// The engine's id of it.
+        container: String,
+        /// For people: how.
+        detail: String,
+    },
     /// A daemon took the hive over.
     DaemonStarted {
         /// Its version.
@@ -103,6 +121,8 @@ impl EventKind {
             Self::HiveChanged { .. } => "hive_changed",
             Self::OperationChanged { .. } => "operation_changed",
             Self::AgentSaid { .. } => "agent_said",
+            Self::ContainerStarted { .. } => "container_started",
+            Self::ContainerEnded { .. } => "container_ended",
             Self::DaemonStarted { .. } => "daemon_started",
             Self::DaemonStopping { .. } => "daemon_stopping",
         }

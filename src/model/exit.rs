@@ -24,6 +24,12 @@ pub enum ExitCause {
     Stuck,
     /// Its launcher died without an exit record; what was left of the tree was swept. Code and signal are unknown.
     LauncherLost,
+    /// Its container ended and took it along, through no doing of the agent's that we know of: this is one event of its swarm, and no restart is
+    /// debited to the agent. Code and signal are unknown.
+    ContainerLost {
+        /// For people: what became of the container, such as `exit code 137` or `removed`.
+        message: String,
+    },
     /// The runtime died before the launch happened, as the journal and the run directory show: nothing ran.
     NeverStarted,
 }
@@ -65,6 +71,11 @@ impl ExitRecord {
         }
     }
 
+    /// Whether a restart after it counts: for its window, its back-off and its number of restarts.
+    pub fn is_debited(&self) -> bool {
+        !matches!(self.cause, ExitCause::ContainerLost { .. })
+    }
+
     /// One line for people: `exited with code 3`, `killed by signal 9`.
     pub fn describe(&self) -> String {
         let how = match (self.code, self.signal) {
@@ -80,6 +91,7 @@ impl ExitRecord {
             ExitCause::StartTimeout => format!("no sign of life in time: {how}"),
             ExitCause::Stuck => format!("made no progress: {how}"),
             ExitCause::LauncherLost => "its launcher died; what it left was swept".to_owned(),
+            ExitCause::ContainerLost { message } => format!("its container ended: {message}"),
             ExitCause::NeverStarted => "it was never started".to_owned(),
         }
     }

@@ -21,7 +21,9 @@ pub use health::{
 };
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
 pub use observation::Observation;
-pub use seams::{Admission, Drain, DuplexStream, Refusal, RelaySink, TelemetrySink, Witness};
+pub use seams::{
+    Admission, Drain, DuplexStream, EngineNews, EngineWitness, Refusal, RelaySink, TelemetrySink, Witness,
+};
 pub use spec::{
     AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,
 };

@@ -7,8 +7,10 @@ use super::exit::ExitRecord;
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
-    /// The start waits for something that is not the agent's fault: the journal, the proof that its predecessor is dead.
+    /// The start waits for something that is not the agent's fault: the journal, the proof that its predecessor is dead, the engine.
     Waiting {
+        /// The stable name of the reason: `start_waits`, `engine_unreachable`.
+        code: &'static str,
         /// For what.
         reason: String,
     },

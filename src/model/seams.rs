@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{ids::AgentId, observation::Observation, telemetry::Telemetry};
+use super::{
+    ids::{AgentId, SwarmName},
+    observation::Observation,
+    telemetry::Telemetry,
+};
 
 /// A two-way byte stream.
 pub trait DuplexStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -56,6 +60,42 @@ pub trait Drain: Send + Sync {
 
     /// The incarnation has ended and its token is void: closes the sessions that somebody still holds open with it. Must not block.
     fn ended(&self, agent: &AgentId, incarnation: u64);
+}
+
+/// What is known of the engine that containers run in, where one is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineNews {
+    /// It answers.
+    Reachable,
+    /// It does not.
+    Unreachable {
+        /// Why, for people.
+        why: String,
+    },
+    /// A swarm's container was made, or one of others was entered.
+    ContainerStarted {
+        /// Whose.
+        swarm: SwarmName,
+        /// Its id.
+        container: String,
+        /// For people: of which image.
+        detail: String,
+    },
+    /// A swarm's container ended that was not to, with everything in it.
+    ContainerEnded {
+        /// Whose.
+        swarm: SwarmName,
+        /// Its id.
+        container: String,
+        /// For people: how.
+        detail: String,
+    },
+}
+
+/// Hears how the engine is and what becomes of containers. The composition root implements it: health folds, the feed tells.
+pub trait EngineWitness: Send + Sync {
+    /// Takes one piece of news. Must not block.
+    fn heard(&self, news: EngineNews);
 }
 
 /// Hears what the runtime room sees of agents. The composition root implements it: health folds.

@@ -147,6 +147,9 @@ pub enum LaunchError {
     /// The runtime can't be reached or is overloaded; trying again may help.
     #[error("runtime unreachable: {0}")]
     Unreachable(String),
+    /// Something that the order needs and that is not ours is not there now; trying again may help.
+    #[error("{0}")]
+    NotYet(String),
     /// The order can't work: no command, an argument with a NUL byte.
     #[error("order refused: {0}")]
     Refused(String),

@@ -18,7 +18,7 @@ use super::{
     registry::{OpenLaunch, token_hash},
 };
 use crate::{
-    model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, exit::LAST_LINES_MAX},
+    model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, RuntimeKind, exit::LAST_LINES_MAX},
     store::{Incarnation, StoreError},
 };
 
@@ -26,6 +26,9 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a killed tree may take to end before its launch counts as unproven: beyond the launcher's own sweep deadline of 5 s.
 const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a start waits, where no other name says it better.
+const WAITS: &str = "start_waits";
 
 /// How the incarnation begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +126,7 @@ impl Drive {
         if let Ok(free) = Arc::clone(&turn).try_lock_owned() {
             return Some(free);
         }
-        self.saw(Observation::Waiting { reason: "its last incarnation is still being stopped".to_owned() });
+        self.waits("its last incarnation is still being stopped".to_owned());
         tokio::select! {
             biased;
             () = self.stopped() => None,
@@ -161,7 +164,7 @@ impl Drive {
                 Ok(()) => break,
                 Err(StoreError::Fenced) => return Begun::Fenced,
                 Err(error) => {
-                    self.saw(Observation::Waiting { reason: format!("the journal can't be written: {error}") });
+                    self.waits(format!("the journal can't be written: {error}"));
                     if self.stop_within(RETRY_PAUSE).await {
                         self.runtime().forget(launch_id).await;
                         return Begun::Withdrawn;
@@ -188,8 +191,11 @@ impl Drive {
             match self.runtime().launch(order.clone()).await {
                 Ok(launched) => return Begun::Running(launched, opened),
                 // No fault of the agent's, and nothing runs: it waits, and spends nothing.
-                Err(error @ LaunchError::Unreachable(_)) => {
-                    self.saw(Observation::Waiting { reason: error.to_string() });
+                Err(error @ (LaunchError::Unreachable(_) | LaunchError::NotYet(_))) => {
+                    let away =
+                        matches!(error, LaunchError::Unreachable(_)) && self.runtime().kind() == RuntimeKind::Docker;
+                    let code = if away { "engine_unreachable" } else { WAITS };
+                    self.saw(Observation::Waiting { code, reason: error.to_string() });
                     if self.stop_within(RETRY_PAUSE).await {
                         self.stopping = true;
                         return Begun::Ended(self.record(ExitCause::NeverStarted));
@@ -233,7 +239,7 @@ impl Drive {
                 Ok(found) => recovered = Some(found),
                 Err(RecoverError::Fenced) => return Begun::Fenced,
                 Err(RecoverError::Unproven(why)) => {
-                    self.saw(Observation::Waiting { reason: format!("its launcher does not answer: {why}") });
+                    self.waits(format!("its launcher does not answer: {why}"));
                     if self.stop_within(RETRY_PAUSE).await {
                         return Begun::Withdrawn;
                     }
@@ -266,7 +272,7 @@ impl Drive {
                 self.close(open.launch_id, open.incarnation, record).await;
                 return Proof::Dead;
             }
-            self.saw(Observation::Waiting { reason: format!("incarnation {} is not proven dead", open.incarnation) });
+            self.waits(format!("incarnation {} is not proven dead", open.incarnation));
             if self.stop_within(RETRY_PAUSE).await {
                 return Proof::Withdrawn;
             }
@@ -473,6 +479,10 @@ impl Drive {
 
     fn start_failed(&self, message: String) -> ExitRecord {
         self.record(ExitCause::StartFailed { message })
+    }
+
+    fn waits(&self, reason: String) {
+        self.saw(Observation::Waiting { code: WAITS, reason });
     }
 
     fn saw(&self, what: Observation) {

@@ -56,6 +56,7 @@ enum CauseForm {
     StartTimeout,
     Stuck,
     LauncherLost,
+    ContainerLost(String),
     NeverStarted,
 }
 
@@ -82,6 +83,7 @@ impl From<&ExitRecord> for ExitForm {
             ExitCause::StartTimeout => CauseForm::StartTimeout,
             ExitCause::Stuck => CauseForm::Stuck,
             ExitCause::LauncherLost => CauseForm::LauncherLost,
+            ExitCause::ContainerLost { message } => CauseForm::ContainerLost(message.clone()),
             ExitCause::NeverStarted => CauseForm::NeverStarted,
         };
         Self {
@@ -107,6 +109,7 @@ impl From<ExitForm> for ExitRecord {
             CauseForm::StartTimeout => ExitCause::StartTimeout,
             CauseForm::Stuck => ExitCause::Stuck,
             CauseForm::LauncherLost => ExitCause::LauncherLost,
+            CauseForm::ContainerLost(message) => ExitCause::ContainerLost { message },
             CauseForm::NeverStarted => ExitCause::NeverStarted,
         };
         Self {

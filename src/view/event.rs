@@ -36,6 +36,7 @@ enum Body<'a> {
     HiveChanged { from: &'static str, to: &'static str, reasons: Vec<ReasonView<'a>> },
     OperationChanged { operation: OperationView<'a> },
     AgentSaid { incarnation: u64, event: &'a str, data: Box<RawValue> },
+    Container { container: &'a str, detail: &'a str },
     DaemonStarted { version: &'static str, pid: u32 },
     DaemonStopping { how: &'static str },
 }
@@ -90,6 +91,10 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
             agent.to_string(),
             Body::AgentSaid { incarnation: *incarnation, event: kind, data: health::json_or_text(data) },
         ),
+        EventKind::ContainerStarted { swarm, container, detail }
+        | EventKind::ContainerEnded { swarm, container, detail } => {
+            (swarm.to_string(), Body::Container { container, detail })
+        }
         EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),
         EventKind::DaemonStopping { how } => (String::new(), Body::DaemonStopping { how }),
     }

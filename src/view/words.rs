@@ -80,6 +80,7 @@ pub fn exit_cause(cause: &ExitCause) -> &'static str {
         ExitCause::StartTimeout => "start_timeout",
         ExitCause::Stuck => "stuck",
         ExitCause::LauncherLost => "launcher_lost",
+        ExitCause::ContainerLost { .. } => "container_lost",
         ExitCause::NeverStarted => "never_started",
     }
 }

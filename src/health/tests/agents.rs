@@ -32,7 +32,7 @@ fn a_life_from_pending_to_running() {
 
     bench.supervise(&coder(), 1, EventKind::Starting { attempt: 0 });
     assert_eq!(codes(&bench.agent(&coder()).reasons), ["no_sign_of_life"]);
-    bench.saw(&coder(), 1, Observation::Waiting { reason: "the journal is full".to_owned() });
+    bench.saw(&coder(), 1, Observation::Waiting { code: "start_waits", reason: "the journal is full".to_owned() });
     assert_eq!(bench.agent(&coder()).reasons[0].detail, "the journal is full");
     bench.saw(&coder(), 1, Observation::Alive { pid: 7, at: bench.now.wall });
     let doc = bench.agent(&coder());

@@ -34,6 +34,9 @@ pub(in crate::runtime) enum LinkError {
     Version(u16),
     #[error("unexpected frame {0}")]
     Unexpected(String),
+    /// Whoever could tell can't be asked now. It says nothing about the launcher.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 pub(in crate::runtime) type Reader = Box<dyn AsyncRead + Send + Unpin>;
@@ -131,6 +134,8 @@ pub(in crate::runtime) enum Attached {
     Fenced,
     /// Nobody listens: the launcher is gone, or was never there.
     Nobody,
+    /// The container that it was in is gone, and everything with it. For people: what is known of that end.
+    Gone(String),
 }
 
 impl Link {

@@ -32,8 +32,8 @@ use crate::{
 
 /// Events that wait for the caller. Each batch of output in them is at most one read of the channel; what does not fit waits in the launcher.
 const EVENTS_MAX: usize = 64;
-/// Between sweeps that proved nothing. The end is not reported before one has.
-const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+/// Between questions that nobody answered, and sweeps that proved nothing. No end is reported before one has.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Renewals within one lease: two may be lost or late.
 const RENEWALS: u32 = 3;
 /// Who is followed.
@@ -257,6 +257,7 @@ impl Drive {
             () = detached(&mut fate) => return Settled::NotOurs,
         };
         match attached {
+            Ok(Attached::Gone(message)) => self.ended_without_record(ExitCause::ContainerLost { message }).await,
             Ok(Attached::Led(link, state)) => {
                 self.outbox.rewind();
                 self.learn(&state).await;
@@ -279,9 +280,25 @@ impl Drive {
         Settled::Reported
     }
 
+    /// Presents ourselves anew, as soon as there is somebody to ask: until then nothing is known of the agent, so nothing is done to it.
     async fn present(&self) -> Result<Attached, LinkError> {
         let hello = Attach { version: VERSION, epoch: self.carrier.epoch().0, last_seq: self.outbox.acked() };
-        attach(&*self.carrier, self.launch_id, hello).await
+        let mut told = false;
+        loop {
+            match attach(&*self.carrier, self.launch_id, hello.clone()).await {
+                Err(LinkError::Unreachable(why)) => self.unreachable(&mut told, &why).await,
+                other => return other,
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Said once: where an engine is away, every agent of it asks each second.
+    async fn unreachable(&self, told: &mut bool, why: &str) {
+        if !std::mem::replace(told, true) {
+            tracing::warn!(launch_id = %self.launch_id, agent = %self.agent, why, "it is not known how an agent is");
+            self.emit(AgentEvent::Unreachable).await;
+        }
     }
 
     async fn lost_launcher(&self, why: LinkError) {
@@ -298,12 +315,8 @@ impl Drive {
     async fn prove_dead(&self) {
         let mut told = false;
         while let Err(why) = self.carrier.sweep(self.tree()()).await {
-            // Said once: where an engine is away, every agent of it asks each second.
-            if !std::mem::replace(&mut told, true) {
-                tracing::error!(launch_id = %self.launch_id, agent = %self.agent, why, "the end of an agent is not proven");
-                self.emit(AgentEvent::Unreachable).await;
-            }
-            sleep(SWEEP_AGAIN).await;
+            self.unreachable(&mut told, &why).await;
+            sleep(AGAIN).await;
         }
     }
 

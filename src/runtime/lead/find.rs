@@ -1,12 +1,14 @@
 //! What became of a launch of an earlier daemon.
 
+use std::time::SystemTime;
+
 use super::{
     carrier::{Carrier, attach},
     channel::{Attached, Link},
     order,
 };
 use crate::{
-    model::{AgentId, ExitRecord, LaunchId},
+    model::{AgentId, ExitCause, ExitRecord, LaunchId},
     runtime::{RecoverError, orphans::Tree},
     wire::channel::{Attach, State, VERSION},
 };
@@ -48,6 +50,10 @@ pub(in crate::runtime) async fn find(
             }
             let tree = Tree { launch_id: launch_id.to_string(), leader: None };
             carrier.sweep(tree).await.map(|()| Found::Lost).map_err(RecoverError::Unproven)
+        }
+        Ok(Attached::Gone(message)) => {
+            let cause = ExitCause::ContainerLost { message };
+            Ok(Found::Exited(ExitRecord::unseen(incarnation, SystemTime::now(), cause)))
         }
         Err(error) => Err(RecoverError::Unproven(error.to_string())),
     }

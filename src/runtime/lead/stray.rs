@@ -29,7 +29,7 @@ pub(in crate::runtime) async fn end_stray(carrier: &dyn Carrier, id: LaunchId) -
     let ended = match carrier.attach(id, Attach { version: VERSION, epoch: carrier.epoch().0, last_seq: 0 }).await {
         Ok(Attached::Fenced) => return Stray::Fenced,
         Ok(Attached::Led(link, _)) => timeout(KILL_ANSWER, kill(link)).await.unwrap_or(false),
-        Ok(Attached::Ended(_)) => true,
+        Ok(Attached::Ended(_) | Attached::Gone(_)) => true,
         Ok(Attached::Nobody) | Err(_) => false,
     };
     if ended {
