@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::engine::{Engine, Exec, ExecError, ExecOrder, ExecStderr, ExecStdout, LAUNCHER_PATH, RUN_DIR};
+use super::engine::{Engine, Exec, ExecError, ExecOrder, ExecStderr, ExecStdout};
 use crate::{
     model::LaunchId,
     runtime::{
@@ -30,6 +30,21 @@ const SAID_LEN_MAX: usize = 512;
 
 /// How long a sweep inside may take: its own deadline is 5 s, and an exec a fraction of a second.
 const SWEEP_ANSWER: Duration = Duration::from_secs(10);
+
+/// The way into a container, as one incarnation of it has it: what was launched through one door is not to be looked for behind another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Door {
+    /// The container's id.
+    pub(super) container: String,
+    /// Our executable in it.
+    pub(super) launcher: String,
+    /// Where its launchers keep their sockets and records.
+    pub(super) run_dir: String,
+    /// Who errands and agents run as; `None` is the container's own user.
+    pub(super) user: Option<String>,
+    /// When the container was started, where it may be started again; one of ours never is.
+    pub(super) started_at: Option<SystemTime>,
+}
 
 /// A launcher, or whoever speaks for it.
 pub(super) struct Visit {
@@ -75,9 +90,9 @@ pub(super) enum VisitError {
 }
 
 /// Starts a launcher, introduced and without an order.
-pub(super) async fn launcher(engine: &Engine, container: &str, launch_id: LaunchId) -> Result<Visit, VisitError> {
+pub(super) async fn launcher(engine: &Engine, door: &Door, launch_id: LaunchId) -> Result<Visit, VisitError> {
     let env = BTreeMap::from([(MARKER.to_owned(), launch_id.to_string())]);
-    let mut visit = visit(engine, container, &["--stdio"], env).await?;
+    let mut visit = visit(engine, door, &["--stdio"], env).await?;
     match timeout(ANSWER_DEADLINE, visit.link.incoming.hello()).await.unwrap_or(Err(LinkError::Silent)) {
         Ok(()) => Ok(visit),
         Err(error) => Err(visit.why(&error)),
@@ -85,16 +100,16 @@ pub(super) async fn launcher(engine: &Engine, container: &str, launch_id: Launch
 }
 
 /// A fresh channel to the launcher of a launch.
-pub(super) async fn attach(engine: &Engine, container: &str, launch_id: LaunchId) -> Result<Visit, VisitError> {
-    visit(engine, container, &["--attach", RUN_DIR, &launch_id.to_string()], BTreeMap::new()).await
+pub(super) async fn attach(engine: &Engine, door: &Door, launch_id: LaunchId) -> Result<Visit, VisitError> {
+    visit(engine, door, &["--attach", &door.run_dir, &launch_id.to_string()], BTreeMap::new()).await
 }
 
 /// Ends what is left of a launch. The error says why it is not proven that nothing is.
-pub(super) async fn sweep(engine: &Engine, container: &str, tree: &Tree) -> Result<(), VisitError> {
+pub(super) async fn sweep(engine: &Engine, door: &Door, tree: &Tree) -> Result<(), VisitError> {
     let leader = tree.leader.map(|leader| leader.pid.to_string());
     let mut words = vec!["--sweep", tree.launch_id.as_str()];
     words.extend(leader.as_deref());
-    let mut visit = visit(engine, container, &words, BTreeMap::new()).await?;
+    let mut visit = visit(engine, door, &words, BTreeMap::new()).await?;
     match visit.answer(SWEEP_ANSWER).await? {
         FromLauncher::Swept { left: 0, .. } => Ok(()),
         FromLauncher::Swept { left, .. } => Err(VisitError::Spoke(format!("{left} processes are still alive"))),
@@ -103,8 +118,8 @@ pub(super) async fn sweep(engine: &Engine, container: &str, tree: &Tree) -> Resu
 }
 
 /// The launches that have a socket in a container.
-pub(super) async fn list(engine: &Engine, container: &str) -> Result<Vec<LaunchId>, VisitError> {
-    let mut visit = visit(engine, container, &["--list", RUN_DIR], BTreeMap::new()).await?;
+pub(super) async fn list(engine: &Engine, door: &Door) -> Result<Vec<LaunchId>, VisitError> {
+    let mut visit = visit(engine, door, &["--list", &door.run_dir], BTreeMap::new()).await?;
     match visit.answer(ANSWER_DEADLINE).await? {
         FromLauncher::Listed { launch_ids } => Ok(launch_ids.iter().filter_map(|id| id.parse().ok()).collect()),
         other => Err(out_of_place(&other)),
@@ -113,12 +128,13 @@ pub(super) async fn list(engine: &Engine, container: &str) -> Result<Vec<LaunchI
 
 async fn visit(
     engine: &Engine,
-    container: &str,
+    door: &Door,
     words: &[&str],
     env: BTreeMap<String, String>,
 ) -> Result<Visit, VisitError> {
-    let argv = [LAUNCHER_PATH, "agent"].iter().chain(words).map(|word| (*word).to_owned()).collect();
-    let Exec { stdout, stdin, stderr, .. } = engine.exec(container, &ExecOrder { argv, env, user: None }).await?;
+    let argv = [door.launcher.as_str(), "agent"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+    let order = ExecOrder { argv, env, user: door.user.clone() };
+    let Exec { stdout, stdin, stderr, .. } = engine.exec(&door.container, &order).await?;
     let first_words = Arc::new(Mutex::new(Vec::new()));
     let heard = Heard { stdout, first_words: Arc::clone(&first_words) };
     Ok(Visit { link: Link::new(Box::new(heard), Box::new(stdin)), first_words, stderr })

@@ -11,10 +11,11 @@ use tokio::sync::Mutex;
 
 use super::{
     engine::{
-        CallError, ContainerPlan, CreateError, Engine, LauncherVolume, Limits, Listed, MountPlan, Network,
-        NetworkError, VolumeError, hold_command, resource_name,
+        CallError, ContainerPlan, CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Limits, Listed, MountPlan,
+        Network, NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
     },
     executable::Launcher,
+    inside::Door,
 };
 use crate::model::{ContainerSpec, LaunchId, Mount, NetworkSpec, Place, SwarmName};
 
@@ -105,12 +106,12 @@ impl Lodging {
     }
 
     /// The swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it: `alone`.
-    pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<String, EnterError> {
+    pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<Door, EnterError> {
         let _changing = self.changing.lock().await;
         let plan = self.plan(engine).await?;
         if let Some(living) = self.look(engine).await? {
             if !alone || living.plan.as_ref() == Some(&engine.plan_label(&plan)) {
-                return Ok(living.id);
+                return Ok(own(living.id));
             }
             tracing::info!(swarm = %self.swarm, container = %short(&living.id), "a swarm's container is replaced: its document has changed");
             engine.remove(&living.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
@@ -126,7 +127,7 @@ impl Lodging {
             tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
         }
         tracing::info!(swarm = %self.swarm, container = %short(&created.id), image = %plan.image, "a swarm's container was made");
-        Ok(created.id)
+        Ok(own(created.id))
     }
 
     /// Removes the swarm's container and its bridge. To be called when nothing of the swarm lives any more.
@@ -146,9 +147,9 @@ impl Lodging {
         }
     }
 
-    /// The swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
-    pub(super) async fn find(&self, engine: &Engine) -> Result<Option<String>, CallError> {
-        Ok(self.look(engine).await?.map(|living| living.id))
+    /// The door of the swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
+    pub(super) async fn find(&self, engine: &Engine) -> Result<Option<Door>, CallError> {
+        Ok(self.look(engine).await?.map(|living| own(living.id)))
     }
 
     async fn look(&self, engine: &Engine) -> Result<Option<Listed>, CallError> {
@@ -206,11 +207,12 @@ impl Lodging {
     }
 
     /// Where its agents work when no document says so: what the container was made with.
-    pub(super) async fn workdir(&self, engine: &Engine, container: &str) -> Result<PathBuf, EnterError> {
+    pub(super) async fn workdir(&self, engine: &Engine, door: &Door) -> Result<PathBuf, EnterError> {
         if let Some(workdir) = &self.wish().spec.workdir {
             return Ok(workdir.clone());
         }
-        let state = engine.inspect(container).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
+        let state =
+            engine.inspect(&door.container).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
         Ok(PathBuf::from(if state.working_dir.is_empty() { "/" } else { &state.working_dir }))
     }
 
@@ -234,6 +236,12 @@ impl Lodging {
             forgotten.remove(launch_id);
         }
     }
+}
+
+/// The door of a container that we made: the launcher's volume is mounted, and the run directory is there.
+fn own(container: String) -> Door {
+    let (launcher, run_dir) = (LAUNCHER_PATH.to_owned(), RUN_DIR.to_owned());
+    Door { container, launcher, run_dir, user: None, started_at: None }
 }
 
 fn is_root(user: &str) -> bool {

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
 
 use super::{
-    engine::{ConnectError, Engine, ExecError, Owner, RUN_DIR},
+    engine::{ConnectError, Engine, ExecError, Owner},
     executable::Launcher,
-    inside::{self, VisitError},
+    inside::{self, Door, VisitError},
     lodging::{EnterError, Lodging, Wish},
 };
 use crate::{
@@ -154,8 +154,8 @@ impl Core {
         lodging.ok_or_else(|| format!("swarm {swarm} has not been declared"))
     }
 
-    /// The container of a launch, if it still runs.
-    async fn container(&self, launch_id: LaunchId) -> Result<Option<String>, LinkError> {
+    /// The door to a launch, if the container that it was made in still runs.
+    async fn door(&self, launch_id: LaunchId) -> Result<Option<Door>, LinkError> {
         let lodging = self.places.get(&launch_id).map(|lodging| Arc::clone(&lodging));
         let lodging =
             lodging.ok_or_else(|| LinkError::Unexpected("it is not known where this launch is".to_owned()))?;
@@ -164,13 +164,15 @@ impl Core {
     }
 
     async fn start(&self, lodging: &Lodging, order: &LaunchOrder) -> Result<Link, LaunchError> {
-        let mut launch = lead::launch(order, Some(Path::new("/")), &[], self.epoch, RUN_DIR, self.ring_bytes)
+        // Where it keeps its socket, and works, is known behind the door.
+        let mut launch = lead::launch(order, Some(Path::new("/")), &[], self.epoch, "", self.ring_bytes)
             .map_err(LaunchError::Refused)?;
         let forgotten = lodging.forgotten();
         launch.forget = forgotten.iter().map(ToString::to_string).collect();
-        let (engine, container, mut link) = self.launcher(lodging, order.launch_id).await?;
+        let (engine, door, mut link) = self.launcher(lodging, order.launch_id).await?;
+        launch.run_dir.clone_from(&door.run_dir);
         if order.workdir.is_none() {
-            let workdir = lodging.workdir(engine, &container).await?;
+            let workdir = lodging.workdir(engine, &door).await?;
             workdir
                 .to_str()
                 .ok_or_else(|| LaunchError::Refused("its working directory is no UTF-8".to_owned()))?
@@ -189,14 +191,14 @@ impl Core {
     }
 
     /// A launcher in the swarm's container, which may go away while it is entered.
-    async fn launcher(&self, lodging: &Lodging, launch_id: LaunchId) -> Result<(&Engine, String, Link), LaunchError> {
+    async fn launcher(&self, lodging: &Lodging, launch_id: LaunchId) -> Result<(&Engine, Door, Link), LaunchError> {
         let engine = self.engine().await.map_err(|error| LaunchError::Unreachable(error.to_string()))?;
         let mut tries = 0;
         loop {
             tries += 1;
-            let container = lodging.enter(engine, self.is_alone(lodging, launch_id)).await?;
-            match inside::launcher(engine, &container, launch_id).await {
-                Ok(visit) => return Ok((engine, container, visit.link)),
+            let door = lodging.enter(engine, self.is_alone(lodging, launch_id)).await?;
+            match inside::launcher(engine, &door, launch_id).await {
+                Ok(visit) => return Ok((engine, door, visit.link)),
                 Err(VisitError::Exec(ExecError::ContainerMissing | ExecError::NotRunning(_)))
                     if tries < ENTRIES_MAX => {}
                 Err(VisitError::Exec(error)) => return Err(LaunchError::Unreachable(error.to_string())),
@@ -260,11 +262,11 @@ impl Carrier for Core {
         Box::pin(async move {
             let knock = async {
                 let forgotten = self.places.get(&launch_id).is_some_and(|lodging| lodging.is_forgotten(launch_id));
-                let container = if forgotten { None } else { self.container(launch_id).await? };
-                let (Some(container), Some(engine)) = (container, self.engine.get()) else {
+                let door = if forgotten { None } else { self.door(launch_id).await? };
+                let (Some(door), Some(engine)) = (door, self.engine.get()) else {
                     return Ok(Attached::Nobody);
                 };
-                match inside::attach(engine, &container, launch_id).await {
+                match inside::attach(engine, &door, launch_id).await {
                     Ok(visit) => visit.link.present(attach).await,
                     Err(VisitError::Exec(ExecError::ContainerMissing)) => Ok(Attached::Nobody),
                     Err(error) => Err(LinkError::Unexpected(error.to_string())),
@@ -288,9 +290,9 @@ impl Carrier for Core {
         Box::pin(async move {
             let launch_id = tree.launch_id.parse().map_err(|_| format!("{:?} is no launch", tree.launch_id))?;
             // A container that is gone has taken everything along.
-            let container = self.container(launch_id).await.map_err(|error| error.to_string())?;
-            let (Some(container), Some(engine)) = (container, self.engine.get()) else { return Ok(()) };
-            match inside::sweep(engine, &container, &tree).await {
+            let door = self.door(launch_id).await.map_err(|error| error.to_string())?;
+            let (Some(door), Some(engine)) = (door, self.engine.get()) else { return Ok(()) };
+            match inside::sweep(engine, &door, &tree).await {
                 Ok(()) | Err(VisitError::Exec(ExecError::ContainerMissing)) => Ok(()),
                 Err(error) => Err(error.to_string()),
             }
@@ -393,15 +395,15 @@ impl Core {
             }
         };
         for lodging in lodgings {
-            let container = match lodging.find(engine).await {
-                Ok(Some(container)) => container,
+            let door = match lodging.find(engine).await {
+                Ok(Some(door)) => door,
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "a container could not be looked for");
                     continue;
                 }
             };
-            let there = match inside::list(engine, &container).await {
+            let there = match inside::list(engine, &door).await {
                 Ok(there) => there,
                 Err(error) => {
                     tracing::warn!(%error, "the launches in a container could not be listed");
