@@ -12,7 +12,7 @@ use crate::{
         recover::{self, Fenced, Takeover},
     },
     model::{OperationState, Origin, Seq, SwarmSpec},
-    runtime::AgentDeps,
+    runtime::{AgentDeps, Runtimes},
     store::{
         DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, Standing, StandingState, StoreError, SwarmRow,
     },
@@ -105,14 +105,15 @@ pub(super) async fn settle(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> anyhow
             tracing::warn!(launch = %stray, "a launcher that the journal does not know was ended");
         }
     }
-    write_down(&*deps.journal, plan).await.context("failed to write the journal")?;
+    write_down(&*deps.journal, &deps.runtimes, plan).await.context("failed to write the journal")?;
     Ok(Ok(takeover))
 }
 
-async fn write_down(journal: &dyn Journal, plan: &BootPlan) -> Result<(), StoreError> {
+async fn write_down(journal: &dyn Journal, runtimes: &Runtimes, plan: &BootPlan) -> Result<(), StoreError> {
     for name in &plan.removed {
         journal.remove_swarm(name).await?;
         tracing::info!(swarm = %name, "the configuration no longer has this swarm; its agents were ended");
+        runtimes.evict(name).await;
     }
     for swarm in &plan.swarms {
         let json = document(&swarm.spec).and_then(|document| serde_json::to_string(&document).ok());

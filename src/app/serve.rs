@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     boot, greeting,
     machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
-    sinks::{Documents, Said, Seen, Services, Stuck, Supervision},
+    sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
     tree::{self, Parts, SWARMS, Sockets},
 };
 use crate::{
@@ -54,6 +54,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const ECHO: Duration = Duration::from_secs(1);
 /// How long the engine may take to remove the containers in which nothing lives any more: each takes a tenth of a second.
 const EMPTY: Duration = Duration::from_secs(20);
+/// How long the engine may be silent while swarms are to stop, before they are left to their leases.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long launchers may take to be reaped once their agents have ended.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -115,6 +117,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         epoch: data.epoch(),
         ring_bytes: config.runtime.output_ring_bytes,
         relay: Arc::new(plane.clone()),
+        witness: Arc::new(Engines { health: health.clone(), feed: feed.clone() }),
         tasks: launches.handle(),
     }));
     let runtime = Arc::new(ProcessRuntime::new(ProcessOptions {
@@ -176,6 +179,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         hub: hub.clone(),
         plane: plane.clone(),
         office: Arc::clone(&office),
+        engine: Arc::clone(&docker),
         sockets: Arc::clone(&sockets),
         auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
         hosts: config.http.hosts.clone(),
@@ -334,7 +338,7 @@ impl Daemon {
             self.leave(0).await;
         }
         tokio::select! {
-            () = self.stop() => ExitCode::SUCCESS,
+            code = self.stop() => code,
             again = signals.later() => {
                 tracing::warn!(?again, "asked again while stopping: the daemon leaves at once, what still runs ends with its lease");
                 self.leave(HURRIED_EXIT).await
@@ -350,9 +354,17 @@ impl Daemon {
     }
 
     /// Swarms first and while everybody can still watch, then the services in reverse order.
-    async fn stop(&self) {
-        if let Err(error) = self.root.supervisor().stop_child(&ChildId::from(SWARMS)).await {
-            tracing::warn!(%error, "failed to stop the swarms in order");
+    async fn stop(&self) -> ExitCode {
+        let supervisor = self.root.supervisor();
+        let swarms = ChildId::from(SWARMS);
+        tokio::select! {
+            stopped = supervisor.stop_child(&swarms) => if let Err(error) = stopped {
+                tracing::warn!(%error, "failed to stop the swarms in order");
+            },
+            () = self.docker.lost_for(ENGINE_PATIENCE) => {
+                tracing::error!("the engine does not answer: what runs in containers ends with its lease");
+                return ExitCode::FAILURE;
+            }
         }
         self.hub.shutdown().await;
         self.plane.shutdown(PLANE_GRACE).await;
@@ -366,6 +378,7 @@ impl Daemon {
         self.docker.leave(EMPTY).await;
         self.write_last_words().await;
         self.data.remove_endpoints();
+        ExitCode::SUCCESS
     }
 
     async fn write_last_words(&self) {

@@ -9,7 +9,7 @@ use std::{
 use actix_web::web;
 use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, OnExceeded, Root, Shutdown, Strategy, SupervisorRef};
 
-use super::steward::Steward;
+use super::{follower::Follower, steward::Steward};
 use crate::{
     control_plane::{
         Chronicle, Controller, Office,
@@ -19,6 +19,7 @@ use crate::{
     events::Feed,
     health,
     http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
+    runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
     stream::{Hub, Warden, hybrid_health},
 };
@@ -50,6 +51,7 @@ pub(super) struct Parts {
     pub(super) hub: Hub,
     pub(super) plane: DataPlaneHandle,
     pub(super) office: Arc<Office>,
+    pub(super) engine: Arc<DockerRuntime>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) auth: Auth,
     pub(super) hosts: Vec<String>,
@@ -66,6 +68,7 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Ro
         monitor(&parts.health).0,
         warden(&parts.hub).0,
         data_plane(&parts).0,
+        follower(&parts.engine).0,
         swarms,
         controller,
         http(parts).0,
@@ -111,6 +114,11 @@ fn warden(hub: &Hub) -> (Child, ChildRef<Warden>) {
 fn data_plane(parts: &Parts) -> (Child, ChildRef<DataPlane>) {
     let (plane, sockets) = (parts.plane.clone(), Arc::clone(&parts.sockets));
     Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?))
+}
+
+fn follower(engine: &Arc<DockerRuntime>) -> (Child, ChildRef<Follower>) {
+    let engine = Arc::clone(engine);
+    Child::actor(service("engine"), move |_| Ok(Follower(Arc::clone(&engine))))
 }
 
 fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {

@@ -23,7 +23,9 @@ use super::{
 use crate::{
     events::Feed,
     health,
-    model::{AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, Seq, SwarmName, Target},
+    model::{
+        AgentId, Command, Desired, EventKind, Finding, Operation, OperationId, OperationState, Seq, SwarmName, Target,
+    },
     runtime::{AgentActor, AgentDeps},
     store::{LogPage, LogQuery, OperationKey, PutOutcome, StoreError, StoredEvent},
 };
@@ -452,6 +454,13 @@ impl Control for Office {
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
         self.desired(&Target::Agent(agent.clone())).ok()?;
         Some(self.needs.agents.logs.growth(agent))
+    }
+
+    fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>> {
+        Box::pin(async move {
+            let found = self.needs.agents.runtimes.reconcile(dry_run).await;
+            found.map_err(|why| ControlError::Unavailable { why })
+        })
     }
 
     fn readiness(&self) -> Vec<Check> {

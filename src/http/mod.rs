@@ -10,6 +10,7 @@ mod guard;
 mod logs;
 mod operations;
 mod probes;
+mod reconcile;
 mod routes;
 mod server;
 mod sse;

@@ -5,7 +5,7 @@ use actix_web::{FromRequest, Handler, Responder, guard, web, web::ServiceConfig}
 use super::{
     commands::{self, Verb},
     error::{Code, Problem},
-    events, logs, operations, probes, swarms, tree,
+    events, logs, operations, probes, reconcile, swarms, tree,
 };
 
 /// Registers every route.
@@ -28,6 +28,7 @@ pub(super) fn table(config: &mut ServiceConfig) {
         });
     }
 
+    post(config, "/api/v1/reconcile", reconcile::reconcile);
     get(config, "/api/v1/tree", tree::tree);
     get(config, "/api/v1/events", events::events);
     get(config, "/api/v1/operations", operations::list);

@@ -4,6 +4,7 @@ pub mod command;
 pub mod container;
 pub mod event;
 pub mod exit;
+mod finding;
 pub mod health;
 pub mod ids;
 pub mod observation;
@@ -15,6 +16,7 @@ pub use command::{Command, Operation, OperationState, Requester, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
 pub use event::{Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};
+pub use finding::{Fate, Finding, FindingKind};
 pub use health::{
     AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, Level, Measured, Reason, Source,
     SwarmHealth,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashSet;
 
 use super::{contract::Runtime, docker::DockerRuntime};
-use crate::model::{Home, SwarmName, SwarmSpec};
+use crate::model::{Finding, Home, SwarmName, SwarmSpec};
 
 /// One for each kind of home. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +59,25 @@ impl Runtimes {
                 Ok(())
             }
             (Home::Docker(_), None) => Err(NoRuntime(swarm.name.clone())),
+        }
+    }
+
+    /// A swarm lives nowhere any more: what was made for it alone is removed, within a deadline.
+    pub async fn evict(&self, swarm: &SwarmName) {
+        if let Some(docker) = &self.docker {
+            docker.swarms.remove(swarm);
+            docker.runtime.evict(swarm).await;
+        }
+    }
+
+    /// Looks for what is there and should not be; see [`DockerRuntime::reconcile`]. What `process` left behind is found at boot.
+    ///
+    /// # Errors
+    /// It can't be looked for now, and why.
+    pub async fn reconcile(&self, dry_run: bool) -> Result<Vec<Finding>, String> {
+        match &self.docker {
+            Some(docker) => docker.runtime.reconcile(dry_run).await,
+            None => Ok(Vec::new()),
         }
     }
 

@@ -3,7 +3,8 @@
 
 pub mod document;
 pub mod event;
-pub mod health;
+pub mod finding;
+mod health;
 mod home;
 pub mod operation;
 mod size;
@@ -13,6 +14,7 @@ pub mod words;
 
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
 pub use event::{EventView, event, stored_event};
+pub use finding::{FindingsView, findings};
 pub use health::{
     AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, MeasuredView, ReasonView, SwarmView, agent,
     control_plane, data_plane, exit, hive, swarm,

@@ -13,9 +13,9 @@ use hivekeeper::{
     },
     http::HealthReader,
     model::{
-        AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, HiveHealth,
-        HiveId, Level, Measured, Operation, OperationId, OperationState, Origin, Seq, SwarmHealth, SwarmName,
-        SwarmSpec, health::Absent,
+        AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
+        Finding, FindingKind, HiveHealth, HiveId, Level, Measured, Operation, OperationId, OperationState, Origin, Seq,
+        SwarmHealth, SwarmName, SwarmSpec, health::Absent,
     },
     view::SwarmDocument,
 };
@@ -234,6 +234,13 @@ impl Control for Desk {
 
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
         (agent.name.as_str() == "coder").then(|| self.growth.lock().as_ref().map(watch::Sender::subscribe)).flatten()
+    }
+
+    fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>> {
+        let fate = if dry_run { Fate::Removable } else { Fate::Removed };
+        let swarm = Some("old".parse().unwrap());
+        let (kind, name, why) = (FindingKind::Container, "left".to_owned(), "no document has its swarm");
+        Box::pin(std::future::ready(Ok(vec![Finding { kind, name, swarm, why, fate }])))
     }
 
     fn readiness(&self) -> Vec<Check> {

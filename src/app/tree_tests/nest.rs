@@ -29,7 +29,11 @@ use crate::{
         AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, Home, OnExceeded, OnStuck, Origin, Ready,
         RestartType, Seq, SwarmSpec,
     },
-    runtime::{AgentDeps, Registry, Runtimes, fake::FakeRuntime},
+    runtime::{
+        AgentDeps, Registry, Runtimes,
+        docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
+        fake::FakeRuntime,
+    },
     store::{DataDir, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal, failing::FailingJournal},
     stream::{Hub, StreamLimits, Warden},
 };
@@ -263,6 +267,17 @@ impl Egg {
         });
         let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
         let office = Office::new(needs, plan.swarms);
+        let engine = Arc::new(DockerRuntime::new(DockerOptions {
+            // Nobody lives in containers here, so nobody asks it.
+            host: Some("/nowhere.sock".to_owned()),
+            owner: Owner { hive_id: data.hive_id(), hive: "test".to_owned() },
+            exe: Launcher::open(&std::env::current_exe().unwrap()).unwrap(),
+            epoch: data.epoch(),
+            ring_bytes: 0,
+            relay: Arc::new(plane.clone()),
+            witness: Arc::new(sinks::Engines { health: health.clone(), feed: feed.clone() }),
+            tasks: tokio::runtime::Handle::current(),
+        }));
         let hub = Hub::new(StreamLimits::default(), feed.clone(), health.clone());
         let standings = Standings::default();
         let any = || TcpListener::bind("127.0.0.1:0").unwrap();
@@ -286,6 +301,7 @@ impl Egg {
             hub,
             plane,
             office: Arc::clone(&office),
+            engine,
             sockets: Arc::clone(&sockets),
             auth: Auth::Open,
             hosts: Vec::new(),

@@ -1,7 +1,7 @@
 //! Where a swarm lives in the engine: a container of its own, made when its first agent is launched.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -15,7 +15,9 @@ use super::{
         Network, NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
     },
     executable::Launcher,
+    freeze::{Freeze, Visitor},
     inside::Door,
+    presence::Presence,
 };
 use crate::model::{ContainerSpec, LaunchId, Mount, NetworkSpec, Place, SwarmName};
 
@@ -30,7 +32,10 @@ pub(super) enum EnterError {
     /// The document can't be met; trying again changes nothing before somebody acts.
     #[error("{0}")]
     Refused(String),
-    /// It may work later.
+    /// Something that is needed is not there now.
+    #[error("{0}")]
+    NotYet(String),
+    /// The engine can't be asked now.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -88,12 +93,62 @@ pub(super) struct Lodging {
     changing: Mutex<()>,
     /// Ended launches whose records still lie in the container; the next launch takes them away.
     forgotten: parking_lot::Mutex<BTreeSet<LaunchId>>,
+    presence: parking_lot::Mutex<Presence>,
+    freeze: Freeze,
 }
 
 impl Lodging {
     pub(super) fn new(swarm: SwarmName, wish: Wish, launcher: Launcher) -> Self {
         let (changing, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
-        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, changing, forgotten }
+        let (presence, freeze) = (parking_lot::Mutex::default(), Freeze::default());
+        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, changing, forgotten, presence, freeze }
+    }
+
+    /// Whose it is.
+    pub(super) fn swarm(&self) -> &SwarmName {
+        &self.swarm
+    }
+
+    /// Which container the swarm is in, as far as it is known.
+    pub(super) fn presence(&self) -> parking_lot::MutexGuard<'_, Presence> {
+        self.presence.lock()
+    }
+
+    /// For people: what it lives in.
+    pub(super) fn describe(&self) -> String {
+        match &self.wish().spec.place {
+            Place::Own { image } => format!("image {image}"),
+            Place::Sidecar { container } => format!("container {container} of others"),
+        }
+    }
+
+    /// Whether the swarm asks for a bridge of its own.
+    pub(super) fn has_network(&self) -> bool {
+        self.wish().spec.network == NetworkSpec::Swarm
+    }
+
+    /// Somebody goes in; until the visitor leaves, it is not frozen.
+    pub(super) async fn visit(&self, engine: &Engine) -> Visitor {
+        self.freeze.visit(engine).await
+    }
+
+    /// An agent is to stay stopped.
+    pub(super) async fn lay_down(&self, launch_id: LaunchId) {
+        self.freeze.lay_down(launch_id).await;
+    }
+
+    /// It is not. Returns whether that is news.
+    pub(super) async fn rouse(&self, launch_id: LaunchId) -> bool {
+        self.freeze.rouse(launch_id).await
+    }
+
+    /// Freezes it if everything that is led here is at rest, or thaws it. A container of others is never frozen.
+    pub(super) async fn settle(&self, engine: &Engine, led: &HashSet<LaunchId>) {
+        if !matches!(self.wish().spec.place, Place::Own { .. }) {
+            return;
+        }
+        let container = self.presence().container().map(str::to_owned);
+        self.freeze.settle(engine, container.as_deref(), led).await;
     }
 
     /// Its document has changed; who lives in the present container lives on.
@@ -114,6 +169,7 @@ impl Lodging {
                 return Ok(own(living.id));
             }
             tracing::info!(swarm = %self.swarm, container = %short(&living.id), "a swarm's container is replaced: its document has changed");
+            self.presence().left();
             engine.remove(&living.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
         }
         self.forgotten.lock().clear();
@@ -135,6 +191,7 @@ impl Lodging {
         let _changing = self.changing.lock().await;
         let left = async {
             if let Some(living) = self.look(engine).await.map_err(|error| error.to_string())? {
+                self.presence().left();
                 engine.remove(&living.id).await.map_err(|error| error.to_string())?;
             }
             if self.wish().spec.network == NetworkSpec::Swarm {

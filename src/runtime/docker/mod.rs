@@ -1,10 +1,16 @@
 //! The `docker` runtime: swarms in containers of their own, agents launched through `docker exec`.
 
+mod core;
 pub mod engine;
 mod executable;
+mod freeze;
 mod inside;
 mod lodging;
+mod orphans;
+mod presence;
 mod runtime;
+mod strays;
+mod watch;
 
 pub use executable::Launcher;
 pub use runtime::{DockerOptions, DockerRuntime};

@@ -22,6 +22,14 @@ pub(in crate::runtime) trait Carrier: Send + Sync {
     fn record(&self, launch_id: LaunchId) -> BoxFuture<'_, Option<Exit>>;
     /// The agent of a launch, by the id that its launcher knows; `None` when it is gone.
     fn leader(&self, pid: u32) -> Option<Leader>;
+    /// Makes sure that a launcher can hear an order, where it may have been frozen with what it leads.
+    fn awaken(&self, _: LaunchId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+    /// Its tree has been stopped and is to stay so: the launcher may be frozen with it, until it is to hear something.
+    fn rest(&self, _: LaunchId) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// Kills what is left of a launch, within a deadline. The error says why it is not proven that nothing is.
     fn sweep(&self, tree: Tree) -> BoxFuture<'_, Result<(), String>>;
 }

@@ -121,9 +121,10 @@ impl Drive {
     async fn follow(&mut self, incoming: &mut Incoming, write: Writer) -> End {
         let outbox = Arc::clone(&self.outbox);
         let mut fate = outbox.fate();
-        let (tree, carrier) = (self.tree(), Arc::clone(&self.carrier));
+        let (launch_id, tree, carrier) = (self.launch_id, self.tree(), Arc::clone(&self.carrier));
         let renew = ToLauncher::Renew { epoch: self.carrier.epoch().0 };
-        let mut writing = pin!(write_all(Arc::clone(&outbox), write, renew, self.lease / RENEWALS));
+        let rouse = || carrier.awaken(launch_id);
+        let mut writing = pin!(write_all(Arc::clone(&outbox), write, renew, self.lease / RENEWALS, rouse));
         let mut reading = pin!(self.read_all(incoming));
         let mut writable = true;
         loop {
@@ -237,6 +238,9 @@ impl Drive {
     async fn paused(&mut self, paused: bool) {
         self.view.paused = paused;
         self.emit(AgentEvent::Paused(paused)).await;
+        if paused {
+            self.carrier.rest(self.launch_id).await;
+        }
     }
 
     /// After a re-attach the launcher counts from what is acknowledged; what came through before is not lost.
@@ -397,7 +401,13 @@ async fn detached(fate: &mut watch::Receiver<Fate>) {
 }
 
 /// Writes renewals and orders until that fails.
-async fn write_all(outbox: Arc<Outbox>, mut write: Writer, renew: ToLauncher, period: Duration) -> LinkError {
+async fn write_all<F: Future<Output = ()>>(
+    outbox: Arc<Outbox>,
+    mut write: Writer,
+    renew: ToLauncher,
+    period: Duration,
+    rouse: impl Fn() -> F,
+) -> LinkError {
     let mut renewals = interval(period.max(Duration::from_millis(1)));
     renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut bytes = Vec::new();
@@ -406,6 +416,9 @@ async fn write_all(outbox: Arc<Outbox>, mut write: Writer, renew: ToLauncher, pe
             biased;
             _ = renewals.tick() => if let Err(error) = encode(&renew, &mut bytes) { return error.into() },
             () = outbox.work() => {}
+        }
+        if outbox.rouses() {
+            rouse().await;
         }
         outbox.take(&mut bytes);
         if let Err(error) = async {

@@ -75,6 +75,13 @@ impl Outbox {
         self.fate.borrow().detached
     }
 
+    /// Whether something waits that the launcher has to be awake for.
+    pub(super) fn rouses(&self) -> bool {
+        let pending = self.pending.lock();
+        let resumes = pending.paused.is_some_and(|order| !order.told && !order.what);
+        resumes || pending.kill.is_some_and(|order| !order.told) || pending.stop.is_some_and(|order| !order.told)
+    }
+
     /// Encodes everything that this channel has not been told.
     pub(super) fn take(&self, out: &mut Vec<u8>) {
         let mut pending = self.pending.lock();

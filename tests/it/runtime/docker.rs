@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use hivekeeper::{
-    model::{AgentId, ContainerSpec, Epoch, Limits, Place},
+    model::{AgentId, ContainerSpec, EngineNews, EngineWitness, Epoch, Limits, Place},
     runtime::{
         BoxFuture, LaunchOrder, Runtime,
         docker::{DockerOptions, DockerRuntime, Launcher},
@@ -40,6 +40,7 @@ impl DockerBench {
                 epoch: Epoch(epoch),
                 ring_bytes: RING_BYTES,
                 relay: Arc::new(Closes),
+                witness: Arc::new(Deaf),
                 tasks: Handle::current(),
             });
             let spec = ContainerSpec {
@@ -116,4 +117,11 @@ impl Bench for DockerBench {
         let order = order.clone();
         Box::pin(async move { processes(&order).len() })
     }
+}
+
+/// Nobody follows this engine.
+struct Deaf;
+
+impl EngineWitness for Deaf {
+    fn heard(&self, _: EngineNews) {}
 }
