@@ -50,7 +50,7 @@ pub(crate) struct Seat {
     order: AtomicU8,
     waker: AtomicWaker,
     ready_said: AtomicBool,
-    failure: Mutex<Option<Arc<str>>>,
+    failure: Mutex<Option<ExitReason>>,
 }
 
 impl Seat {
@@ -91,7 +91,7 @@ impl Seat {
     }
 
     /// Names the failure that the incarnation is about to end with; the first one counts.
-    pub(crate) fn say_failed(&self, reason: Arc<str>) {
+    pub(crate) fn say_failed(&self, reason: ExitReason) {
         self.failure.lock().get_or_insert(reason);
     }
 
@@ -227,7 +227,7 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         }
         match (ended, failure) {
             (false, _) => Poll::Pending,
-            (true, Some(failure)) => Poll::Ready(ExitReason::Error(failure)),
+            (true, Some(failure)) => Poll::Ready(failure),
             (true, None) if order >= STOP => Poll::Ready(ExitReason::Shutdown),
             (true, None) => Poll::Ready(ExitReason::Normal),
         }

@@ -7,6 +7,7 @@ use actix::{Actor, ActorContext, Context};
 
 use crate::cell::{Seat, Unborn};
 use crate::child_ref::ChildRef;
+use crate::exit::ExitReason;
 use crate::inbox::Inbox;
 use crate::pool::Env;
 use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError, Strategy};
@@ -178,7 +179,8 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
         self.seat.cause == Cause::Adopted
     }
 
-    /// Whether the supervisor started this incarnation by itself, after an exit or a delay, and nobody asked for it.
+    /// Whether the supervisor restarted the child by itself, after an exit or a delay, and counts it: nobody asked for it, and it does not
+    /// replace one that was [lost](ExitReason::Lost).
     #[must_use]
     pub fn automatic(&self) -> bool {
         self.seat.cause == Cause::Automatic
@@ -191,10 +193,17 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
         }
     }
 
-    /// Ends the incarnation with [`ExitReason::Error`](crate::ExitReason::Error), without the cost of a panic. The hooks run as after
+    /// Ends the incarnation with [`ExitReason::Error`], without the cost of a panic. The hooks run as after
     /// `ctx.stop()`. The first reason counts. (`ctx.stop()` alone is a normal exit.)
     pub fn fail(&self, context: &mut impl ActorContext, reason: impl Into<Arc<str>>) {
-        self.seat.say_failed(reason.into());
+        self.seat.say_failed(ExitReason::Error(reason.into()));
+        context.stop();
+    }
+
+    /// Ends the incarnation with [`ExitReason::Lost`]: what it lived on is gone, and the restart that may follow is not debited to it. The
+    /// hooks run as after `ctx.stop()`. The first reason counts, be it of a loss or of a failure.
+    pub fn lose(&self, context: &mut impl ActorContext, reason: impl Into<Arc<str>>) {
+        self.seat.say_failed(ExitReason::Lost(reason.into()));
         context.stop();
     }
 

@@ -23,7 +23,7 @@ pub struct SupervisionEvent {
     pub id: ChildId,
     /// Its latest incarnation; 0 when it was never started.
     pub incarnation: u64,
-    /// Automatic restarts that were launched so far, the seed's included.
+    /// Automatic restarts that were launched so far, the seed's included; replacements of what was lost are none.
     pub restarts: u64,
     /// Automatic restarts that its intensity window holds, a delayed one included.
     pub restarts_in_window: u32,
@@ -36,7 +36,8 @@ pub struct SupervisionEvent {
 pub enum EventKind {
     /// An incarnation is being made.
     Starting {
-        /// 0 for a first or an asked start, n for the nth automatic restart since the back-off started over.
+        /// 0 for a first or an asked start, n for the nth automatic restart since the back-off started over. A replacement of what was lost
+        /// leaves it as it was.
         attempt: u32,
     },
     /// It is ready.
@@ -51,7 +52,7 @@ pub enum EventKind {
     },
     /// An automatic restart is due after a delay.
     BackingOff {
-        /// The number of that restart.
+        /// The number of that restart; one after a loss has that of the restart before.
         attempt: u32,
         /// The delay before it.
         delay: Duration,

@@ -19,6 +19,10 @@ pub enum ExitReason {
     },
     /// It failed without a panic, see [`ChildCtx::fail`](crate::ChildCtx::fail).
     Error(Arc<str>),
+    /// Through no fault of its own: what it lived on is gone, see [`ChildCtx::lose`](crate::ChildCtx::lose). Abnormal, so that the restart
+    /// type decides as after any failure; but the restart debits nobody: it is due at once, it is not counted, it spends no intensity, and the
+    /// back-off stays where it stood.
+    Lost(Arc<str>),
     /// Its factory returned an error.
     StartFailed(Arc<str>),
     /// It was not ready within its start timeout.
@@ -37,6 +41,12 @@ impl ExitReason {
     pub fn is_normal(&self) -> bool {
         matches!(self, Self::Normal | Self::Shutdown)
     }
+
+    /// Whether a restart after this exit spends intensity and advances the back-off.
+    #[must_use]
+    pub fn is_debited(&self) -> bool {
+        !matches!(self, Self::Lost(_))
+    }
 }
 
 impl fmt::Display for ExitReason {
@@ -46,6 +56,7 @@ impl fmt::Display for ExitReason {
             Self::Shutdown => f.write_str("stopped on request"),
             Self::Panic { text, location } => write!(f, "panic at {location}: {text}"),
             Self::Error(text) => write!(f, "failed: {text}"),
+            Self::Lost(text) => write!(f, "lost: {text}"),
             Self::StartFailed(text) => write!(f, "start failed: {text}"),
             Self::StartTimeout => f.write_str("not ready within its start timeout"),
             Self::Killed => f.write_str("killed"),

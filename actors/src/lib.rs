@@ -15,7 +15,7 @@
 //!   [`fail`](ChildCtx::fail) without a panic, or end normally with `ctx.stop()`.
 //! - **Restart**: [`RestartType`] says after which exits, [`Backoff`] after which delay, [`Intensity`] how often within a sliding
 //!   window. Under one_for_one each child has a window of its own; the exit that would exceed it makes that child `failed`, its siblings
-//!   go on. A restart that somebody asks for spends nothing.
+//!   go on. A restart that somebody asks for spends nothing, and neither does one after a [loss](ChildCtx::lose).
 //! - **Order**: children start in order, each when the one before is ready or has failed to start, and stop in reverse, each within its
 //!   [`Shutdown`] deadline. A stop is `ctx.stop()`; an actor whose `stopping()` returns `Running::Continue` may wind down and stop
 //!   itself later (its `stopping()` is called again then, and whenever a stop is asked for). After the deadline it is dropped.

@@ -25,7 +25,7 @@ pub struct TreeNode {
     pub in_state_for: Duration,
     /// Its latest incarnation; 0 when it was never started.
     pub incarnation: u64,
-    /// Automatic restarts that were launched so far.
+    /// Automatic restarts that were launched so far; replacements of what was lost are none.
     pub restarts: u64,
     /// Automatic restarts in its intensity window, a delayed one included.
     pub restarts_in_window: u32,

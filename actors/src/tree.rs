@@ -48,8 +48,10 @@ pub enum Role {
 pub enum Cause {
     /// It is the first, or somebody asked for it.
     Asked,
-    /// The supervisor restarts the child by itself.
+    /// The supervisor restarts the child by itself, and counts it.
     Automatic,
+    /// The supervisor replaces an incarnation that was [lost](ExitReason::Lost) through no fault of its own.
+    Replacement,
     /// It takes over what an earlier daemon left running.
     Adopted,
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "tree_tests/ends.rs"]
+mod ends;
 #[path = "tree_tests/nest.rs"]
 mod nest;
 

@@ -133,6 +133,11 @@ pub fn ended_with_the_daemon(exit: &ExitRecord) -> bool {
     matches!(exit.cause, ExitCause::Stopped | ExitCause::LeaseLost | ExitCause::NeverStarted)
 }
 
+/// Whether a start after this end is none of the restarts that are counted.
+fn debits_nobody(exit: &ExitRecord) -> bool {
+    ended_with_the_daemon(exit) || !exit.is_debited()
+}
+
 /// Where the supervisor of an agent goes on.
 pub fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
     let standing = standing(agent, ledger);
@@ -189,8 +194,8 @@ pub fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
         return health::Standing::Stopped;
     }
     match ledger.standing {
-        // What was due has begun, and ended with the daemon before that was noted.
-        Some(StandingState::BackingOff { .. }) if ledger.last_exit.as_ref().is_some_and(ended_with_the_daemon) => {
+        // What was due has begun, and ended with the daemon before that was noted; or it is due for no fault of its own, and is not counted.
+        Some(StandingState::BackingOff { .. }) if ledger.last_exit.as_ref().is_some_and(debits_nobody) => {
             health::Standing::Active
         }
         Some(StandingState::BackingOff { retry_at }) => health::Standing::BackingOff { retry_at },
@@ -208,6 +213,7 @@ fn unjudged(restart: RestartType, ledger: &Ledger) -> health::Standing {
     };
     match restart {
         RestartType::Transient | RestartType::Temporary if exit.is_normal() => health::Standing::Completed,
+        RestartType::Permanent | RestartType::Transient if debits_nobody(exit) => health::Standing::Active,
         // At once: how long it was to wait, only the last daemon knew.
         RestartType::Permanent | RestartType::Transient => health::Standing::BackingOff { retry_at: exit.at },
         RestartType::Temporary => health::Standing::Failed { retry_at: None },

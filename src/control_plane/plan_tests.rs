@@ -260,6 +260,29 @@ fn a_restart_that_is_due_is_in_the_window() {
 }
 
 #[test]
+fn a_start_after_a_lost_container_is_due_at_once_and_not_counted() {
+    use RestartType::{Permanent, Temporary, Transient};
+    let lost = || Some((ExitCause::ContainerLost { message: "exit code 137".to_owned() }, None));
+    let judged = StandingState::BackingOff { retry_at: now() };
+    for (restart, standing) in [
+        (Permanent, StandingState::Active),
+        (Permanent, judged),
+        (Transient, StandingState::Active),
+        (Transient, judged),
+    ] {
+        let agent = planned(Desired::Running, restart, None);
+        let ledger = ledger(Some(standing), lost());
+        let seed = seed(&agent, &ledger, Duration::from_secs(60), now());
+        assert_eq!(seed.state, SeedState::Fresh, "{restart:?} {standing:?}");
+        assert_eq!((seed.recent, seed.attempt, seed.restarts), (vec![Duration::from_secs(10)], 2, 4));
+        let health = health_seed(&agent, &ledger, Duration::from_secs(60), now());
+        assert_eq!(health.recent, [Duration::from_secs(10)]);
+    }
+    let once = ledger(Some(StandingState::Active), lost());
+    assert_eq!(seeded(Desired::Running, Temporary, &once), SeedState::Failed, "it is never restarted");
+}
+
+#[test]
 fn a_start_that_ended_with_the_daemon_is_no_longer_due() {
     let ledger = ledger(Some(StandingState::BackingOff { retry_at: now() }), Some((ExitCause::LeaseLost, None)));
     assert_eq!(seeded(Desired::Running, RestartType::Permanent, &ledger), SeedState::Fresh);

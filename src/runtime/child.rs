@@ -126,6 +126,7 @@ impl Actor for AgentActor {
             match end {
                 End::Normal => ctx.stop(),
                 End::Failed(how) => actor.child.fail(ctx, how),
+                End::Lost(how) => actor.child.lose(ctx, how),
             }
         }));
     }

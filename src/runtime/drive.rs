@@ -46,6 +46,8 @@ pub(super) enum End {
     Normal,
     /// Otherwise; the text is for people.
     Failed(String),
+    /// Its container is gone, and it with it: nothing is debited to it.
+    Lost(String),
 }
 
 /// Something happened that the drive decides on.
@@ -139,7 +141,7 @@ impl Drive {
         self.job.slot.set_grace(None);
         if let Some(open) = self.job.slot.unproven() {
             match self.prove_dead(open).await {
-                Proof::Dead => {}
+                Proof::Dead(_) => {}
                 Proof::Withdrawn => return Begun::Withdrawn,
                 Proof::Fenced => return Begun::Fenced,
             }
@@ -269,8 +271,8 @@ impl Drive {
                 Err(RecoverError::Unproven(_)) => None,
             };
             if let Some(record) = record {
-                self.close(open.launch_id, open.incarnation, record).await;
-                return Proof::Dead;
+                self.close(open.launch_id, open.incarnation, record.clone()).await;
+                return Proof::Dead(record);
             }
             self.waits(format!("incarnation {} is not proven dead", open.incarnation));
             if self.stop_within(RETRY_PAUSE).await {
@@ -398,7 +400,8 @@ impl Drive {
             return End::Failed("its runtime fell silent".to_owned());
         };
         match self.prove_dead(open).await {
-            Proof::Dead => End::Failed("its runtime fell silent; it was found and ended".to_owned()),
+            Proof::Dead(record) if !record.is_debited() => End::Lost(record.describe()),
+            Proof::Dead(_) => End::Failed("its runtime fell silent; it was found and ended".to_owned()),
             Proof::Withdrawn => End::Normal,
             Proof::Fenced => self.fenced().await,
         }
@@ -412,17 +415,25 @@ impl Drive {
         {
             record.cause = cause;
         }
-        if self.stopping && matches!(record.cause, ExitCause::Exited | ExitCause::Signalled) {
+        if self.stopping
+            && matches!(record.cause, ExitCause::Exited | ExitCause::Signalled | ExitCause::ContainerLost { .. })
+        {
             // It heard of the stop by another way than its signal, or died while it was on its way: asked for, either way.
             record.cause = ExitCause::Stopped;
         }
         let normal = record.is_normal() && !foreign;
-        let how = record.describe();
+        let (how, debited) = (record.describe(), record.is_debited());
         match self.launch_id {
             Some(launch_id) => self.close(launch_id, self.incarnation, record).await,
             None => self.saw(Observation::Exited(Arc::new(record))),
         }
-        if normal || self.stopping { End::Normal } else { End::Failed(how) }
+        if normal || self.stopping {
+            End::Normal
+        } else if debited {
+            End::Failed(how)
+        } else {
+            End::Lost(how)
+        }
     }
 
     /// Writes an end down and tells it. A journal that can't take it gets it before the next start.
@@ -491,7 +502,8 @@ impl Drive {
 }
 
 enum Proof {
-    Dead,
+    /// So it ended.
+    Dead(ExitRecord),
     Withdrawn,
     Fenced,
 }

@@ -14,6 +14,7 @@ fn every_exit_cause_comes_back() {
         ExitCause::StartTimeout,
         ExitCause::Stuck,
         ExitCause::LauncherLost,
+        ExitCause::ContainerLost { message: "exit code 137".to_owned() },
         ExitCause::NeverStarted,
     ];
     for (n, cause) in causes.into_iter().enumerate() {

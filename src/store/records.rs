@@ -97,7 +97,8 @@ pub struct Incarnation {
     pub token_hash: [u8; 32],
     /// When it was decided.
     pub begun_at: SystemTime,
-    /// Whether supervision decided it, and not an operator or the first start: these count as restarts and fill the window.
+    /// Whether supervision decided it after an end that is debited to the agent: these count as restarts and fill the window. A first start, one
+    /// that an operator asked for, and one that replaces what its container took along are none.
     pub automatic: bool,
 }
 

@@ -156,7 +156,7 @@ pub fn exit(exit: &ExitRecord) -> ExitView<'_> {
         at: Rfc3339(exit.at),
         cause: words::exit_cause(&exit.cause),
         message: match &exit.cause {
-            ExitCause::StartFailed { message } => Some(message),
+            ExitCause::StartFailed { message } | ExitCause::ContainerLost { message } => Some(message),
             _ => None,
         },
         detail: exit.describe(),

@@ -84,6 +84,7 @@ fn cause(reason: &ExitReason) -> &'static str {
         ExitReason::Shutdown => "shutdown",
         ExitReason::Panic { .. } => "panic",
         ExitReason::Error(_) => "error",
+        ExitReason::Lost(_) => "lost",
         ExitReason::StartFailed(_) => "start_failed",
         ExitReason::StartTimeout => "start_timeout",
         ExitReason::Killed => "killed",

@@ -17,7 +17,7 @@ pub const KILL_WAIT: Duration = Duration::from_secs(10);
 enum Verdict {
     Rest,
     Complete,
-    Retry { attempt: u32, delay: Duration },
+    Retry { attempt: u32, delay: Duration, cause: Cause },
     Fail { retry_in: Option<Duration> },
 }
 
@@ -85,8 +85,8 @@ impl<P> Tree<P> {
                 self.enter(now, key, State::Completed);
                 self.emit(now, key, EventKind::Completed);
             }
-            Verdict::Retry { attempt, delay } => {
-                self.enter(now, key, State::BackingOff { until: later(now, delay) });
+            Verdict::Retry { attempt, delay, cause } => {
+                self.enter(now, key, State::BackingOff { until: later(now, delay), cause });
                 self.emit(now, key, EventKind::BackingOff { attempt, delay });
             }
             Verdict::Fail { retry_in } => {
@@ -109,6 +109,10 @@ impl<P> Tree<P> {
         if slot.ran_for(now) >= slot.spec.backoff.reset_after {
             slot.attempt = 0;
         }
+        if !reason.is_debited() {
+            // Due at once: whoever knows why it was lost also knows when it can live again, and makes its start wait till then.
+            return Verdict::Retry { attempt: slot.attempt, delay: Duration::ZERO, cause: Cause::Replacement };
+        }
         if !slot.window.admit(now, slot.spec.intensity) {
             return Verdict::Fail {
                 retry_in: match (slot.spec.on_exceeded, slot.spec.restart) {
@@ -118,7 +122,8 @@ impl<P> Tree<P> {
             };
         }
         slot.attempt = slot.attempt.saturating_add(1);
-        Verdict::Retry { attempt: slot.attempt, delay: slot.spec.backoff.delay(slot.attempt, chance) }
+        let delay = slot.spec.backoff.delay(slot.attempt, chance);
+        Verdict::Retry { attempt: slot.attempt, delay, cause: Cause::Automatic }
     }
 
     /// Looks at every child whose instant has come.
@@ -130,7 +135,7 @@ impl<P> Tree<P> {
             self.deadlines.pop_first();
             let Some(slot) = self.slots.get(&key) else { continue };
             match slot.state {
-                State::BackingOff { .. } => self.launch(now, key, Cause::Automatic),
+                State::BackingOff { cause, .. } => self.launch(now, key, cause),
                 State::Failed { .. } => {
                     self.clear_record(key);
                     self.launch(now, key, Cause::Automatic);

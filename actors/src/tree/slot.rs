@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{NewChild, Refusal, Role, Token};
+use super::{Cause, NewChild, Refusal, Role, Token};
 use crate::event::{EventKind, SupervisionEvent};
 use crate::exit::ExitReason;
 use crate::snapshot::{ChildKind, ChildState, LastExit, TreeNode};
@@ -54,7 +54,7 @@ pub(super) enum State {
     Pending,
     Starting { give_up_at: Option<Instant> },
     Running,
-    BackingOff { until: Instant },
+    BackingOff { until: Instant, cause: Cause },
     Stopping { then: Then, force: Force, until: Option<Instant> },
     Stopped,
     Completed,
@@ -76,7 +76,7 @@ impl State {
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Self::Starting { give_up_at } => *give_up_at,
-            Self::BackingOff { until } => Some(*until),
+            Self::BackingOff { until, .. } => Some(*until),
             Self::Stopping { until, .. } => *until,
             Self::Failed { retry_at } => *retry_at,
             Self::Pending | Self::Running | Self::Stopped | Self::Completed => None,
@@ -130,7 +130,9 @@ impl<P> Slot<P> {
         let NewChild { spec, seed, role, payload } = child;
         let state = match seed.state {
             SeedState::Fresh | SeedState::Running => State::Pending,
-            SeedState::Delayed { retry_in } => State::BackingOff { until: later(now, retry_in) },
+            SeedState::Delayed { retry_in } => {
+                State::BackingOff { until: later(now, retry_in), cause: Cause::Automatic }
+            }
             SeedState::Failed => State::Failed { retry_at: None },
             SeedState::Completed => State::Completed,
             SeedState::Stopped => State::Stopped,
@@ -195,7 +197,7 @@ impl<P> Slot<P> {
             restarts: self.restarts,
             restarts_in_window: self.window.count(now, self.spec.intensity),
             retry_in: match self.state {
-                State::BackingOff { until } => Some(until.saturating_duration_since(now)),
+                State::BackingOff { until, .. } => Some(until.saturating_duration_since(now)),
                 State::Failed { retry_at } => retry_at.map(|at| at.saturating_duration_since(now)),
                 _ => None,
             },

@@ -20,6 +20,7 @@ enum Move {
     Ready(usize),
     Crash(usize),
     Finish(usize),
+    Lose(usize),
     /// A notice that was said before is said again.
     Echo(usize),
     Pass(u64),
@@ -31,6 +32,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         4 => (0..NAMES.len()).prop_map(Move::Ready),
         4 => (0..NAMES.len()).prop_map(Move::Crash),
         2 => (0..NAMES.len()).prop_map(Move::Finish),
+        2 => (0..NAMES.len()).prop_map(Move::Lose),
         1 => (0..20_usize).prop_map(Move::Echo),
         4 => (0..4000_u64).prop_map(Move::Pass),
         3 => (0..8_u8, 0..NAMES.len()).prop_map(|(what, child)| Move::Ask(what, child)),
@@ -156,6 +158,11 @@ impl World {
                     self.end(key, if stopping { ExitReason::Shutdown } else { ExitReason::Normal });
                 }
             }
+            Move::Lose(n) => {
+                if let Some((key, ..)) = self.nth_live(*n) {
+                    self.end(key, ExitReason::Lost("gone".into()));
+                }
+            }
             Move::Echo(n) => {
                 let Some((key, incarnation, reason)) = self.said.get(*n).cloned() else { return };
                 // What was said of an incarnation that lives may be new to the core only if it is of the past.
@@ -273,6 +280,22 @@ proptest! {
             for (n, from) in times.iter().enumerate() {
                 let within = times[n..].iter().filter(|at| **at - *from <= PERIOD - delay_max).count();
                 prop_assert!(within <= MAX_RESTARTS as usize, "{within} in a window");
+            }
+        }
+    }
+
+    /// However often what they live on goes, nobody is counted, delayed or given up for it.
+    #[test]
+    fn losses_debit_nobody(moves in moves()) {
+        let mut world = World::new();
+        let harmless = |step: &&Move| matches!(step, Move::Ready(_) | Move::Lose(_) | Move::Echo(_));
+        for step in moves.iter().filter(harmless) {
+            world.play(step);
+            world.pass(Duration::ZERO);
+            for (_, node) in world.tree.nodes(world.now) {
+                prop_assert_eq!((node.restarts, node.restarts_in_window), (0, 0));
+                let temporary = node.restart == RestartType::Temporary;
+                prop_assert!(temporary || !matches!(node.state, ChildState::Failed | ChildState::BackingOff), "{:?}", node);
             }
         }
     }

@@ -48,6 +48,7 @@ impl Sim {
                     let cause = match cause {
                         Cause::Asked => "",
                         Cause::Automatic => " by itself",
+                        Cause::Replacement => " again",
                         Cause::Adopted => " adopted",
                     };
                     self.log.push(format!("launch {} {incarnation}{cause}", name(key)));

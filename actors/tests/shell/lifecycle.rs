@@ -138,6 +138,29 @@ fn fail_is_an_error_and_stop_is_normal() {
 }
 
 #[test]
+fn lose_is_a_loss_and_its_replacement_is_not_counted() {
+    system(async {
+        let intensity = Intensity { max_restarts: 0, ..Intensity::default() };
+        let (child, a) = scripted(ChildSpec { intensity, ..eager("a") }, Script::default());
+        let (root, record) = start(vec![child]);
+        a.run(|probe, ctx| {
+            let child: ChildCtx<Probe> = probe.child.clone();
+            child.lose(ctx, "the machine is gone");
+            child.fail(ctx, "not this one");
+        })
+        .unwrap();
+        let (sender, automatic) = std::sync::mpsc::sync_channel(1);
+        a.run(move |probe, _| sender.send(probe.child.automatic()).unwrap()).unwrap();
+        assert_eq!(answers(&a).await, 2);
+        assert_eq!(automatic.try_recv(), Ok(false));
+        assert_eq!(record.exits("a"), [ExitReason::Lost("the machine is gone".into())]);
+        a.run(|probe, ctx| probe.child.clone().fail(ctx, "its own fault")).unwrap();
+        record.saw("a failed").await;
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
 fn fail_in_started_is_a_failed_start() {
     system(async {
         let script = Script { in_started: Some(|probe, ctx| probe.child.clone().fail(ctx, "no")), ..Script::default() };

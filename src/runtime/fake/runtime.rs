@@ -17,7 +17,7 @@ use super::{
     script::{NoLaunch, Script, Step},
 };
 use crate::{
-    model::{AgentId, ExitCause, ExitRecord, LaunchId, RuntimeKind},
+    model::{AgentId, ExitCause, ExitRecord, LaunchId, RuntimeKind, SwarmName},
     runtime::{
         AgentControl, BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
     },
@@ -118,6 +118,13 @@ impl FakeRuntime {
     /// SIGKILL to the launchers of this agent.
     pub fn strike_launcher(&self, agent: &AgentId) {
         self.play(agent, Step::End { code: None, signal: None, cause: ExitCause::LauncherLost });
+    }
+    /// The container of this swarm ends, and all that live in it with it.
+    pub fn strike_container(&self, swarm: &SwarmName, message: &str) {
+        let shared = self.shared.lock();
+        for entry in shared.living().filter(|entry| entry.agent.swarm == *swarm) {
+            let _ = entry.orders.try_send((u64::MAX, Order::Step(Step::container_lost(message))));
+        }
     }
     /// Lets what lives of this agent write a line now.
     pub fn print(&self, agent: &AgentId, line: &str) {

@@ -31,6 +31,12 @@ pub(super) enum Step {
     Fenced,
 }
 
+impl Step {
+    pub(super) fn container_lost(message: &str) -> Self {
+        Self::End { code: None, signal: None, cause: ExitCause::ContainerLost { message: message.to_owned() } }
+    }
+}
+
 impl Script {
     /// Lives at once and until it is ended.
     pub fn runs() -> Self {
@@ -85,6 +91,10 @@ impl Script {
     /// Its launcher dies without a record.
     pub fn loses_launcher(self, after: Duration) -> Self {
         self.then(after, Step::End { code: None, signal: None, cause: ExitCause::LauncherLost })
+    }
+    /// Its container ends and takes it along.
+    pub fn loses_container(self, after: Duration, message: &str) -> Self {
+        self.then(after, Step::container_lost(message))
     }
     /// A younger daemon takes it over.
     pub fn fenced(self, after: Duration) -> Self {
