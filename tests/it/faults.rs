@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use crate::hive::{Hive, kill, lives, until};
 
 /// A file system of its own, unmounted when dropped. Needs the right to mount; says so and gives nothing without it.
-struct Disk {
+pub(crate) struct Disk {
     dir: tempfile::TempDir,
 }
 
 impl Disk {
     /// In memory.
-    fn small() -> Option<Self> {
+    pub(crate) fn small() -> Option<Self> {
         Self::mount(&["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
     }
 
@@ -48,7 +48,7 @@ impl Disk {
         None
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
@@ -57,13 +57,13 @@ impl Disk {
     }
 
     /// Takes all space that is left.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = fs::OpenOptions::new().create(true).append(true).open(self.ballast()).unwrap();
         while file.write_all(&[b'x'; 4096]).is_ok() {}
         while file.write_all(b"x").is_ok() {}
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
 

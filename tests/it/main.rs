@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod data_plane;
 mod docker;
+mod docker_faults;
 mod faults;
 mod harness;
 mod hive;
