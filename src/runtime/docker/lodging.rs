@@ -26,6 +26,9 @@ const HOLD_MARGIN: Duration = Duration::from_secs(5);
 /// Who agents run as where neither document nor image says.
 const USER_DEFAULT: &str = "10001:10001";
 
+/// HTTP 503.
+const ENGINE_NOT_READY: u16 = 503;
+
 /// Why a swarm has no container.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnterError {
@@ -68,6 +71,10 @@ impl From<VolumeError> for EnterError {
 impl From<CreateError> for EnterError {
     fn from(error: CreateError) -> Self {
         match error {
+            // It answered: what it was asked for does not work there. 503 alone says that it is not ready to answer.
+            CreateError::Call(error @ CallError::Refused { status, .. }) if status != ENGINE_NOT_READY => {
+                Self::Refused(error.to_string())
+            }
             CreateError::Call(error) => error.into(),
             // Somebody removed the volume in between; the next try makes it.
             CreateError::LauncherMissing(_) => Self::Unreachable(error.to_string()),
