@@ -9,7 +9,7 @@ use hivekeeper::{
     view::parse_rfc3339,
 };
 use hivekeeper_actors::{ChildKind, ChildState, TreeNode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::http_support::{Setup, at, hive, line, said, stored};
 
@@ -94,11 +94,26 @@ fn what_is_not_there_is_not_found() {
     ] {
         hive.get(path).problem(404, "not_found");
     }
-    for path in ["/api/v1/reload", "/api/v1/swarms/review/scale", "/api/v1/swarms/NO_NAME/restart", "/api/v1/reconcile"]
-    {
+    for path in ["/api/v1/reload", "/api/v1/swarms/review/scale", "/api/v1/swarms/NO_NAME/restart"] {
         hive.post(path, "").problem(404, "not_found");
     }
     assert!(hive.desk.requests.lock().is_empty());
+}
+
+#[test]
+fn a_pass_tells_what_it_found_and_a_dry_run_says_that_it_is_one() {
+    let hive = hive(Setup::default());
+    for (path, dry_run, fate) in
+        [("/api/v1/reconcile", false, "removed"), ("/api/v1/reconcile?dry_run=true", true, "removable")]
+    {
+        let reply = hive.post(path, "");
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        let told: Value = serde_json::from_str(&reply.body).unwrap();
+        let expected = json!({ "kind": "container", "name": "left", "swarm": "old", "why": "no document has its swarm", "fate": fate });
+        assert_eq!(told, json!({ "dry_run": dry_run, "findings": [expected] }));
+    }
+    hive.post("/api/v1/reconcile?dry=true", "").problem(400, "invalid_query");
+    hive.post("/api/v1/reconcile", r#"{"force":true}"#).problem(400, "invalid_body");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Core {
                     continue;
                 }
             };
-            let strays = there.into_iter().filter(|id| !known.contains(id) && !self.places.contains_key(id));
+            let strays = there.into_iter().filter(|id| !known.contains(id) && !self.live.lock().contains(id));
             let strays: Vec<LaunchId> = strays.collect();
             let looked = stream::iter(strays).map(|id| {
                 self.places.insert(id, Stay::new(Arc::clone(&lodging)));
