@@ -18,7 +18,7 @@ use super::{
     engine::{ConnectError, Engine, ExecError, Owner},
     executable::Launcher,
     inside::{self, Door, VisitError},
-    lodging::{EnterError, Lodging},
+    lodging::{EnterError, Lodging, short},
     orphans::Sightings,
     watch::Reach,
 };
@@ -36,6 +36,8 @@ use crate::{
 const ENTRIES_MAX: u32 = 3;
 /// How long an attach may take in all: a turn to start a command, the exec itself, and the launcher's answer.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(15);
+/// Between two looks whether it still does.
+const DYING_LOOK: Duration = Duration::from_millis(20);
 /// How long an engine may go on showing a container that has just died: milliseconds, more under load.
 const DYING: Duration = Duration::from_millis(500);
 
@@ -72,6 +74,18 @@ pub(super) struct Stay {
 impl Stay {
     pub(super) fn new(lodging: Arc<Lodging>) -> Self {
         Self { lodging, door: None }
+    }
+
+    /// Whether its container is known to have ended.
+    fn has_ended(&self) -> bool {
+        self.door.as_ref().is_some_and(|door| self.lodging.presence().end_of(&door.container).is_some())
+    }
+
+    /// For people.
+    fn how_it_ended(&self) -> String {
+        let presence = self.lodging.presence();
+        let known = self.door.as_ref().and_then(|door| presence.end_of(&door.container));
+        known.unwrap_or("it is gone").to_owned()
     }
 
     fn is_behind(&self, door: &Door) -> bool {
@@ -201,15 +215,24 @@ impl Core {
     pub(super) fn ended(&self, lodging: &Lodging, container: &str, code: Option<i64>) {
         let Some(detail) = lodging.presence().ended(container, code, Instant::now()) else { return };
         let swarm = lodging.swarm().clone();
-        tracing::warn!(%swarm, container, detail, "a swarm's container ended");
+        tracing::warn!(%swarm, container = short(container), detail, "a swarm's container ended");
         self.witness.heard(EngineNews::ContainerEnded { swarm, container: container.to_owned(), detail });
     }
 
     /// Whether a container that something went wrong in turns out to have ended.
     async fn has_gone(&self, engine: &Engine, lodging: &Lodging, door: &Door) -> bool {
-        let stay = |found: &Door| found.container == door.container && found.started_at == door.started_at;
-        sleep(DYING).await;
-        matches!(lodging.find(engine).await, Ok(found) if !found.as_ref().is_some_and(stay))
+        let same = |found: &Door| found.container == door.container && found.started_at == door.started_at;
+        let deadline = Instant::now() + DYING;
+        loop {
+            let ended = lodging.presence().end_of(&door.container).is_some();
+            if ended || matches!(lodging.find(engine).await, Ok(found) if !found.as_ref().is_some_and(same)) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(DYING_LOOK).await;
+        }
     }
 
     /// Freezes a place where every agent is at rest and nobody visits, and thaws any other.
@@ -286,13 +309,16 @@ impl Carrier for Core {
                 }
                 let engine = self.engine().await.map_err(|error| LinkError::Unreachable(error.to_string()))?;
                 let _visit = stay.lodging.visit(engine).await;
-                let gone = || Ok(Attached::Gone("its container is gone".to_owned()));
+                let gone = || Ok(Attached::Gone(stay.how_it_ended()));
+                if stay.has_ended() {
+                    return gone();
+                }
                 let Some(door) = self.door(engine, &stay).await? else { return gone() };
                 let error = match inside::attach(engine, &door, launch_id).await {
                     Ok(visit) => match visit.link.present(attach).await {
                         Err(error) => error,
                         answer => {
-                            stay.lodging.presence().entered(&door.container, Instant::now());
+                            stay.lodging.presence().found(&door.container, Instant::now());
                             if let Some(mut stay) = self.places.get_mut(&launch_id) {
                                 stay.door = Some(door);
                             }

@@ -11,8 +11,8 @@ use tokio::sync::Mutex;
 
 use super::{
     engine::{
-        CallError, ContainerPlan, CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Limits, Listed, MountPlan,
-        Network, NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
+        CallError, ContainerError, ContainerPlan, CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Limits, Listed,
+        MountPlan, Network, NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
     },
     executable::Launcher,
     freeze::{Freeze, Visitor},
@@ -222,7 +222,11 @@ impl Lodging {
         let Some(living) = living else { return Ok(None) };
         if living.paused {
             // Whoever froze it, a frozen container can't be entered; what its agents are to be is settled one by one.
-            engine.unpause(&living.id).await.map_err(|error| CallError::Unreachable(error.to_string().into()))?;
+            match engine.unpause(&living.id).await {
+                // Somebody else was quicker, or it ended: the next step finds out.
+                Ok(()) | Err(ContainerError::WrongState(_) | ContainerError::Missing) => {}
+                Err(error) => return Err(CallError::Unreachable(error.to_string().into())),
+            }
         }
         Ok(Some(living))
     }

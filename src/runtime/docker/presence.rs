@@ -13,6 +13,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     here: Option<Here>,
+    /// The last container that ended, and how.
+    last_end: Option<(String, String)>,
     /// Containers in a row that ended soon.
     short_lived: u32,
     not_before: Option<Instant>,
@@ -31,8 +33,20 @@ impl Presence {
         if self.is_in(container) {
             return false;
         }
+        // One of others may be started again.
+        self.last_end.take_if(|(ended, _)| ended == container);
         self.here = Some(Here { container: container.to_owned(), since: now, oom: false });
         true
+    }
+
+    /// The swarm has been in this container for longer than we know it.
+    pub(super) fn found(&mut self, container: &str, now: Instant) {
+        self.entered(container, now.checked_sub(WELL).unwrap_or(now));
+    }
+
+    /// How this container ended, if that is known.
+    pub(super) fn end_of(&self, container: &str) -> Option<&str> {
+        self.last_end.as_ref().filter(|(ended, _)| ended == container).map(|(_, how)| how.as_str())
     }
 
     /// Whether the swarm is in this one.
@@ -72,6 +86,7 @@ impl Presence {
         if here.oom {
             how.push_str(", after memory had run out in it");
         }
+        self.last_end = Some((here.container, how.clone()));
         Some(how)
     }
 
@@ -108,7 +123,9 @@ mod tests {
         assert_eq!(presence.ended("b", Some(1), start), None, "another's");
         assert_eq!(presence.ended("a", Some(137), at(60, start)).unwrap(), "exit code 137");
         assert_eq!(presence.ended("a", Some(137), at(60, start)), None);
+        assert_eq!((presence.end_of("a"), presence.end_of("b")), (Some("exit code 137"), None));
         assert!(presence.entered("a", start), "one of others may come back");
+        assert_eq!(presence.end_of("a"), None);
         presence.left();
         assert_eq!(presence.ended("a", Some(137), start), None, "we did it");
     }
@@ -128,6 +145,9 @@ mod tests {
         presence.entered("a", start);
         presence.ended("a", None, at(10, start));
         assert_eq!(presence.waits(at(10, start)), None, "it was well");
+        presence.found("a", at(10, start));
+        presence.ended("a", None, at(10, start));
+        assert_eq!(presence.waits(at(10, start)), None, "it had lived before it was found");
         let mut now = at(10, start);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             presence.entered("b", now);
