@@ -118,7 +118,10 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
     slot.set_unproven(Some(open_launch(open)));
     slot.issue(begun.incarnation, begun.token_hash);
     match ask(deps, open).await {
-        Ok(Recovered::Exited(record)) if plan::ended_with_the_daemon(&record) => over(deps, open, record).await,
+        Ok(Recovered::Exited { record, lost }) if is_no_failure(open, &record) => {
+            lose(deps, open, lost).await;
+            over(deps, open, record).await
+        }
         // Nothing was found, and no sign of life was ever seen: the daemon died before the launch.
         Ok(Recovered::Lost) if open.alive_at.is_none() => {
             over(deps, open, without_record(open, ExitCause::NeverStarted)).await
@@ -138,6 +141,21 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
             tracing::warn!(agent = %begun.agent, incarnation = begun.incarnation, %why, "a launcher does not answer yet");
             Ok(Fate::Unproven)
         }
+    }
+}
+
+/// It ended with its daemon, or with a container in which it had never shown a sign of life.
+fn is_no_failure(open: &IncarnationRow, record: &ExitRecord) -> bool {
+    let unborn = open.alive_at.is_none() && matches!(record.cause, ExitCause::ContainerLost { .. });
+    unborn || plan::ended_with_the_daemon(record)
+}
+
+/// Counts output that went with a launcher which nobody led.
+async fn lose(deps: &Arc<AgentDeps>, open: &IncarnationRow, lines: u64) {
+    if lines > 0 {
+        let begun = &open.begun;
+        deps.witness.saw(&begun.agent, begun.incarnation, Observation::Lost { lines, bytes: 0 });
+        keep_loss(Arc::clone(deps), begun.agent.clone(), begun.incarnation, lines, 0).await;
     }
 }
 
@@ -178,7 +196,10 @@ async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, F
             launched.control.stop(UNWANTED_GRACE);
             wait_end(deps, open, launched).await
         }
-        Ok(Recovered::Exited(record)) => Some(record),
+        Ok(Recovered::Exited { record, lost }) => {
+            lose(deps, open, lost).await;
+            Some(record)
+        }
         Ok(Recovered::Lost) => Some(without_record(open, ExitCause::LauncherLost)),
         Err(RecoverError::Fenced) => return Err(Fenced),
         Err(RecoverError::Unproven(_)) => None,

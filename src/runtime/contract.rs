@@ -165,7 +165,12 @@ pub enum Recovered {
     /// The same, but it has been told to end already: by the daemon that led it, or because its lease ran out.
     Ending(Launched),
     /// It ended meanwhile, with a record.
-    Exited(ExitRecord),
+    Exited {
+        /// The record.
+        record: ExitRecord,
+        /// Lines behind `last_seq` that nobody has heard, and that went with the launcher.
+        lost: u64,
+    },
     /// No launcher, no record. What carried its marker was swept and is proven dead.
     Lost,
 }

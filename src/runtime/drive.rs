@@ -233,7 +233,10 @@ impl Drive {
                 Some(Recovered::Running(launched) | Recovered::Ending(launched)) => {
                     return Begun::Running(launched, opened);
                 }
-                Some(Recovered::Exited(record)) => return Begun::Ended(record),
+                Some(Recovered::Exited { record, lost }) => {
+                    self.lose(open.incarnation, lost).await;
+                    return Begun::Ended(record);
+                }
                 Some(Recovered::Lost) => return Begun::Ended(self.record(ExitCause::LauncherLost)),
                 None => {}
             }
@@ -255,6 +258,14 @@ impl Drive {
         self.runtime().recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
     }
 
+    /// Counts output that went with a launcher which nobody led.
+    async fn lose(&self, incarnation: u64, lines: u64) {
+        if lines > 0 {
+            self.saw(Observation::Lost { lines, bytes: 0 });
+            keep_loss(Arc::clone(&self.job.deps), self.job.id.clone(), incarnation, lines, 0).await;
+        }
+    }
+
     /// Incarnation n+1 never starts before n is proven dead: it is found, killed and waited for.
     async fn prove_dead(&mut self, open: OpenLaunch) -> Proof {
         loop {
@@ -263,7 +274,10 @@ impl Drive {
                     launched.control.kill();
                     wait_exit(&mut launched).await
                 }
-                Ok(Recovered::Exited(record)) => Some(record),
+                Ok(Recovered::Exited { record, lost }) => {
+                    self.lose(open.incarnation, lost).await;
+                    Some(record)
+                }
                 Ok(Recovered::Lost) => {
                     Some(ExitRecord::unseen(open.incarnation, SystemTime::now(), ExitCause::LauncherLost))
                 }

@@ -76,8 +76,13 @@ pub async fn keep_lines(
 
 /// A note in the book where output is missing.
 pub async fn keep_loss(deps: Arc<AgentDeps>, agent: AgentId, incarnation: u64, lines: u64, bytes: u64) {
-    let text =
-        format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept");
+    let text = match bytes {
+        // How long they were, only the launcher knew.
+        0 => format!("{lines} lines of output were lost here: they went with the launcher that held them"),
+        _ => {
+            format!("{lines} lines ({bytes} bytes) of output were lost here: they came faster than they could be kept")
+        }
+    };
     let note = NewLine::note(SystemTime::now(), text);
     if let Err(error) = deps.logs.append(&agent, incarnation, vec![note]).await {
         tracing::warn!(%agent, %error, "failed to note lost output");

@@ -319,7 +319,7 @@ pub async fn recover_exited(bench: &dyn Bench) {
     bench.strike(&case.order.agent, case.pid);
     gone(bench, &case.order).await;
     for _ in 0..2 {
-        let Recovered::Exited(record) = Case::recovered(bench, &case.order, 0).await else { panic!("it ended") };
+        let Recovered::Exited { record, .. } = Case::recovered(bench, &case.order, 0).await else { panic!("it ended") };
         assert_eq!((record.cause, record.signal), (ExitCause::Signalled, Some(libc::SIGKILL)));
         assert_eq!(record.incarnation, case.order.incarnation);
     }

@@ -211,7 +211,9 @@ impl Runtime for DockerRuntime {
                 core.places.entry(launch_id).or_insert_with(|| Stay::new(lodging));
                 let (link, state) = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
                     Ok(Found::Running(link, state)) => (link, state),
-                    Ok(Found::Exited(record)) => return drop(answer.send(Ok(Recovered::Exited(record)))),
+                    Ok(Found::Exited { record, lost }) => {
+                        return drop(answer.send(Ok(Recovered::Exited { record, lost })));
+                    }
                     Ok(Found::Lost) => return drop(answer.send(Ok(Recovered::Lost))),
                     Err(error) => return drop(answer.send(Err(error))),
                 };

@@ -237,7 +237,7 @@ impl FakeRuntime {
         if let Some(record) = &entry.ended {
             return Ok(match record.cause {
                 ExitCause::LauncherLost => Recovered::Lost,
-                _ => Recovered::Exited(record.clone()),
+                _ => Recovered::Exited { record: record.clone(), lost: 0 },
             });
         }
         let (events, received) = mpsc::channel(QUEUE_MAX);

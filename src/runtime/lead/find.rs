@@ -10,7 +10,7 @@ use super::{
 use crate::{
     model::{AgentId, ExitCause, ExitRecord, LaunchId},
     runtime::{RecoverError, orphans::Tree},
-    wire::channel::{Attach, State, VERSION},
+    wire::channel::{Attach, Exit, State, VERSION},
 };
 
 /// What was found.
@@ -18,7 +18,7 @@ pub(in crate::runtime) enum Found {
     /// Its launcher answers, and is ours now.
     Running(Link, State),
     /// It ended, with a record.
-    Exited(ExitRecord),
+    Exited { record: ExitRecord, lost: u64 },
     /// No launcher, no record; what was left is ended.
     Lost,
 }
@@ -42,19 +42,23 @@ pub(in crate::runtime) async fn find(
         Ok(Attached::Led(_, state)) => {
             Err(RecoverError::Unproven(format!("it runs {} incarnation {}", state.agent, state.incarnation)))
         }
-        Ok(Attached::Ended(exit)) => Ok(Found::Exited(order::ended(&exit))),
+        Ok(Attached::Ended(exit)) => Ok(ended(&exit, last_seq)),
         Ok(Attached::Fenced) => Err(RecoverError::Fenced),
         Ok(Attached::Nobody) => {
             if let Some(exit) = carrier.record(launch_id).await {
-                return Ok(Found::Exited(order::ended(&exit)));
+                return Ok(ended(&exit, last_seq));
             }
             let tree = Tree { launch_id: launch_id.to_string(), leader: None };
             carrier.sweep(tree).await.map(|()| Found::Lost).map_err(RecoverError::Unproven)
         }
         Ok(Attached::Gone(message)) => {
             let cause = ExitCause::ContainerLost { message };
-            Ok(Found::Exited(ExitRecord::unseen(incarnation, SystemTime::now(), cause)))
+            Ok(Found::Exited { record: ExitRecord::unseen(incarnation, SystemTime::now(), cause), lost: 0 })
         }
         Err(error) => Err(RecoverError::Unproven(error.to_string())),
     }
+}
+
+fn ended(exit: &Exit, last_seq: u64) -> Found {
+    Found::Exited { record: order::ended(exit), lost: exit.last_seq.saturating_sub(last_seq) }
 }

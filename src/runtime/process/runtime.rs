@@ -378,7 +378,9 @@ impl Runtime for ProcessRuntime {
             self.spawn(async move {
                 let (link, state) = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
                     Ok(Found::Running(link, state)) => (link, state),
-                    Ok(Found::Exited(record)) => return drop(answer.send(Ok(Recovered::Exited(record)))),
+                    Ok(Found::Exited { record, lost }) => {
+                        return drop(answer.send(Ok(Recovered::Exited { record, lost })));
+                    }
                     Ok(Found::Lost) => {
                         // Its socket, should there be one.
                         drop(spawn_blocking(move || core.dir.forget(launch_id)).await);

@@ -225,7 +225,7 @@ async fn a_detached_agent_ends_with_its_lease_and_the_record_says_so() {
     launched.control.detach();
     until("the lease did not end it", || processes(&order).is_empty()).await;
     let found = bench.successor().recover(order.launch_id, order.agent, order.incarnation, 0).await;
-    let Ok(Recovered::Exited(record)) = found else { panic!("{:?}", found.err()) };
+    let Ok(Recovered::Exited { record, .. }) = found else { panic!("{:?}", found.err()) };
     assert_eq!(record.cause, ExitCause::LeaseLost);
     bench.finish().await;
 }
