@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) use crate::docker::harness::{DEBIAN, SCRATCH};
-pub(super) use crate::hive::{kill, until, until_within};
+pub(super) use crate::hive::{PATIENCE, kill, until};
 
 /// How long the engine may take to remove what has ended, on a loaded machine.
 const REMOVAL: Duration = Duration::from_secs(40);

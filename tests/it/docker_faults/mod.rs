@@ -5,5 +5,8 @@ mod daemons;
 mod deaths;
 mod floods;
 mod harness;
+mod links;
+mod proxy;
 mod starts;
+mod steps;
 mod trees;
