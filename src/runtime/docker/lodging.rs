@@ -185,7 +185,13 @@ impl Lodging {
         }
         let (exe, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
         engine.ensure_launcher_volume(&plan.image, exe, digest).await?;
-        let created = engine.create_swarm_container(&plan).await?;
+        let created = match engine.create_swarm_container(&plan).await {
+            Err(CreateError::NameTaken(_)) => {
+                self.clear(engine).await?;
+                engine.create_swarm_container(&plan).await?
+            }
+            made => made?,
+        };
         for warning in &created.warnings {
             tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
         }
@@ -201,6 +207,7 @@ impl Lodging {
                 self.presence().left();
                 engine.remove(&living.id).await.map_err(|error| error.to_string())?;
             }
+            self.clear(engine).await.map_err(|error| error.to_string())?;
             if self.wish().spec.network == NetworkSpec::Swarm {
                 engine.remove_network(&self.swarm).await.map_err(|error| error.to_string())?;
             }
@@ -209,6 +216,15 @@ impl Lodging {
         if let Err(error) = left.await {
             tracing::warn!(swarm = %self.swarm, error, "a swarm's container was not removed; it ends by itself when no lease is left");
         }
+    }
+
+    /// Removes what has the swarm's name and does not run: made by a daemon that died before it started it, or dead and not yet removed by the engine.
+    async fn clear(&self, engine: &Engine) -> Result<(), EnterError> {
+        let ours = engine.list_ours().await?;
+        for dead in ours.iter().filter(|it| !it.running && it.swarm.as_ref() == Some(&self.swarm)) {
+            engine.remove(&dead.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// The door of the swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
