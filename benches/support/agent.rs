@@ -3,8 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    os::unix::net::UnixDatagram,
+    fs, io,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -18,24 +18,41 @@ use super::{clock, processes};
 const SOCKET: &str = "HKB_SOCKET";
 /// What the agent calls itself there.
 const NAME: &str = "HKB_NAME";
+/// Its name in its directory.
+const EAR: &str = "ear";
 /// A datagram is a name, a process id and a time in ns.
 const SIGN_LEN_MAX: usize = 256;
 
 /// To be called first in `main`: does not return in an agent.
 pub fn be_one_if_asked() {
-    let at = clock::now();
-    let (Some(socket), Ok(name)) = (std::env::var_os(SOCKET), std::env::var(NAME)) else { return };
-    let sign = format!("{name} {} {}", std::process::id(), at.as_nanos());
+    if announced() {
+        // SAFETY: the call takes and touches no memory. The agent ends with its parent, so that a benchmark that is killed leaves none behind.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        rest();
+    }
+}
+
+/// Whether this process is an agent, which has then given its sign of life. For agents that have more to do than to live; to be called first in `main`.
+pub fn announced() -> bool {
+    tell("", clock::now())
+}
+
+/// Tells the ear a time of its own, under the agent's name with `of` behind it. False where there is no ear, which is no agent.
+pub fn tell(of: &str, time: Duration) -> bool {
+    let (Some(socket), Ok(name)) = (std::env::var_os(SOCKET), std::env::var(NAME)) else { return false };
+    let sign = format!("{name}{of} {} {}", std::process::id(), time.as_nanos());
     // Where nobody listens there is nobody to tell.
     if let Ok(mouth) = UnixDatagram::unbound() {
         let _ = mouth.send_to(sign.as_bytes(), socket);
     }
-    // SAFETY: both calls take and touch no memory. The agent ends with its parent, so that a benchmark that is killed leaves none behind.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        loop {
-            libc::pause();
-        }
+    true
+}
+
+/// Lives until it is killed.
+pub fn rest() -> ! {
+    loop {
+        // SAFETY: the call takes and touches no memory.
+        unsafe { libc::pause() };
     }
 }
 
@@ -51,19 +68,31 @@ pub struct Sign {
 /// Where agents announce themselves.
 pub struct Ear {
     socket: UnixDatagram,
+    /// As agents find it.
     path: PathBuf,
 }
 
 impl Ear {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join("ear");
+        Self::open_for(dir, dir)
+    }
+
+    /// For agents that find the directory under another name and run as another user: those in containers.
+    pub fn open_for(dir: &Path, seen_as: &Path) -> anyhow::Result<Self> {
+        let path = dir.join(EAR);
         let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
-        Ok(Self { socket, path })
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+        Ok(Self { socket, path: seen_as.join(EAR) })
     }
 
     /// The environment that makes this executable an agent.
     pub fn env(&self, name: &str) -> BTreeMap<String, String> {
-        [(SOCKET.to_owned(), self.path.display().to_string()), (NAME.to_owned(), name.to_owned())].into()
+        env(&self.path, name)
+    }
+
+    /// Its socket, as agents find it.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The agent as a command of our own.
@@ -109,6 +138,16 @@ impl Ear {
     pub fn carriers(&self) -> Vec<i32> {
         processes::carrying(&format!("{SOCKET}={}", self.path.display()))
     }
+}
+
+/// The environment that makes this executable an agent with an ear at this path.
+pub fn env(ear: &Path, name: &str) -> BTreeMap<String, String> {
+    [(SOCKET.to_owned(), ear.display().to_string()), (NAME.to_owned(), name.to_owned())].into()
+}
+
+/// The living processes that announce themselves by this name, to whatever ear.
+pub fn named(name: &str) -> Vec<i32> {
+    processes::carrying(&format!("{NAME}={name}"))
 }
 
 /// This executable.

@@ -81,19 +81,28 @@ pub fn table(title: &str, head: &[&str], rows: &[Vec<String>]) {
 
 /// The number that `--rounds` says, for a quick look; else the one that counts. cargo adds `--bench`.
 pub fn rounds(usual: usize) -> anyhow::Result<usize> {
-    let mut rounds = usual;
+    Ok(arguments(&[])?.0.unwrap_or(usual))
+}
+
+/// What `--rounds` says, and which of a benchmark's parts are named.
+pub fn arguments(parts: &[&'static str]) -> anyhow::Result<(Option<usize>, Vec<&'static str>)> {
+    let (mut rounds, mut named) = (None, Vec::new());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--bench" => {}
             "--rounds" => {
                 let said = words.next().context("--rounds takes a number")?;
-                rounds = said.parse().ok().filter(|n| (1..=10_000).contains(n)).context("--rounds takes 1 to 10000")?;
+                let said = said.parse().ok().filter(|n| (1..=10_000).contains(n));
+                rounds = Some(said.context("--rounds takes 1 to 10000")?);
             }
-            other => bail!("unknown argument {other:?}; allowed: --rounds N"),
+            other => match parts.iter().find(|part| **part == other) {
+                Some(part) => named.push(*part),
+                None => bail!("unknown argument {other:?}; allowed: --rounds N {}", parts.join(" ")),
+            },
         }
     }
-    Ok(rounds)
+    Ok((rounds, named))
 }
 
 /// A scratch directory with a short name: sockets below it have to fit into 108 bytes.

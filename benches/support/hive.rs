@@ -62,9 +62,14 @@ impl Hive {
 
     /// Starts the daemon in a directory and waits until it is ready. `more` is TOML behind directories and ports; all else is the default.
     pub fn start(dir: &Path, more: &str) -> anyhow::Result<Self> {
+        Self::start_as("bench", dir, more)
+    }
+
+    /// The same for a hive of this name.
+    pub fn start_as(name: &str, dir: &Path, more: &str) -> anyhow::Result<Self> {
         let config = dir.join("config.toml");
         let text = format!(
-            "[hive]\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\n[data_plane]\nbind = \"127.0.0.1:0\"\n{more}"
+            "[hive]\nname = \"{name}\"\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\n[data_plane]\nbind = \"127.0.0.1:0\"\n{more}"
         );
         fs::write(&config, text)?;
         let log = fs::File::create(dir.join("daemon.log"))?;
@@ -108,6 +113,24 @@ impl Hive {
     fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let mut answer = self.client.get(format!("http://{}{path}", self.http)).call()?;
         Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    }
+
+    /// Gives a command, which the daemon accepts and does afterwards.
+    pub fn command(&self, path: &str) -> anyhow::Result<()> {
+        let mut answer = self.client.post(format!("http://{}/api/v1/{path}", self.http)).send_empty()?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!(answer.status().as_u16() == 202, "{path}: {} {text}", answer.status());
+        Ok(())
+    }
+
+    /// Waits until so many agents of a swarm are in this state.
+    pub fn until_state(&self, swarm: &str, state: &str, count: usize, within: Duration) -> anyhow::Result<()> {
+        processes::until(&format!("{count} agents of {swarm} are {state}"), within, || {
+            let health = self.health()?;
+            let agents = health["agents"].as_array().context("no agents in the health document")?;
+            let found = agents.iter().filter(|agent| agent["swarm"] == swarm && agent["state"] == state).count();
+            Ok((found == count).then_some(()))
+        })
     }
 
     /// The whole health document.

@@ -2,12 +2,16 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command, ExitStatus},
+    thread::JoinHandle,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::clock;
 
@@ -99,6 +103,35 @@ pub fn until<T>(
 /// Waits for a child's end.
 pub fn end(child: &mut Child, within: Duration) -> anyhow::Result<ExitStatus> {
     until("the process ends", within, || Ok(child.try_wait()?))
+}
+
+/// A thread that sees when a process that is not our child ends.
+pub struct Watch(JoinHandle<anyhow::Result<Duration>>);
+
+impl Watch {
+    /// Longer than anybody takes to die of SIGKILL.
+    const WAIT_MS: i32 = 10_000;
+
+    pub fn on(pid: i32) -> anyhow::Result<Self> {
+        // SAFETY: the call takes two numbers.
+        let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let opened = i32::try_from(opened).ok().filter(|fd| *fd >= 0).with_context(|| format!("no process {pid}"))?;
+        // SAFETY: it has just been opened and is nobody else's.
+        let process = unsafe { OwnedFd::from_raw_fd(opened) };
+        Ok(Self(std::thread::spawn(move || {
+            let mut poll = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: `poll` is one entry and outlives the call.
+            let ready = unsafe { libc::poll(&raw mut poll, 1, Self::WAIT_MS) };
+            let at = clock::now();
+            ensure!(ready == 1, "process {pid} did not end");
+            Ok(at)
+        })))
+    }
+
+    /// When it ended.
+    pub fn join(self) -> anyhow::Result<Duration> {
+        self.0.join().map_err(|_| anyhow::anyhow!("the thread that watched a process panicked"))?
+    }
 }
 
 /// The child gets SIGTERM when we die, so that a benchmark that is killed ends its keepers in their own orderly way. The kernel means the death
