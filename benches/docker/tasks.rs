@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
@@ -110,7 +110,6 @@ fn upward() -> io::Result<Duration> {
     let mut stream = connect(SINK)?;
     let began = clock::now();
     pour(&mut stream)?;
-    stream.shutdown(Shutdown::Write)?;
     // Said once everything has arrived.
     stream.read_exact(&mut [0])?;
     Ok(clock::now() - began)
