@@ -18,7 +18,7 @@ use bollard::{
     query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions},
 };
 use hivekeeper::{
-    model::{AgentId, ContainerSpec, Epoch, HiveId, LaunchId, Limits, Mount, Place},
+    model::{AgentId, ContainerSpec, EngineNews, EngineWitness, Epoch, HiveId, LaunchId, Limits, Mount, Place},
     runtime::{
         AgentEvent, LaunchOrder, Launched, Runtime,
         docker::{
@@ -116,6 +116,7 @@ impl Stage {
             epoch: Epoch(1),
             ring_bytes: RING_BYTES,
             relay: Arc::new(Echo),
+            witness: Arc::new(Nobody),
             tasks: tokio::runtime::Handle::current(),
         });
         let remains = Remains { socket: path, hive: name.clone(), volume };
@@ -297,6 +298,13 @@ impl Ours<'_> {
         self.stage.runtime.forget(self.launch_id).await;
         Ok(at)
     }
+}
+
+/// What becomes of the engine shows in the lanes.
+struct Nobody;
+
+impl EngineWitness for Nobody {
+    fn heard(&self, _: EngineNews) {}
 }
 
 /// A thread that hears signs.

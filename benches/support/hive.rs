@@ -117,7 +117,11 @@ impl Hive {
 
     /// Gives a command, which the daemon accepts and does afterwards.
     pub fn command(&self, path: &str) -> anyhow::Result<()> {
-        let mut answer = self.client.post(format!("http://{}/api/v1/{path}", self.http)).content_type("application/json").send("{}")?;
+        let mut answer = self
+            .client
+            .post(format!("http://{}/api/v1/{path}", self.http))
+            .content_type("application/json")
+            .send("{}")?;
         let text = answer.body_mut().read_to_string()?;
         ensure!(answer.status().as_u16() == 202, "{path}: {} {text}", answer.status());
         Ok(())
