@@ -20,7 +20,7 @@ class Hive:
         self.incarnation = int(os.environ.get("HIVEKEEPER_INCARNATION", "1"))
         self.draining = threading.Event()  # set when we are asked to finish
         self._address = os.environ.get("HIVEKEEPER_ADDR")
-        # Commands that a model thinks up inherit our environment, and must not be able to speak for us.
+        # Commands that a model thinks up inherit our environment; what speaks for us need not be in it.
         self._token = os.environ.pop("HIVEKEEPER_TOKEN", "")
         self._progress = None
         self._usage = None

@@ -1,5 +1,6 @@
 //! The `docker` runtime against a real engine.
 
+mod coding_swarm;
 mod engine;
 mod engine_exec;
 mod engine_isolation;
