@@ -73,7 +73,7 @@ impl ExitRecord {
 
     /// Whether a restart after it counts: for its window, its back-off and its number of restarts.
     pub fn is_debited(&self) -> bool {
-        !matches!(self.cause, ExitCause::ContainerLost { .. })
+        !matches!(self.cause, ExitCause::ContainerLost { .. } | ExitCause::LeaseLost)
     }
 
     /// One line for people: `exited with code 3`, `killed by signal 9`.
