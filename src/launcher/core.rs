@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::sys::Ended;
+use super::{memory, sys::Ended};
 use crate::wire::channel::{Attach, ExitWhy, FromLauncher, Launch, ToLauncher, VERSION, VERSION_MIN};
 
 /// How long descendants may take to end after their SIGKILL; what is left then is stuck in the kernel, and the record says so.
@@ -34,8 +34,8 @@ pub(super) enum Event {
     Execed { pid: u32, at_ms: u64 },
     /// It did not; the child ends by itself.
     ExecFailed(String),
-    /// The agent has been reaped. `alone`: no descendant is left.
-    AgentEnded { ended: Ended, alone: bool },
+    /// The agent has been reaped. `alone`: no descendant is left. `starved`: memory has run out since the last look, if that can be seen.
+    AgentEnded { ended: Ended, alone: bool, starved: Option<bool> },
     /// `waitpid` has no children any more.
     NoDescendants,
     /// The answer to [`Action::Freeze`].
@@ -83,7 +83,7 @@ pub(super) enum End {
     /// The program was never run.
     StartFailed { message: String },
     /// It ran and ended.
-    Exited { ended: Ended, why: ExitWhy, unswept: bool },
+    Exited { ended: Ended, why: ExitWhy, oom: Option<bool>, unswept: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,7 @@ enum Life {
     /// SIGKILL has been sent.
     Killing { again: Again },
     /// The agent has ended, descendants have not.
-    Sweeping { ended: Ended, deadline: Instant, again: Again },
+    Sweeping { ended: Ended, oom: Option<bool>, deadline: Instant, again: Again },
     /// Nothing is left to decide.
     Over,
 }
@@ -212,9 +212,12 @@ impl Core {
                 self.start_failure = Some(message);
                 Vec::new()
             }
-            Event::AgentEnded { ended, alone } => self.agent_ended(now, ended, alone),
+            Event::AgentEnded { ended, alone, starved } => {
+                let ours = matches!(self.life, Life::Killing { .. });
+                self.agent_ended(now, ended, memory::ran_out(starved, ended, ours), alone)
+            }
             Event::NoDescendants => match self.life {
-                Life::Sweeping { ended, .. } => self.finish(ended, false),
+                Life::Sweeping { ended, oom, .. } => self.finish(ended, oom, false),
                 Life::Running | Life::Terminating { .. } | Life::Killing { .. } | Life::Over => Vec::new(),
             },
             Event::Froze { stable } => self.froze(now, stable),
@@ -363,20 +366,20 @@ impl Core {
         vec![Action::Thaw, Action::Send(FromLauncher::Paused { paused: false })]
     }
 
-    fn agent_ended(&mut self, now: Instant, ended: Ended, alone: bool) -> Vec<Action> {
+    fn agent_ended(&mut self, now: Instant, ended: Ended, oom: Option<bool>, alone: bool) -> Vec<Action> {
         self.pause = Pause::Off;
         if alone {
-            return self.finish(ended, false);
+            return self.finish(ended, oom, false);
         }
-        self.life = Life::Sweeping { ended, deadline: now + SWEEP_MAX, again: Again::first(now) };
+        self.life = Life::Sweeping { ended, oom, deadline: now + SWEEP_MAX, again: Again::first(now) };
         vec![Action::Kill]
     }
 
-    fn finish(&mut self, ended: Ended, unswept: bool) -> Vec<Action> {
+    fn finish(&mut self, ended: Ended, oom: Option<bool>, unswept: bool) -> Vec<Action> {
         self.life = Life::Over;
         let end = match self.start_failure.take() {
             Some(message) => End::StartFailed { message },
-            None => End::Exited { ended, why: self.why.unwrap_or(ExitWhy::Own), unswept },
+            None => End::Exited { ended, why: self.why.unwrap_or(ExitWhy::Own), oom, unswept },
         };
         vec![Action::Finish(end)]
     }
@@ -400,9 +403,9 @@ impl Core {
                 *again = again.next(now);
                 actions.push(Action::Kill);
             }
-            Life::Sweeping { ended, deadline, .. } if now >= *deadline => {
-                let ended = *ended;
-                actions.extend(self.finish(ended, true));
+            Life::Sweeping { ended, oom, deadline, .. } if now >= *deadline => {
+                let (ended, oom) = (*ended, *oom);
+                actions.extend(self.finish(ended, oom, true));
             }
             Life::Sweeping { again, .. } if again.is_due(now) => {
                 *again = again.next(now);

@@ -30,6 +30,7 @@ impl Bench {
             run_dir: "/".into(),
             ring_bytes: 0,
             forget: Vec::new(),
+            in_container: false,
         };
         let start = Instant::now();
         let mut core = Core::new(start, &launch, STDIO);
@@ -51,7 +52,7 @@ impl Bench {
     }
 
     fn end(&mut self) -> End {
-        match self.at(LEASE * 100, Event::AgentEnded { ended: ENDED, alone: true }).pop().unwrap() {
+        match self.at(LEASE * 100, Event::AgentEnded { ended: ENDED, alone: true, starved: None }).pop().unwrap() {
             Action::Finish(end) => end,
             other => panic!("{other:?}"),
         }
@@ -234,13 +235,13 @@ fn an_end_of_its_own_is_its_own() {
 #[test]
 fn descendants_are_swept_before_the_end() {
     let mut bench = Bench::new();
-    assert_eq!(bench.at(s(1), Event::AgentEnded { ended: ENDED, alone: false }), [Action::Kill]);
+    assert_eq!(bench.at(s(1), Event::AgentEnded { ended: ENDED, alone: false, starved: None }), [Action::Kill]);
     assert_eq!(bench.at(s(1), Event::NoDescendants).len(), 1);
 
     let mut bench = Bench::new();
-    bench.at(s(1), Event::AgentEnded { ended: ENDED, alone: false });
+    bench.at(s(1), Event::AgentEnded { ended: ENDED, alone: false, starved: None });
     assert_eq!(bench.tick(s(2)), [Action::Kill]);
-    let end = End::Exited { ended: ENDED, why: ExitWhy::Own, unswept: true };
+    let end = End::Exited { ended: ENDED, why: ExitWhy::Own, oom: None, unswept: true };
     assert_eq!(bench.tick(s(1) + SWEEP_MAX), [Action::Finish(end)]);
 }
 
@@ -310,4 +311,29 @@ fn limits_as_long_as_time_itself_do_not_overflow() {
     let mut bench = Bench::new();
     bench.frame(s(0), STDIO, ToLauncher::Stop { grace_ms: u64::MAX });
     assert!(bench.core.next_wake() > bench.start);
+}
+
+#[test]
+fn memory_that_ran_out_is_told_unless_we_killed_it_ourselves() {
+    let killed = Ended { code: None, signal: Some(libc::SIGKILL) };
+    let end = |bench: &mut Bench, alone| {
+        bench.at(s(2), Event::AgentEnded { ended: killed, alone, starved: Some(true) });
+        bench.at(s(3), Event::NoDescendants)
+    };
+    let told = |actions: &[Action]| match actions {
+        [Action::Finish(End::Exited { oom, .. })] => *oom,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&end(&mut Bench::new(), false)), Some(true), "kept over the sweep");
+
+    let mut stopping = Bench::new();
+    stopping.frame(s(1), STDIO, ToLauncher::Stop { grace_ms: 5000 });
+    assert_eq!(told(&end(&mut stopping, false)), Some(true), "it was asked to end and had not been killed");
+
+    let mut killing = Bench::new();
+    killing.frame(s(1), STDIO, ToLauncher::Kill);
+    assert_eq!(told(&end(&mut killing, false)), Some(false));
+
+    let alone = Bench::new().at(s(1), Event::AgentEnded { ended: killed, alone: true, starved: None });
+    assert_eq!(told(&alone), None);
 }

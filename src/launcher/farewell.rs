@@ -26,13 +26,14 @@ impl Shell {
         self.drain();
         let (frame, record) = match end {
             End::StartFailed { message } => (FromLauncher::StartFailed { message }, None),
-            End::Exited { ended, why, unswept } => {
+            End::Exited { ended, why, oom, unswept } => {
                 let exit = Exit {
                     agent: self.agent.name.clone(),
                     incarnation: self.agent.incarnation,
                     code: ended.code,
                     signal: ended.signal,
                     why,
+                    oom,
                     at_ms: unix_ms(),
                     swept: u32::try_from(self.swept.len()).unwrap_or(u32::MAX),
                     unswept: if unswept { self.tree.alive() } else { 0 },

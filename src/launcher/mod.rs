@@ -6,7 +6,7 @@
 //!
 //! In reading order: `start` is the way from the command line to a running agent, `program` what is executed, `run` the loop, `core` the
 //! decisions (lease, kill ladder, freeze, end), `perform` their effects, `farewell` the end, `ring` output lines that wait for an
-//! acknowledgement, `relay` the agent's loopback port, `link` one daemon's channel, `tree` what `/proc` says about the descendants, `files` the
+//! acknowledgement, `relay` the agent's loopback port, `link` one daemon's channel, `tree` what `/proc` says about the descendants, `memory` what the kernel counts in our cgroup, `files` the
 //! run directory, `clock` the time and its gaps, `sys` the system calls; then `attach`, `list`,
 //! `sweep` and `hold`.
 
@@ -18,6 +18,7 @@ mod files;
 mod hold;
 mod link;
 mod list;
+mod memory;
 mod perform;
 mod program;
 mod relay;

@@ -134,6 +134,7 @@ mod tests {
             run_dir: "/".into(),
             ring_bytes: 1,
             forget: Vec::new(),
+            in_container: false,
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     clock::Clock,
     core::{Core, End, Event, LinkId},
     link::Link,
+    memory::Memory,
     program,
     relay::Relay,
     ring::{Lines, Ring},
@@ -73,6 +74,7 @@ pub(super) struct Parts {
     pub(super) relay: Relay,
     pub(super) listener: UnixListener,
     pub(super) socket: PathBuf,
+    pub(super) memory: Memory,
 }
 
 /// Everything that the loop holds.
@@ -83,6 +85,7 @@ pub(super) struct Shell {
     pub(super) relay: Relay,
     pub(super) tree: Tree,
     pub(super) sampler: Sampler,
+    pub(super) memory: Memory,
     pub(super) leader: Option<Link>,
     /// Connected, not attached; until when.
     pub(super) pending: Vec<(Link, Instant)>,
@@ -119,7 +122,7 @@ enum Token {
 impl Shell {
     /// Around an agent that has just been forked.
     pub(super) fn new(now: Instant, launch: &Launch, leader: Link, signals: SignalFd, parts: Parts) -> Self {
-        let Parts { agent, relay, listener, socket } = parts;
+        let Parts { agent, relay, listener, socket, memory } = parts;
         Self {
             core: Core::new(now, launch, leader.id()),
             agent,
@@ -127,6 +130,7 @@ impl Shell {
             relay,
             tree: Tree::of_this_process(),
             sampler: Sampler::new(now, sys::stat_units()),
+            memory,
             leader: Some(leader),
             pending: Vec::new(),
             closing: Vec::new(),
@@ -392,7 +396,9 @@ impl Shell {
         if let Some(ended) = agent {
             // Its last word on whether it ever ran is in the pipe by now.
             self.read_report();
-            self.events.push_back(Event::AgentEnded { ended, alone });
+            // The kernel counts before it kills.
+            let starved = self.memory.look();
+            self.events.push_back(Event::AgentEnded { ended, alone, starved });
         } else if alone {
             self.events.push_back(Event::NoDescendants);
         }

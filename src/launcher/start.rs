@@ -19,6 +19,7 @@ use super::{
     hold::hold,
     link::Link,
     list::list,
+    memory::Memory,
     program::program,
     relay::Relay,
     run::{Agent, Parts, Shell},
@@ -166,11 +167,12 @@ fn start(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Result<Opt
     let socket = files::socket_path(run_dir, &launch.launch_id);
     let listener = files::listen(run_dir, &launch.launch_id)
         .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
+    let memory = Memory::watch(launch.in_container);
     let started = start_agent(launch, relay, hangup);
     if !matches!(started, Ok(Some(_))) {
         let _ = fs::remove_file(&socket);
     }
-    Ok(started?.map(|(agent, relay)| Parts { agent, relay, listener, socket }))
+    Ok(started?.map(|(agent, relay)| Parts { agent, relay, listener, socket, memory }))
 }
 
 /// `None` when the daemon has gone: a new one may have looked for us already and found nothing, so nothing may start.
@@ -187,6 +189,7 @@ fn start_agent(launch: &Launch, relay: io::Result<Relay>, hangup: &File) -> Resu
             code: None,
             signal: None,
             why: ExitWhy::LeaseLost,
+            oom: None,
             at_ms: unix_ms(),
             swept: 0,
             unswept: 0,

@@ -83,6 +83,7 @@ impl ExitRecord {
             (None, Some(signal)) => format!("killed by signal {signal}"),
             (None, None) => "ended in an unknown way".to_owned(),
         };
+        let how = if self.oom == Some(true) { format!("{how}: memory ran out") } else { how };
         match &self.cause {
             ExitCause::Exited | ExitCause::Signalled => how,
             ExitCause::Stopped => format!("stopped: {how}"),
@@ -94,5 +95,34 @@ impl ExitRecord {
             ExitCause::ContainerLost { message } => format!("its container ended: {message}"),
             ExitCause::NeverStarted => "it was never started".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: Option<i32>, signal: Option<i32>, oom: Option<bool>, cause: ExitCause) -> ExitRecord {
+        ExitRecord { code, signal, oom, ..ExitRecord::unseen(1, SystemTime::UNIX_EPOCH, cause) }
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_said_of_how_it_ended() {
+        let killed = |oom| ended(None, Some(9), oom, ExitCause::Signalled).describe();
+        assert_eq!(killed(Some(true)), "killed by signal 9: memory ran out");
+        assert_eq!(killed(Some(false)), "killed by signal 9");
+        assert_eq!(killed(None), "killed by signal 9");
+        let told = ended(Some(137), None, Some(true), ExitCause::Exited);
+        assert_eq!(told.describe(), "exited with code 137: memory ran out");
+        let stopped = ended(None, Some(9), Some(true), ExitCause::Stopped);
+        assert_eq!(stopped.describe(), "stopped: killed by signal 9: memory ran out");
+    }
+
+    #[test]
+    fn only_a_lost_container_debits_nobody() {
+        let lost = ended(None, None, None, ExitCause::ContainerLost { message: "removed".to_owned() });
+        assert_eq!((lost.is_debited(), lost.is_normal()), (false, false));
+        assert_eq!(lost.describe(), "its container ended: removed");
+        assert!(ended(None, None, None, ExitCause::LauncherLost).is_debited());
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod docker;
+mod docker_memory;
 mod process;
 mod process_only;
 mod spare;

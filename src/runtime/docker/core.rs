@@ -136,6 +136,7 @@ impl Core {
         // Where it keeps its socket, and works, is known behind the door.
         let mut launch = lead::launch(order, Some(Path::new("/")), &[], self.epoch, "", self.ring_bytes)
             .map_err(LaunchError::Refused)?;
+        launch.in_container = true;
         let forgotten = lodging.forgotten();
         launch.forget = forgotten.iter().map(ToString::to_string).collect();
         let engine = self.engine().await.map_err(|error| LaunchError::Unreachable(error.to_string()))?;

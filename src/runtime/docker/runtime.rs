@@ -169,7 +169,7 @@ impl Runtime for DockerRuntime {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, limits: true, isolation: true, oom: false, recover: true }
+        Capabilities { pause: true, limits: true, isolation: true, oom: true, recover: true }
     }
 
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>> {

@@ -68,6 +68,7 @@ pub(in crate::runtime) fn launch(
         run_dir: run_dir.to_owned(),
         ring_bytes,
         forget: Vec::new(),
+        in_container: false,
     })
 }
 
@@ -83,7 +84,7 @@ pub(in crate::runtime) fn ended(exit: &Exit) -> ExitRecord {
         incarnation: exit.incarnation,
         code: exit.code,
         signal: exit.signal,
-        oom: None,
+        oom: exit.oom,
         at: time(exit.at_ms),
         cause,
         last_lines: Vec::new(),
@@ -173,6 +174,7 @@ mod tests {
                 code,
                 signal,
                 why,
+                oom: signal.map(|signal| signal == 9),
                 at_ms: 5,
                 swept: 0,
                 unswept: 0,
@@ -184,6 +186,7 @@ mod tests {
         assert_eq!(exit(None, Some(15), ExitWhy::Asked).cause, ExitCause::Stopped);
         assert_eq!(exit(Some(0), None, ExitWhy::LeaseLost).cause, ExitCause::LeaseLost);
         assert_eq!(exit(Some(0), None, ExitWhy::Own).at, time(5));
+        assert_eq!([exit(None, Some(9), ExitWhy::Own).oom, exit(Some(1), None, ExitWhy::Own).oom], [Some(true), None]);
     }
 
     #[test]

@@ -54,6 +54,10 @@ pub struct Launch {
     /// of it leaves them there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forget: Vec<String>,
+    /// Whether the launcher lives in a container, whose memory cgroup it may then read as its own. A launcher that does not know of it tells
+    /// nothing of memory that ran out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_container: bool,
 }
 
 /// The first frame of a daemon that takes over, on the launcher's socket.
@@ -207,6 +211,11 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// Why.
     pub why: ExitWhy,
+    /// Whether the kernel killed it because memory ran out: it ended as by a SIGKILL that its launcher did not send, and the container's count of
+    /// such kills had grown since the launcher's last look (it looks with each [`Sample`]). `None` where that can't be seen, or from a launcher that
+    /// does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom: Option<bool>,
     /// Unix time in ms.
     pub at_ms: u64,
     /// Descendants that were killed after the agent itself had ended.

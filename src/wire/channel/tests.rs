@@ -8,10 +8,10 @@ fn to_launcher() -> impl Strategy<Value = ToLauncher> {
     let launch = (
         (any::<u16>(), any::<u64>(), ".*", ".*", any::<u64>()),
         (vec(".*", 0..4), vec((".*", ".*"), 0..4), ".*", ".*"),
-        (any::<u64>(), any::<u64>(), any::<u64>(), ".*", any::<u32>(), vec(".*", 0..3)),
+        (any::<u64>(), any::<u64>(), any::<u64>(), ".*", any::<u32>(), vec(".*", 0..3), any::<bool>()),
     )
         .prop_map(|((version, epoch, launch_id, agent, incarnation), (argv, env, cwd, token), rest)| {
-            let (lease_ms, grace_ms, sample_interval_ms, run_dir, ring_bytes, forget) = rest;
+            let (lease_ms, grace_ms, sample_interval_ms, run_dir, ring_bytes, forget, in_container) = rest;
             ToLauncher::Launch(Box::new(Launch {
                 version,
                 epoch,
@@ -28,6 +28,7 @@ fn to_launcher() -> impl Strategy<Value = ToLauncher> {
                 run_dir,
                 ring_bytes,
                 forget,
+                in_container,
             }))
         });
     prop_oneof![
@@ -91,10 +92,10 @@ fn from_launcher() -> impl Strategy<Value = FromLauncher> {
         any::<bool>().prop_map(|paused| FromLauncher::Paused { paused }),
         (
             (".*", any::<u64>(), option::of(any::<i32>()), option::of(any::<i32>()), why),
-            (any::<u64>(), any::<u32>(), any::<u32>(), any::<u64>())
+            (option::of(any::<bool>()), any::<u64>(), any::<u32>(), any::<u32>(), any::<u64>())
         )
-            .prop_map(|((agent, incarnation, code, signal, why), (at_ms, swept, unswept, last_seq))| {
-                FromLauncher::Exit(Exit { agent, incarnation, code, signal, why, at_ms, swept, unswept, last_seq })
+            .prop_map(|((agent, incarnation, code, signal, why), (oom, at_ms, swept, unswept, last_seq))| {
+                FromLauncher::Exit(Exit { agent, incarnation, code, signal, why, oom, at_ms, swept, unswept, last_seq })
             }),
         any::<u32>().prop_map(|conn| FromLauncher::RelayOpen { conn }),
         (any::<u32>(), vec(any::<u8>(), 0..300)).prop_map(|(conn, bytes)| FromLauncher::RelayData { conn, bytes }),
@@ -254,9 +255,22 @@ fn an_order_without_launches_to_forget_is_that_of_an_earlier_daemon() {
     let frame = ToLauncher::read(1, payload).unwrap();
     let ToLauncher::Launch(launch) = &frame else { panic!("{frame:?}") };
     assert_eq!(launch.forget, [] as [&str; 0]);
+    assert!(!launch.in_container);
     let mut written = Vec::new();
     frame.write(&mut written).unwrap();
-    assert!(!written.windows(6).any(|bytes| bytes == b"forget"), "and it looks like one to an earlier launcher");
+    let written = String::from_utf8(written).unwrap();
+    assert!(
+        !written.contains("forget") && !written.contains("in_container"),
+        "and it looks like one to an earlier launcher"
+    );
+}
+
+#[test]
+fn an_end_without_a_word_on_memory_is_that_of_an_earlier_launcher() {
+    let payload = br#"{"agent":"s/a","incarnation":1,"code":null,"signal":9,"why":"own","at_ms":5,"swept":0,"unswept":0,"last_seq":0}"#;
+    let frame = FromLauncher::read(137, payload).unwrap();
+    let FromLauncher::Exit(exit) = &frame else { panic!("{frame:?}") };
+    assert_eq!(exit.oom, None);
 }
 
 #[test]

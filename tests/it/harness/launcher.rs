@@ -215,6 +215,7 @@ impl Launcher {
             run_dir: directory.to_str().unwrap().into(),
             ring_bytes: 256 * 1024,
             forget: Vec::new(),
+            in_container: false,
         }
     }
 

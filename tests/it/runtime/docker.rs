@@ -17,20 +17,21 @@ use crate::docker::harness::{DEBIAN, Hive, hive};
 
 pub(super) struct DockerBench {
     hive: Hive,
-    runtime: Arc<DockerRuntime>,
+    pub(super) runtime: Arc<DockerRuntime>,
     successor: Arc<DockerRuntime>,
 }
 
 /// Runs a case, where there is an engine, and sees that it left no process behind.
 pub(super) async fn bench(case: impl AsyncFnOnce(&dyn Bench)) {
     let Some(hive) = hive().await else { return };
-    let bench = DockerBench::new(hive);
+    let bench = DockerBench::new(hive, 256 << 20);
     case(&bench).await;
     bench.finish().await;
 }
 
 impl DockerBench {
-    pub(super) fn new(hive: Hive) -> Self {
+    /// `memory` is for all agents together, bytes.
+    pub(super) fn new(hive: Hive, memory: u64) -> Self {
         let exe = Launcher::open(&PathBuf::from(env!("CARGO_BIN_EXE_hivekeeper"))).unwrap();
         let made = |epoch| {
             let runtime = DockerRuntime::new(DockerOptions {
@@ -45,7 +46,7 @@ impl DockerBench {
             });
             let spec = ContainerSpec {
                 place: Place::Own { image: DEBIAN.to_owned() },
-                limits: Limits { memory: Some(256 << 20), cpus: None, pids: Some(128) },
+                limits: Limits { memory: Some(memory), cpus: None, pids: Some(128) },
                 read_only_root: true,
                 tmpfs: vec!["/tmp".to_owned()],
                 ..ContainerSpec::sidecar(String::new())
