@@ -10,7 +10,8 @@ use hivekeeper_actors::ChildCtx;
 use tokio::sync::mpsc;
 
 use super::{
-    drive::{self, End},
+    drive,
+    end::End,
     registry::{Registry, Slot},
     runtimes::Runtimes,
 };

@@ -14,8 +14,9 @@ use tokio::{
 use super::{
     child::{Job, Order},
     contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime},
+    end::{End, judge},
     keep::{keep_lines, keep_loss, keep_sign},
-    registry::{OpenLaunch, token_hash},
+    registry::{OpenLaunch, new_token, token_hash},
 };
 use crate::{
     model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, RuntimeKind, exit::LAST_LINES_MAX},
@@ -37,17 +38,6 @@ pub(super) enum Start {
     Launch,
     /// It was launched by an earlier daemon and is taken over.
     Adopt,
-}
-
-/// How it ended, in the supervisor's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
-    /// As it should: code 0, or we asked for it.
-    Normal,
-    /// Otherwise; the text is for people.
-    Failed(String),
-    /// Its container is gone, and it with it: nothing is debited to it.
-    Lost(String),
 }
 
 /// Something happened that the drive decides on.
@@ -421,33 +411,13 @@ impl Drive {
         }
     }
 
-    async fn finish(&mut self, mut record: ExitRecord) -> End {
-        // A stop that somebody else sent to the launcher is no stop of ours.
-        let foreign = record.cause == ExitCause::Stopped && !self.stopping && self.forced.is_none();
-        if let Some(cause) = self.forced.take()
-            && !matches!(record.cause, ExitCause::StartFailed { .. })
-        {
-            record.cause = cause;
-        }
-        if self.stopping
-            && matches!(record.cause, ExitCause::Exited | ExitCause::Signalled | ExitCause::ContainerLost { .. })
-        {
-            // It heard of the stop by another way than its signal, or died while it was on its way: asked for, either way.
-            record.cause = ExitCause::Stopped;
-        }
-        let normal = record.is_normal() && !foreign;
-        let (how, debited) = (record.describe(), record.is_debited());
+    async fn finish(&mut self, record: ExitRecord) -> End {
+        let (record, end) = judge(record, self.stopping, self.forced.take());
         match self.launch_id {
             Some(launch_id) => self.close(launch_id, self.incarnation, record).await,
             None => self.saw(Observation::Exited(Arc::new(record))),
         }
-        if normal || self.stopping {
-            End::Normal
-        } else if debited {
-            End::Failed(how)
-        } else {
-            End::Lost(how)
-        }
+        end
     }
 
     /// Writes an end down and tells it. A journal that can't take it gets it before the next start.
@@ -549,11 +519,4 @@ async fn kept(keeping: &mut Option<Keeping>) {
         Some(keeping) => keeping.await,
         None => std::future::pending().await,
     }
-}
-
-/// 256 random bits, hexadecimal.
-fn new_token() -> Result<String, getrandom::Error> {
-    let mut bytes = [0u8; 32];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,6 +4,7 @@ mod child;
 pub mod contract;
 pub mod docker;
 mod drive;
+mod end;
 pub mod fake;
 mod keep;
 mod lead;

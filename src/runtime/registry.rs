@@ -32,6 +32,13 @@ pub struct OpenLaunch {
     pub incarnation: u64,
 }
 
+/// 256 random bits, hexadecimal.
+pub(super) fn new_token() -> Result<String, getrandom::Error> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The hash of a token, as the journal keeps it.
 pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
