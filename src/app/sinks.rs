@@ -44,6 +44,9 @@ impl EngineWitness for Engines {
             EngineNews::Unreachable { why } => {
                 return self.health.report(Report::Engine { ok: false, error: Some(why) });
             }
+            EngineNews::Adjusted { swarm, adjustments } => {
+                return self.health.report(Report::Adjusted { swarm, adjustments });
+            }
             EngineNews::ContainerStarted { swarm, container, detail } => {
                 EventKind::ContainerStarted { swarm, container, detail }
             }

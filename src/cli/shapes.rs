@@ -40,6 +40,16 @@ pub(super) struct Swarm {
     pub(super) level: String,
     #[serde(default)]
     pub(super) reasons: Vec<Reason>,
+    #[serde(default)]
+    pub(super) runtime: Option<String>,
+    #[serde(default)]
+    pub(super) image: Option<String>,
+    #[serde(default)]
+    pub(super) container: Option<String>,
+    #[serde(default)]
+    pub(super) relaxations: Vec<String>,
+    #[serde(default)]
+    pub(super) adjustments: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

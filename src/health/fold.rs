@@ -13,8 +13,9 @@ use super::{
     report::{AgentSeed, Now, Report},
 };
 use crate::model::{
-    AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HiveId, Level,
-    Measured, Reason, Source, SwarmHealth, SwarmName, SwarmSpec, Target, Telemetry, TelemetryKind, health::Absent,
+    AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HiveId, HomeHealth,
+    Level, Measured, Reason, Source, SwarmHealth, SwarmName, SwarmSpec, Target, Telemetry, TelemetryKind,
+    health::Absent,
 };
 
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
@@ -174,6 +175,15 @@ impl Fold {
             Report::Declared { spec, desired, seeds } => self.declare(now, &spec, desired, &seeds),
             Report::Removed(name) => self.remove_swarm(&name),
             Report::Desired { target, desired } => self.desire(now, &target, desired),
+            Report::Adjusted { swarm, adjustments } => {
+                if let Some(swarm) = self.swarms.get_mut(&swarm)
+                    && swarm.doc.home.adjustments != adjustments
+                {
+                    Arc::make_mut(&mut swarm.doc).home.adjustments = adjustments;
+                    swarm.dirty = true;
+                }
+                Vec::new()
+            }
             Report::Supervision { agent, event } => self.with(now, &agent, |agent| agent.supervision(&event, now)).1,
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(now, &agent, &burst),
@@ -387,7 +397,10 @@ impl Fold {
             (Some(swarm), Some((before, _))) => {
                 swarm.order = order;
                 swarm.dirty = true;
-                Arc::make_mut(&mut swarm.doc).agents = names;
+                let doc = Arc::make_mut(&mut swarm.doc);
+                doc.agents = names;
+                let adjustments = std::mem::take(&mut doc.home.adjustments);
+                doc.home = HomeHealth { adjustments, ..HomeHealth::of(&spec.home) };
                 if before != desired {
                     changes.extend(self.desire(now, &Target::Swarm(spec.name.clone()), desired));
                 }
@@ -399,6 +412,7 @@ impl Fold {
                     since: now.wall,
                     reasons: Vec::new(),
                     desired,
+                    home: HomeHealth::of(&spec.home),
                     agents: names,
                 };
                 let swarm = Swarm { doc: Arc::new(doc), order, dirty: true, told: None };

@@ -114,6 +114,7 @@ impl Intake {
             Report::Declared { .. }
             | Report::Removed(_)
             | Report::Desired { .. }
+            | Report::Adjusted { .. }
             | Report::Supervision { .. }
             | Report::Reconciled => self.urgent.push_back(report),
         }

@@ -46,6 +46,13 @@ pub enum Report {
         /// What.
         desired: Desired,
     },
+    /// What a swarm's engine can't give as its document asks for it, and what it gives instead.
+    Adjusted {
+        /// Which.
+        swarm: SwarmName,
+        /// All of it; empty when it gives everything.
+        adjustments: Vec<String>,
+    },
     /// The supervision tree did something with an agent.
     Supervision {
         /// Which.

@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
+    container::Place,
     exit::ExitRecord,
     ids::{AgentId, AgentName, HiveId, SwarmName},
+    spec::{Home, RuntimeKind},
 };
 
 /// Who measured a value.
@@ -167,8 +169,34 @@ pub struct SwarmHealth {
     pub reasons: Vec<Reason>,
     /// What the operator wants.
     pub desired: Desired,
+    /// Where it runs.
+    pub home: HomeHealth,
     /// Its agents in start order.
     pub agents: Vec<AgentName>,
+}
+
+/// Where a swarm runs and how far it is shut in there. Nothing of it is measured, and nothing of it makes a swarm worse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeHealth {
+    /// What runs its commands.
+    pub runtime: RuntimeKind,
+    /// Its container; `None` without one.
+    pub place: Option<Place>,
+    /// In what it is less shut in than by default, a few words each: [`Home::relaxations`].
+    pub relaxations: Vec<String>,
+    /// What the engine can't give as the document asks for it and what is given instead, a few words each.
+    pub adjustments: Vec<String>,
+}
+
+impl HomeHealth {
+    /// As the document has it.
+    pub fn of(home: &Home) -> Self {
+        let place = match home {
+            Home::Process { .. } => None,
+            Home::Docker(spec) => Some(spec.place.clone()),
+        };
+        Self { runtime: home.kind(), place, relaxations: home.relaxations(), adjustments: Vec::new() }
+    }
 }
 
 /// Whether the runtime and the journal can be worked with.

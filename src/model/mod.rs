@@ -18,8 +18,8 @@ pub use event::{Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};
 pub use finding::{Fate, Finding, FindingKind};
 pub use health::{
-    AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, Level, Measured, Reason, Source,
-    SwarmHealth,
+    AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
+    Reason, Source, SwarmHealth,
 };
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
 pub use observation::Observation;

@@ -72,6 +72,13 @@ pub enum EngineNews {
         /// Why, for people.
         why: String,
     },
+    /// What the engine can't give a swarm as its document asks, and what it gives instead; empty when it gives everything.
+    Adjusted {
+        /// Which.
+        swarm: SwarmName,
+        /// All of it, a few words each.
+        adjustments: Vec<String>,
+    },
     /// A swarm's container was made, or one of others was entered.
     ContainerStarted {
         /// Whose.

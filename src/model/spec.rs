@@ -43,6 +43,15 @@ impl Home {
             Self::Docker(_) => RuntimeKind::Docker,
         }
     }
+
+    /// In what the swarm is less shut in than in a container by default, a few words each; empty where it is not. A process of this machine is shut
+    /// in by nothing, and that is one of them.
+    pub fn relaxations(&self) -> Vec<String> {
+        match self {
+            Self::Process { .. } => vec!["no container".to_owned()],
+            Self::Docker(spec) => spec.relaxations(),
+        }
+    }
 }
 
 /// Where a swarm's document comes from; boot restores each from its own place.

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::{time::Rfc3339, words};
 use crate::model::{
-    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Measured, Reason,
-    SwarmHealth,
+    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Measured, Place,
+    Reason, SwarmHealth,
 };
 
 /// The document of one agent, in the SPEC's order.
@@ -87,6 +87,13 @@ pub struct SwarmView<'a> {
     since: Rfc3339,
     reasons: Vec<ReasonView<'a>>,
     desired: &'static str,
+    runtime: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    relaxations: &'a [String],
+    adjustments: &'a [String],
     agents: Vec<&'a str>,
 }
 
@@ -166,12 +173,22 @@ pub fn exit(exit: &ExitRecord) -> ExitView<'_> {
 
 /// Shows a swarm.
 pub fn swarm(swarm: &SwarmHealth) -> SwarmView<'_> {
+    let (image, container) = match &swarm.home.place {
+        None => (None, None),
+        Some(Place::Own { image }) => (Some(image.as_str()), None),
+        Some(Place::Sidecar { container }) => (None, Some(container.as_str())),
+    };
     SwarmView {
         name: swarm.name.as_str(),
         level: words::level(swarm.level),
         since: Rfc3339(swarm.since),
         reasons: reasons(&swarm.reasons),
         desired: words::desired(swarm.desired),
+        runtime: words::runtime(swarm.home.runtime),
+        image,
+        container,
+        relaxations: &swarm.home.relaxations,
+        adjustments: &swarm.home.adjustments,
         agents: swarm.agents.iter().map(AgentName::as_str).collect(),
     }
 }

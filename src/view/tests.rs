@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    AgentHealth, AgentState, Command, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, Event, EventKind, ExitCause,
-    ExitRecord, HiveHealth, HiveId, Level, Measured, Operation, OperationId, OperationState, Reason, Requester, Seq,
-    Source, Step, SwarmHealth, Target, health::Absent,
+    AgentHealth, AgentState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, Event,
+    EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId,
+    OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target, health::Absent,
 };
 
 fn at(ms: u64) -> SystemTime {
@@ -84,6 +84,10 @@ fn review() -> SwarmHealth {
         since: at(5),
         reasons: vec![],
         desired: Desired::Stopped,
+        home: HomeHealth {
+            adjustments: vec!["limits.cpus 64 is 2, which is all that the engine's machine has".to_owned()],
+            ..HomeHealth::of(&Home::Docker(Arc::new(ContainerSpec::sidecar("dev".to_owned()))))
+        },
         agents: vec!["coder-1".parse().unwrap(), "coder-2".parse().unwrap()],
     }
 }
@@ -91,6 +95,8 @@ fn review() -> SwarmHealth {
 fn review_json() -> Value {
     json!({
         "name": "review", "level": "critical", "since": "2026-11-21T04:05:00.005Z", "reasons": [], "desired": "stopped",
+        "runtime": "docker", "container": "dev", "relaxations": ["container dev of others"],
+        "adjustments": ["limits.cpus 64 is 2, which is all that the engine's machine has"],
         "agents": ["coder-1", "coder-2"]
     })
 }

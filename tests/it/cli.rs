@@ -200,7 +200,8 @@ fn hive() -> Value {
         "control_plane": { "reachable": true, "since": "2026-11-21T03:00:00.000Z", "last_error": null },
         "data_plane": { "listening": true, "sessions": 1, "events_per_second": absent("never_observed"), "dropped": 0, "refused": 2 },
         "swarms": [{ "name": "demo", "level": "degraded", "since": "2026-11-21T03:00:00.000Z", "desired": "running",
-            "reasons": [{ "code": "agent_backing_off", "detail": "flaky" }], "agents": ["clock", "flaky", "indexer-1"] }],
+            "reasons": [{ "code": "agent_backing_off", "detail": "flaky" }], "runtime": "docker", "image": "debian:bookworm-slim", "relaxations": ["network swarm", "writable mount /w\u{1b}[2J"],
+            "adjustments": ["limits.cpus 64 is 2"], "agents": ["clock", "flaky", "indexer-1"] }],
         "agents": [clock, flaky, killed]
     })
 }
@@ -240,6 +241,8 @@ fn wide_ps_has_everything_and_the_last_lines_made_harmless() {
         "backing_off: restart 6 waits",
         "    | working\n    | cannot go on\\u{1b}[2J\n",
         "lease ran out: killed by signal 9, 1s ago",
+        "RUNS IN                                    RELAXED",
+        "debian:bookworm-slim; limits.cpus 64 is 2  network swarm; writable mount /w\\u{1b}[2J",
     ] {
         assert!(out.contains(piece), "{piece:?} is not in\n{out}");
     }

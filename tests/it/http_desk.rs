@@ -14,7 +14,7 @@ use hivekeeper::{
     http::HealthReader,
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
-        Finding, FindingKind, HiveHealth, HiveId, Level, Measured, Operation, OperationId, OperationState, Origin, Seq,
+        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId, OperationState, Origin, Seq,
         SwarmHealth, SwarmName, SwarmSpec, health::Absent,
     },
     view::SwarmDocument,
@@ -277,6 +277,7 @@ impl HealthReader for Desk {
                 since: at(0),
                 reasons: vec![],
                 desired: Desired::Running,
+                home: HomeHealth::of(&Home::Process { workdir: None }),
                 agents: vec!["coder".parse().unwrap()],
             })
         })

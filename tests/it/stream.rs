@@ -15,8 +15,8 @@ use hivekeeper::{
     events::{Feed, RING_EVENTS_MAX},
     health::{Handle, Identity, Options},
     model::{
-        AgentHealth, AgentId, AgentState, Desired, Epoch, EventKind, HiveId, Level, Measured, Reason, Seq, SwarmHealth,
-        health::Absent,
+        AgentHealth, AgentId, AgentState, Desired, Epoch, EventKind, HiveId, Home, HomeHealth, Level, Measured, Reason,
+        Seq, SwarmHealth, health::Absent,
     },
     stream::{Hub, StreamLimits, hybrid_health, keep_socket},
 };
@@ -334,6 +334,7 @@ fn a_new_viewer_gets_the_whole_document_and_then_what_changes() {
         since: SystemTime::now(),
         reasons: Vec::new(),
         desired: Desired::Running,
+        home: HomeHealth::of(&Home::Process { workdir: None }),
         agents: Vec::new(),
     };
     publish(&server, EventKind::SwarmChanged { from: None, swarm: Arc::new(swarm) });

@@ -1,7 +1,7 @@
 //! Swarms and the hive.
 
 use super::*;
-use crate::model::{Level, Target};
+use crate::model::{ContainerSpec, Level, Target};
 
 fn two() -> Bench {
     Bench::running(vec![agent_spec("coder"), agent_spec("tester")])
@@ -178,4 +178,34 @@ fn a_thousand_complaints_are_one_line() {
     let swarm = bench.swarm();
     assert_eq!(codes(&swarm.reasons), ["agents_pending"]);
     assert!(swarm.reasons[0].detail.ends_with(" and 995 more"), "{}", swarm.reasons[0].detail);
+}
+
+#[test]
+fn where_a_swarm_runs_is_shown_and_makes_it_no_worse() {
+    let mut bench = two();
+    let home = |bench: &Bench| {
+        let swarm = bench.swarm();
+        assert_eq!((swarm.level, swarm.reasons.len()), (Level::Healthy, 0));
+        swarm.home.clone()
+    };
+    assert_eq!(home(&bench).relaxations, ["no container"]);
+    let adjusted = |to: &[&str]| Report::Adjusted {
+        swarm: "review".parse().unwrap(),
+        adjustments: to.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    bench.apply(adjusted(&["limits.cpus 64 is 2"]));
+    let told = bench.tick();
+    let [Change::Swarm { swarm, .. }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(swarm.home.adjustments, ["limits.cpus 64 is 2"]);
+    bench.apply(adjusted(&["limits.cpus 64 is 2"]));
+    assert!(bench.tick().is_empty(), "nothing has changed");
+
+    // Another document for the same swarm, as after a change of the file.
+    let spec = ContainerSpec::sidecar("dev".to_owned());
+    let spec = SwarmSpec { home: Home::Docker(Arc::new(spec)), ..(*swarm_spec("review", vec![])).clone() };
+    bench.apply(Report::Declared { spec: Arc::new(spec), desired: Desired::Running, seeds: Vec::new() });
+    assert_eq!(bench.swarm().home.relaxations, ["container dev of others"]);
+    assert_eq!(bench.swarm().home.adjustments, ["limits.cpus 64 is 2"], "until the engine says otherwise");
+    bench.apply(adjusted(&[]));
+    assert_eq!(bench.swarm().home.adjustments, [""; 0]);
 }
