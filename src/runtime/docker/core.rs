@@ -198,6 +198,7 @@ impl Core {
             return Err(EnterError::NotYet(why));
         }
         let door = lodging.enter(engine, self.is_alone(lodging, Some(launch_id))).await?;
+        self.adjusted(engine, lodging).await;
         let left = lodging.presence().container().filter(|known| *known != door.container).map(str::to_owned);
         if let Some(left) = left {
             self.ended(lodging, &left, None);
@@ -210,6 +211,13 @@ impl Core {
             });
         }
         Ok(door)
+    }
+
+    /// Tells in what a swarm does not get what its document asks, when that has changed.
+    pub(super) async fn adjusted(&self, engine: &Engine, lodging: &Lodging) {
+        if let Some(adjustments) = lodging.adjusted(engine).await {
+            self.witness.heard(EngineNews::Adjusted { swarm: lodging.swarm().clone(), adjustments });
+        }
     }
 
     /// Tells of a container that has ended, unless that is known or was our own doing.

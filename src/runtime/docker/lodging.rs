@@ -11,15 +11,16 @@ use tokio::sync::Mutex;
 
 use super::{
     engine::{
-        CallError, ContainerError, ContainerPlan, CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Limits, Listed,
-        MountPlan, Network, NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
+        CallError, ContainerError, ContainerPlan, CreateError, Engine, LAUNCHER_PATH, LauncherVolume, Listed, Network,
+        NetworkError, RUN_DIR, VolumeError, hold_command, resource_name,
     },
     executable::Launcher,
     freeze::{Freeze, Visitor},
     inside::Door,
+    own,
     presence::Presence,
 };
-use crate::model::{ContainerSpec, LaunchId, Mount, NetworkSpec, Place, SwarmName};
+use crate::model::{ContainerSpec, LaunchId, NetworkSpec, Place, SwarmName};
 
 /// Beyond the longest lease: an agent whose daemon has gone is still being ended then.
 const HOLD_MARGIN: Duration = Duration::from_secs(5);
@@ -98,6 +99,8 @@ pub(super) struct Lodging {
     launcher: Launcher,
     /// Held while its container is looked for, made or removed: agents that start together need one.
     changing: Mutex<()>,
+    /// What the engine gives that is other than the document asks, as far as it was told.
+    adjustments: parking_lot::Mutex<Vec<String>>,
     /// Ended launches whose records still lie in the container; the next launch takes them away.
     forgotten: parking_lot::Mutex<BTreeSet<LaunchId>>,
     presence: parking_lot::Mutex<Presence>,
@@ -106,9 +109,16 @@ pub(super) struct Lodging {
 
 impl Lodging {
     pub(super) fn new(swarm: SwarmName, wish: Wish, launcher: Launcher) -> Self {
-        let (changing, forgotten) = (Mutex::default(), parking_lot::Mutex::default());
-        let (presence, freeze) = (parking_lot::Mutex::default(), Freeze::default());
-        Self { swarm, wish: parking_lot::Mutex::new(wish), launcher, changing, forgotten, presence, freeze }
+        Self {
+            swarm,
+            wish: parking_lot::Mutex::new(wish),
+            launcher,
+            changing: Mutex::default(),
+            adjustments: parking_lot::Mutex::default(),
+            forgotten: parking_lot::Mutex::default(),
+            presence: parking_lot::Mutex::default(),
+            freeze: Freeze::default(),
+        }
     }
 
     /// Whose it is.
@@ -267,11 +277,8 @@ impl Lodging {
         };
         let (_, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
         let launcher = LauncherVolume::of(digest)?;
-        let mount = |mount: &Mount| MountPlan {
-            source: mount.source.clone(),
-            target: mount.target.clone(),
-            read_only: mount.read_only,
-        };
+        let mounts = own::mounts(engine, &spec.mounts)?;
+        let (limits, _) = own::limits(engine, spec.limits).await?;
         Ok(ContainerPlan {
             name: resource_name(engine.owner().hive_id, &self.swarm),
             swarm: self.swarm.clone(),
@@ -280,14 +287,29 @@ impl Lodging {
             user,
             workdir: spec.workdir.clone(),
             env: BTreeMap::new(),
-            limits: Limits { memory_bytes: spec.limits.memory, cpus: spec.limits.cpus, pids: spec.limits.pids },
+            limits,
             network,
             read_only_root: spec.read_only_root,
             tmpfs: spec.tmpfs.iter().map(PathBuf::from).collect(),
             cap_add: spec.cap_add.clone(),
-            mounts: spec.mounts.iter().map(mount).collect(),
+            mounts,
             launcher,
         })
+    }
+
+    /// What of its document the engine can't give and what it gives instead, when that is other than it was.
+    pub(super) async fn adjusted(&self, engine: &Engine) -> Option<Vec<String>> {
+        // An engine that can't be asked now is asked again when the swarm is entered next.
+        let (_, adjustments) = own::limits(engine, self.wish().spec.limits).await.ok()?;
+        let mut known = self.adjustments.lock();
+        if *known == adjustments {
+            return None;
+        }
+        for adjustment in &adjustments {
+            tracing::warn!(swarm = %self.swarm, adjustment, "the engine can't give a swarm what its document asks");
+        }
+        known.clone_from(&adjustments);
+        Some(adjustments)
     }
 
     /// Where its agents work when no document says so: what the container was made with.

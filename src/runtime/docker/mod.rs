@@ -7,6 +7,7 @@ mod freeze;
 mod inside;
 mod lodging;
 mod orphans;
+mod own;
 mod presence;
 mod runtime;
 mod strays;

@@ -208,7 +208,7 @@ impl Runtime for DockerRuntime {
             let core = Arc::clone(&self.core);
             let (answer, answered) = oneshot::channel();
             self.spawn(async move {
-                core.places.entry(launch_id).or_insert_with(|| Stay::new(lodging));
+                core.places.entry(launch_id).or_insert_with(|| Stay::new(Arc::clone(&lodging)));
                 let (link, state) = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
                     Ok(Found::Running(link, state)) => (link, state),
                     Ok(Found::Exited { record, lost }) => {
@@ -221,6 +221,9 @@ impl Runtime for DockerRuntime {
                 let (live, drive, launched) = core.led(launch_id, agent, incarnation, lease, last_seq);
                 let found = if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
                 drop(answer.send(Ok(found)));
+                if let Some(engine) = core.engine.get() {
+                    core.adjusted(engine, &lodging).await;
+                }
                 live.during(drive.adopted(link, state)).await;
             });
             answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))

@@ -1,13 +1,23 @@
 //! The connection and its deadlines.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fs,
+    future::Future,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as ClientError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     error::{CallError, ConnectError},
     names::Owner,
+    own::{OutsideError, Whereabouts},
     starts::Starts,
 };
 
@@ -36,6 +46,9 @@ pub(super) struct Inner {
     pub(super) owner: Owner,
     /// The socket that we speak through, if it is one: never to be mounted into a container.
     pub(super) socket: Option<PathBuf>,
+    pub(super) whereabouts: Whereabouts,
+    /// Processors of the engine's machine, once somebody has asked.
+    cpus: OnceCell<u32>,
     pub(super) starts: Starts,
     /// Held while the launcher's volume is looked for and filled, so that this daemon does not race itself.
     pub(super) filling: Mutex<()>,
@@ -62,9 +75,37 @@ impl Engine {
             }
         };
         let docker = docker.map_err(|error| CallError::from_client(error, PING_DEADLINE))?;
-        let docker = bounded(PING_DEADLINE, docker.negotiate_version()).await?;
-        let (starts, filling, networking) = (Starts::new(), Mutex::new(()), Mutex::new(()));
-        Ok(Self { inner: Arc::new(Inner { docker, owner, socket, starts, filling, networking }) })
+        let docker = bounded(PING_DEADLINE, docker.negotiate_version()).await;
+        let docker = docker.map_err(|error| denied(error, socket.as_deref()))?;
+        let whereabouts = Whereabouts::find(&docker).await?;
+        let (cpus, starts, filling, networking) = (OnceCell::new(), Starts::new(), Mutex::new(()), Mutex::new(()));
+        let inner = Inner { docker, owner, socket, whereabouts, cpus, starts, filling, networking };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Processors of the engine's machine, asked once; 0 where it does not say.
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn cpus(&self) -> Result<u32, CallError> {
+        let ask = || async {
+            let info = bounded(LOOK_DEADLINE, self.docker().info()).await?;
+            Ok::<_, CallError>(info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or_default())
+        };
+        self.inner.cpus.get_or_try_init(ask).await.copied()
+    }
+
+    /// What the engine calls a path that this process sees. The same, unless this process runs in a container itself.
+    ///
+    /// # Errors
+    /// The engine can't show it to another container.
+    pub fn outside(&self, path: &Path) -> Result<PathBuf, OutsideError> {
+        self.inner.whereabouts.outside(path)
+    }
+
+    /// Whether this is the id (or 12 digits of it) or the name of the container in which this process runs.
+    pub fn is_own_container(&self, container: &str) -> bool {
+        self.inner.whereabouts.is(container)
     }
 
     /// The hive for which it works.
@@ -93,6 +134,19 @@ pub(super) async fn bounded<T>(
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => answer.map_err(|error| CallError::from_client(error, deadline)),
         Err(_) => Err(CallError::TimedOut(deadline)),
+    }
+}
+
+/// Says what to do where the socket is there and closed to us.
+fn denied(error: CallError, socket: Option<&Path>) -> CallError {
+    let CallError::Unreachable(cause) = &error else { return error };
+    let cause: &(dyn Error + 'static) = &**cause;
+    let is_denied = std::iter::successors(Some(cause), |&cause| cause.source()).any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    match socket.and_then(|socket| Some((socket, fs::metadata(socket).ok()?.gid()))) {
+        Some((socket, gid)) if is_denied => CallError::Denied { socket: socket.to_owned(), gid },
+        _ => error,
     }
 }
 

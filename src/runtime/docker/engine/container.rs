@@ -117,7 +117,9 @@ impl Engine {
         let filters = HashMap::from([("label", vec![with_label])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = bounded(LOOK_DEADLINE, self.docker().list_containers(Some(options))).await?;
-        Ok(found.into_iter().map(Listed::read).collect())
+        // Whatever labels it was given: a daemon that took its own container for one of a swarm's would end itself.
+        let others = found.into_iter().map(Listed::read).filter(|found| !self.is_own_container(&found.id));
+        Ok(others.collect())
     }
 
     /// SIGKILL to a container of ours. The engine removes it afterwards: [`Engine::wait`] for [`Until::Removed`], or [`Engine::remove`] it.
@@ -201,7 +203,8 @@ impl Engine {
     /// The id of a container that carries our hive's id. The id, because a name may be another container's by the time it is used.
     async fn ours(&self, container: &str) -> Result<String, ContainerError> {
         let state = self.inspect(container).await?;
-        if self.inner.owner.owns(&state.labels) { Ok(state.id) } else { Err(ContainerError::NotOurs) }
+        let ours = self.inner.owner.owns(&state.labels) && !self.is_own_container(&state.id);
+        if ours { Ok(state.id) } else { Err(ContainerError::NotOurs) }
     }
 
     /// The plan's rules, for the paths as written and for what they lead to on this machine. An engine on another machine has links of its own, which
@@ -210,6 +213,10 @@ impl Engine {
         let socket = self.inner.socket.as_deref();
         let resolved = socket.and_then(|socket| fs::canonicalize(socket).ok());
         plan::check(plan, socket)?;
+        // In a container the plan's paths are the engine's, and so has to be the socket's.
+        if let Some(outside) = resolved.as_deref().and_then(|socket| self.outside(socket).ok()) {
+            plan::check(plan, Some(&outside))?;
+        }
         for mount in &plan.mounts {
             let Ok(real) = fs::canonicalize(&mount.source) else { continue };
             plan::check_source(&real, socket)?;

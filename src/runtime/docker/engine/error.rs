@@ -10,6 +10,18 @@ pub enum CallError {
     /// Nobody answers there, or the connection broke.
     #[error("engine unreachable")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// The socket is there, and we may not use it.
+    #[error(
+        "engine unreachable: no permission for its socket {}; the daemon needs its group, {gid} (in a container `--group-add {gid}`, in compose \
+         `group_add: [\"{gid}\"]`)",
+        .socket.display()
+    )]
+    Denied {
+        /// The socket.
+        socket: PathBuf,
+        /// The group that may use it.
+        gid: u32,
+    },
     /// The call's deadline passed.
     #[error("engine did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -153,6 +165,9 @@ pub enum ExecError {
     /// It does not run, or is paused.
     #[error("the container does not run: {0}")]
     NotRunning(String),
+    /// It is the container in which this process runs, and in which it has the engine's socket.
+    #[error("that is the daemon's own container: whoever runs in it can use the engine's socket")]
+    OwnContainer,
     /// Other starts went first for too long.
     #[error("the engine is busy starting other commands")]
     Busy,

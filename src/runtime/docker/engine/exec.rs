@@ -79,6 +79,9 @@ impl Engine {
     /// it leaves nothing that runs, or something that finds its stdin at an end.
     pub async fn exec(&self, container: &str, order: &ExecOrder) -> Result<Exec, ExecError> {
         let container = container_ref(container)?;
+        if self.is_own_container(container) {
+            return Err(ExecError::OwnContainer);
+        }
         let turn = self.inner.starts.turn(container).await.ok_or(ExecError::Busy)?;
         let options = CreateExecOptions {
             attach_stdin: Some(true),
