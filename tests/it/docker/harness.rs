@@ -57,6 +57,11 @@ pub(crate) async fn hive() -> Option<Hive> {
     }
 }
 
+/// The same for a test that speaks to the engine by its own client.
+pub(crate) fn here() -> bool {
+    run(hive()).is_some()
+}
+
 async fn connect(owner: Owner) -> Result<Engine, impl std::fmt::Debug> {
     let host = std::env::var("DOCKER_HOST").ok();
     Engine::connect(host.as_deref(), owner).await

@@ -6,3 +6,4 @@ mod engine_exec;
 mod engine_isolation;
 mod engine_shared;
 pub(crate) mod harness;
+mod own_container;

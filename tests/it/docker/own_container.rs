@@ -1,0 +1,313 @@
+//! The daemon as an image, in a container of its own beside the containers that it makes.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use hivekeeper::runtime::docker::engine::label;
+use serde_json::Value;
+
+use super::harness::{DEBIAN, here};
+use crate::hive::until_within;
+
+/// A machine that builds while it tests has been seen to take ten seconds to start a container.
+const PATIENCE: Duration = Duration::from_secs(90);
+const IMAGE: &str = "hivekeeper-test:daemon";
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// The daemon's image with the executable under test, made once a run. Leaves one image of this name.
+fn image() {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/daemon");
+        let made = Command::new(script).arg(env!("CARGO_BIN_EXE_hivekeeper")).arg(IMAGE).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    });
+}
+
+/// What the engine's client says, which must succeed.
+#[track_caller]
+fn docker(words: &[&str]) -> String {
+    let ran = Command::new("docker").args(words).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(ran.status.success(), "docker {words:?}: {}", said(&ran.stderr));
+    said(&ran.stdout)
+}
+
+fn socket() -> PathBuf {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    PathBuf::from(host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"))
+}
+
+/// A daemon in a container, with its data in a volume.
+struct Boxed {
+    dir: tempfile::TempDir,
+    name: String,
+    hive_id: String,
+}
+
+impl Boxed {
+    /// Writes the configuration: `swarms` is TOML. `/work` is a directory of this machine, `/shared` a volume.
+    fn new(swarms: &str) -> Self {
+        image();
+        let dir = tempfile::Builder::new().prefix("hkbox").tempdir().unwrap();
+        let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase().replace('.', "-");
+        let text = format!(
+            "[hive]\nname = \"boxed\"\n[http]\nbind = \"0.0.0.0:8080\"\ntoken_file = \"token\"\nhosts = [\"127.0.0.1\"]\n\
+             [runtime]\nsample_interval = \"200ms\"\n{swarms}"
+        );
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/config.toml"), text).unwrap();
+        fs::write(dir.path().join("etc/token"), TOKEN).unwrap();
+        fs::create_dir_all(dir.path().join("work/repo")).unwrap();
+        for open in ["", "work", "work/repo"] {
+            let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            fs::set_permissions(dir.path().join(open), all).unwrap();
+        }
+        let boxed = Self { dir, name, hive_id: String::new() };
+        for volume in ["data", "shared"] {
+            docker(&["volume", "create", "--label", OURS, &boxed.volume(volume)]);
+        }
+        boxed
+    }
+
+    fn volume(&self, what: &str) -> String {
+        format!("{}-{what}", self.name)
+    }
+
+    /// Makes and starts the container.
+    fn run(&self, more: &[&str]) {
+        let gid = fs::metadata(socket()).unwrap().gid().to_string();
+        self.run_in_group(&[&["--group-add", &gid], more].concat());
+    }
+
+    fn run_in_group(&self, more: &[&str]) {
+        let socket = format!("{}:/var/run/docker.sock", socket().display());
+        let below = |what: &str, target: &str| format!("{}:{target}", self.dir.path().join(what).display());
+        let (etc, work) = (below("etc", "/etc/hivekeeper:ro"), below("work", "/work:ro"));
+        let data = format!("{}:/var/lib/hivekeeper", self.volume("data"));
+        let shared = format!("{}:/shared", self.volume("shared"));
+        let words = ["run", "--detach", "--name", &self.name, "--label", OURS, "--publish", "127.0.0.1::8080"];
+        let mounts = ["-v", &socket, "-v", &etc, "-v", &work, "-v", &data, "-v", &shared];
+        let health = ["--health-interval", "500ms"];
+        docker(&[&words[..], &mounts, &health, more, &[IMAGE]].concat());
+    }
+
+    fn get(&self, path: &str) -> Value {
+        // The engine may give another port at each start.
+        let ports = Command::new("docker").args(["port", &self.name, "8080/tcp"]).output().unwrap();
+        let ports = String::from_utf8_lossy(&ports.stdout).into_owned();
+        let Some(at) = ports.lines().next() else { return Value::Null };
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .into();
+        let request = agent.get(format!("http://{at}{path}")).header("authorization", format!("Bearer {TOKEN}"));
+        let Ok(mut answer) = request.call() else { return Value::Null };
+        let mut text = String::new();
+        let _ = answer.body_mut().as_reader().read_to_string(&mut text);
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    #[track_caller]
+    fn agent(&self, id: &str, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let (swarm, name) = id.split_once('/').unwrap();
+        let mut last = Value::Null;
+        let path = format!("/api/v1/swarms/{swarm}/agents/{name}");
+        let found = until_within_saying(&format!("{id} {what}"), &mut || {
+            last = self.get(&path);
+            fits(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|what| panic!("{what}: {last:#}\n{}", self.log()))
+    }
+
+    #[track_caller]
+    fn running(&mut self, id: &str) -> Value {
+        let agent = self.agent(id, "runs", |agent| agent["state"] == "running" && agent["pid"].is_u64());
+        self.hive_id = self.get("/api/v1/health")["hive_id"].as_str().unwrap().to_owned();
+        agent
+    }
+
+    fn inspect(&self, format: &str) -> String {
+        docker(&["inspect", "--format", format, &self.name])
+    }
+
+    fn log(&self) -> String {
+        let said = Command::new("docker").args(["logs", &self.name]).output().unwrap();
+        format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr))
+    }
+
+    /// What of the hive runs or lies in the engine, the daemon's own container aside.
+    fn made(&self) -> Vec<String> {
+        let ours = format!("label={}={}", label::HIVE_ID, self.hive_id);
+        let list = |words: &[&str]| docker(&[words, &["--filter", &ours]].concat());
+        let found =
+            list(&["ps", "-a", "--format", "{{.Names}}"]) + "\n" + &list(&["network", "ls", "--format", "{{.Name}}"]);
+        found.lines().filter(|name| !name.is_empty() && *name != self.name).map(str::to_owned).collect()
+    }
+}
+
+/// Seen by the inventory of `tests/run`; the value is not the daemon's own, so no hive takes it for one.
+const OURS: &str = "dev.hivekeeper.managed-by=hivekeeper-test";
+
+fn until_within_saying<T>(what: &str, look: &mut dyn FnMut() -> Option<T>) -> Result<T, String> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Some(found) => return Ok(found),
+            None if std::time::Instant::now() > deadline => return Err(format!("never: {what}")),
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        let quiet = |words: &[&str]| drop(Command::new("docker").args(words).output());
+        if std::thread::panicking() {
+            eprintln!("--- the daemon of the failed test\n{}", self.log());
+        }
+        quiet(&["rm", "--force", &self.name]);
+        if !self.hive_id.is_empty() {
+            for made in self.made() {
+                quiet(&["rm", "--force", &made]);
+                quiet(&["network", "rm", &made]);
+            }
+        }
+        for volume in ["data", "shared"] {
+            quiet(&["volume", "rm", &self.volume(volume)]);
+        }
+    }
+}
+
+/// An agent that says where it is, writes down that it lived, and goes on.
+fn swarm(more: &str) -> String {
+    format!(
+        "[[swarm]]\nname = \"s\"\nimage = \"{DEBIAN}\"\n{more}\n[[swarm.agent]]\nname = \"a\"\nstop_grace = \"2s\"\n\
+         command = [\"sh\", \"-c\", \"trap 'echo bye; exit 0' TERM; id -u; echo $HIVEKEEPER_INCARNATION > /out/lived; \
+         while :; do sleep 0.1; done\"]\n"
+    )
+}
+
+#[test]
+fn a_daemon_in_a_container_keeps_swarms_in_others() {
+    if !here() {
+        return;
+    }
+    let mounts = "limits = { memory = \"64MiB\", cpus = 4000.0, pids = 32 }\n\
+         mounts = [{ source = \"/work/repo\", target = \"/out\", read_only = false }, \
+         { source = \"/shared\", target = \"/volume\" }]";
+    let mut boxed = Boxed::new(&swarm(mounts));
+    boxed.run(&[]);
+    let agent = boxed.running("s/a");
+    assert_eq!(agent["incarnation"], 1);
+
+    until_within(PATIENCE, "its health check passes", || {
+        (boxed.inspect("{{.State.Health.Status}}") == "healthy").then_some(())
+    });
+    let status = docker(&["exec", &boxed.name, "grep", "^[UG]id:", "/proc/1/status"]);
+    assert_eq!(status, "Uid:\t10001\t10001\t10001\t10001\nGid:\t10001\t10001\t10001\t10001");
+    let ps = docker(&["exec", &boxed.name, "hivekeeper", "ps", "-o", "wide"]);
+    assert!(ps.contains("s/a") && ps.contains("running") && ps.contains("writable mount /out"), "{ps}");
+
+    // A path that the daemon sees at /work is another one to the engine.
+    until_within(PATIENCE, "the agent writes", || {
+        fs::read_to_string(boxed.dir.path().join("work/repo/lived")).ok().filter(|text| text == "1\n")
+    });
+    let [container] = &boxed.made()[..] else { panic!("{:?}", boxed.made()) };
+    let sources = docker(&["inspect", "--format", "{{range .Mounts}}{{.Source}} {{.Destination}}\n{{end}}", container]);
+    let shared = docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &boxed.volume("shared")]);
+    assert!(sources.contains(&format!("{shared} /volume")), "{sources}");
+    let cpus: u64 = docker(&["info", "--format", "{{.NCPU}}"]).parse().unwrap();
+    let given = docker(&["inspect", "--format", "{{.HostConfig.NanoCpus}}", container]);
+    assert_eq!(given, (cpus * 1_000_000_000).to_string(), "as many as there are");
+    let adjusted = format!("limits.cpus 4000 is {cpus}, which is all that the engine's machine has");
+    assert!(boxed.log().contains(&adjusted), "{}", boxed.log());
+    let swarm = boxed.get("/api/v1/swarms/s");
+    assert_eq!(swarm["health"]["relaxations"], serde_json::json!(["writable mount /out"]));
+    assert_eq!(swarm["health"]["adjustments"], serde_json::json!([adjusted]), "{swarm:#}");
+
+    docker(&["stop", "--time", "60", &boxed.name]);
+    assert_eq!(boxed.inspect("{{.State.ExitCode}}"), "0", "{}", boxed.log());
+    assert_eq!(boxed.made(), [""; 0], "{}", boxed.log());
+}
+
+#[test]
+fn its_container_is_restarted_in_order_or_taken_over_after_a_kill() {
+    if !here() {
+        return;
+    }
+    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    boxed.run(&[]);
+    let first = boxed.running("s/a");
+
+    docker(&["kill", "--signal", "KILL", &boxed.name]);
+    assert_eq!(boxed.made().len(), 1, "its agents go on");
+    docker(&["start", &boxed.name]);
+    let taken = boxed.running("s/a");
+    for same in ["pid", "incarnation", "restarts"] {
+        assert_eq!(taken[same], first[same], "{same}: {taken:#}");
+    }
+    assert!(boxed.log().contains("1 agents of the last daemon run on"), "{}", boxed.log());
+
+    docker(&["restart", "--time", "60", &boxed.name]);
+    let again = boxed.agent("s/a", "comes back", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
+    assert_eq!(again["restarts"], 0, "nothing has failed: {again:#}");
+    assert_eq!(again["last_exit"]["code"], 0, "it was asked to end: {again:#}");
+    docker(&["stop", "--time", "60", &boxed.name]);
+    assert_eq!((boxed.inspect("{{.State.ExitCode}}").as_str(), boxed.made().len()), ("0", 0), "{}", boxed.log());
+}
+
+/// Labels are whatever somebody writes: these say that the daemon's own container is the one of its swarm, made by another plan.
+#[test]
+fn it_never_takes_its_own_container_for_one_of_a_swarm() {
+    if !here() {
+        return;
+    }
+    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    boxed.run(&[]);
+    boxed.running("s/a");
+    docker(&["stop", "--time", "60", &boxed.name]);
+    docker(&["rm", &boxed.name]);
+    let id = format!("{}={}", label::HIVE_ID, boxed.hive_id);
+    let swarm = format!("{}=s", label::SWARM);
+    boxed.run(&["--label", &id, "--label", &swarm]);
+    let agent = boxed.agent("s/a", "runs again", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
+    assert_eq!(boxed.made().len(), 1, "in a container of its own: {agent:#}");
+    docker(&["stop", "--time", "60", &boxed.name]);
+    assert_eq!((boxed.inspect("{{.State.ExitCode}}").as_str(), boxed.made().len()), ("0", 0), "{}", boxed.log());
+}
+
+#[test]
+fn what_only_it_can_see_is_refused_to_swarms() {
+    if !here() {
+        return;
+    }
+    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]\nmounts = [{ source = \"/usr/share\", target = \"/x\" }]"));
+    boxed.run(&[]);
+    let agent = boxed.agent("s/a", "fails", |agent| agent["last_exit"].is_object());
+    let why = agent["last_exit"]["message"].as_str().unwrap();
+    assert!(why.contains("/usr/share lies in the daemon's own container (its own file system)"), "{why}");
+    boxed.hive_id = boxed.get("/api/v1/health")["hive_id"].as_str().unwrap().to_owned();
+    assert_eq!(boxed.made(), [""; 0]);
+}
+
+#[test]
+fn without_the_sockets_group_it_says_what_to_do() {
+    if !here() || fs::metadata(socket()).unwrap().mode() & 0o006 != 0 {
+        return;
+    }
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]"));
+    boxed.run_in_group(&[]);
+    let gid = fs::metadata(socket()).unwrap().gid();
+    let advice = format!("--group-add {gid}");
+    let agent = boxed.agent("s/a", "waits", |agent| agent["reasons"].to_string().contains(&advice));
+    assert_eq!(agent["state"], "pending");
+}
