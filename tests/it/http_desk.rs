@@ -14,8 +14,8 @@ use hivekeeper::{
     http::HealthReader,
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
-        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId, OperationState, Origin, Seq,
-        SwarmHealth, SwarmName, SwarmSpec, health::Absent,
+        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId,
+        OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec, health::Absent,
     },
     view::SwarmDocument,
 };

@@ -218,13 +218,16 @@ impl Runtime for DockerRuntime {
                     Err(error) => return drop(answer.send(Err(error))),
                 };
                 let lease = Duration::from_millis(state.lease_ms);
-                let (live, drive, launched) = core.led(launch_id, agent, incarnation, lease, last_seq);
+                let (live, drive, launched) = Arc::clone(&core).led(launch_id, agent, incarnation, lease, last_seq);
                 let found = if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
                 drop(answer.send(Ok(found)));
-                if let Some(engine) = core.engine.get() {
-                    core.adjusted(engine, &lodging).await;
-                }
-                live.during(drive.adopted(link, state)).await;
+                let adjusted = async {
+                    if let Some(engine) = core.engine.get() {
+                        core.adjusted(engine, &lodging).await;
+                    }
+                };
+                // Beside it: a lease must not wait for the engine.
+                tokio::join!(live.during(drive.adopted(link, state)), adjusted);
             });
             answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))
         })

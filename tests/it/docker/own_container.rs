@@ -244,7 +244,7 @@ fn its_container_is_restarted_in_order_or_taken_over_after_a_kill() {
     if !here() {
         return;
     }
-    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]\nlimits = { cpus = 4000.0 }"));
     boxed.run(&[]);
     let first = boxed.running("s/a");
 
@@ -256,6 +256,11 @@ fn its_container_is_restarted_in_order_or_taken_over_after_a_kill() {
         assert_eq!(taken[same], first[same], "{same}: {taken:#}");
     }
     assert!(boxed.log().contains("1 agents of the last daemon run on"), "{}", boxed.log());
+
+    until_within(PATIENCE, "what the engine can't give is known again", || {
+        let adjustments = boxed.get("/api/v1/swarms/s")["health"]["adjustments"].to_string();
+        adjustments.contains("limits.cpus 4000 is").then_some(())
+    });
 
     docker(&["restart", "--time", "60", &boxed.name]);
     let again = boxed.agent("s/a", "comes back", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
