@@ -57,7 +57,7 @@ pub enum NetworkSpec {
 pub struct Limits {
     /// Bytes of memory, swap included.
     pub memory: Option<u64>,
-    /// Processors' worth of time, in whole billionths, which is how engines count. An engine refuses more than its machine has.
+    /// Processors' worth of time, in whole billionths, which is how engines count. More than the machine has is given as what it has.
     pub cpus: Option<f64>,
     /// Processes and threads, launchers included.
     pub pids: Option<u32>,
