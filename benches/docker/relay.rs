@@ -145,11 +145,10 @@ async fn bare_trips(stage: &Stage, swarm: &Swarm<'_>, rounds: usize, trips: &mut
     running.ended().await.map(drop)
 }
 
-/// The first piece starts the clock, because the agent begins before we do.
+/// The agent's sign starts the clock, because it pours at once behind it.
 async fn bare_upward(stage: &Stage, swarm: &Swarm<'_>) -> anyhow::Result<f64> {
     let began = clock::now();
     let mut running = swarm.bare("bare", Some("pour")).await?;
-    // What has been written before the sign is read is a pipe's worth.
     let sign = stage.sign("bare", began).await?;
     take(&mut running, POUR_LEN).await?;
     let took = clock::now() - sign.at;
