@@ -153,12 +153,12 @@ impl Swarm {
         let (_, swarm) = document.split_once("\n[[swarm]]\n").unwrap();
         let mut swarm = format!("[[swarm]]\n{swarm}");
         // SAFETY: no memory effects, never fails.
-        let own = format!("user = \"{}\"\nworkdir = \"/work\"", unsafe { libc::geteuid() });
+        let own = format!("user = \"{}\"", unsafe { libc::geteuid() });
         let mut changes =
             vec![("hivekeeper-coding-swarm", image.name.as_str()), ("THINK_SECONDS = \"2\"", "THINK_SECONDS = \"1\"")];
         // Else nobody but root could remove what the agents leave in the test's directory.
-        if !own.starts_with("user = \"0\"") {
-            changes.push(("workdir = \"/work\"", &own));
+        if own != "user = \"0\"" {
+            changes.push(("user = \"10001\"", &own));
         }
         for (here, there) in changes {
             assert!(swarm.contains(here), "the example says {here} no longer");
