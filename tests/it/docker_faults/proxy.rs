@@ -191,9 +191,9 @@ async fn carry(client: UnixStream, shared: &Shared) -> io::Result<()> {
     let (mut from_engine, mut to_engine) = UnixStream::connect(&shared.engine).await?.into_split();
     to_engine.write_all(&head).await?;
     let talk = Talk { shared, request: &request, stage: watch::Sender::new(Stage::Question) };
-    let (down, up) =
-        tokio::join!(talk.down(&mut from_engine, &mut to_daemon), talk.up(&mut from_daemon, &mut to_engine));
-    down.and(up)
+    // Each direction may end before the other; what breaks, breaks both.
+    tokio::try_join!(talk.down(&mut from_engine, &mut to_daemon), talk.up(&mut from_daemon, &mut to_engine))?;
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
