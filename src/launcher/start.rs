@@ -22,6 +22,7 @@ use super::{
     memory::Memory,
     program::program,
     relay::Relay,
+    room::{clear, settle},
     run::{Agent, Parts, Shell},
     sweep::sweep,
     sys,
@@ -50,6 +51,10 @@ enum Mode<'a> {
     Sweep { launch_id: &'a str, agent: Option<i32> },
     /// Tell which launches there are.
     List { run_dir: &'a Path },
+    /// Make the run directory.
+    Settle { run_dir: &'a Path },
+    /// Remove what is ours, save what is kept.
+    Clear { home: &'a Path, keep: Vec<&'a str> },
     /// Last as long as there are launchers.
     Hold { run_dir: &'a Path, idle: Duration },
 }
@@ -68,6 +73,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Mode::Attach { run_dir, launch_id } => attach(run_dir, launch_id),
         Mode::Sweep { launch_id, agent } => sweep(launch_id, agent),
         Mode::List { run_dir } => list(run_dir),
+        Mode::Settle { run_dir } => settle(run_dir),
+        Mode::Clear { home, keep } => clear(home, &keep),
         Mode::Hold { run_dir, idle } => hold(run_dir, idle),
     };
     match ended {
@@ -82,6 +89,8 @@ fn mode(arguments: &[OsString]) -> Option<Mode<'_>> {
         ["--stdio"] => Mode::Stdio,
         ["--attach", run_dir, launch_id] => Mode::Attach { run_dir: Path::new(run_dir), launch_id },
         ["--list", run_dir] => Mode::List { run_dir: Path::new(run_dir) },
+        ["--settle", run_dir] => Mode::Settle { run_dir: Path::new(run_dir) },
+        ["--clear", home, ref keep @ ..] => Mode::Clear { home: Path::new(home), keep: keep.to_vec() },
         ["--sweep", launch_id] => Mode::Sweep { launch_id, agent: None },
         ["--sweep", launch_id, agent] => Mode::Sweep { launch_id, agent: Some(agent.parse().ok()?) },
         ["--hold", run_dir, idle_ms] => Mode::Hold { run_dir: Path::new(run_dir), idle: millis(idle_ms.parse().ok()?) },
@@ -230,6 +239,9 @@ mod tests {
         assert_eq!(parsed("--stdio"), shown(Mode::Stdio));
         assert_eq!(parsed("--attach /run/hk 0190-a"), shown(Mode::Attach { run_dir, launch_id: "0190-a" }));
         assert_eq!(parsed("--list /run/hk"), shown(Mode::List { run_dir }));
+        assert_eq!(parsed("--settle /run/hk"), shown(Mode::Settle { run_dir }));
+        assert_eq!(parsed("--clear /run/hk"), shown(Mode::Clear { home: run_dir, keep: Vec::new() }));
+        assert_eq!(parsed("--clear /run/hk a b"), shown(Mode::Clear { home: run_dir, keep: vec!["a", "b"] }));
         assert_eq!(parsed("--sweep 0190-a"), shown(Mode::Sweep { launch_id: "0190-a", agent: None }));
         assert_eq!(parsed("--sweep 0190-a 17"), shown(Mode::Sweep { launch_id: "0190-a", agent: Some(17) }));
         let idle = Duration::from_secs(35);
@@ -244,6 +256,9 @@ mod tests {
             "--attach /run/hk",
             "--attach /run/hk ../a",
             "--list",
+            "--settle",
+            "--settle /run/hk more",
+            "--clear",
             "--sweep",
             "--sweep a/b",
             "--sweep a x",

@@ -78,7 +78,7 @@ impl Stay {
 
     /// Whether its container is known to have ended.
     fn has_ended(&self) -> bool {
-        self.door.as_ref().is_some_and(|door| self.lodging.presence().end_of(&door.container).is_some())
+        self.door.as_ref().is_some_and(|door| has_ended(&self.lodging, door))
     }
 
     /// For people.
@@ -87,11 +87,11 @@ impl Stay {
         let known = self.door.as_ref().and_then(|door| presence.end_of(&door.container));
         known.unwrap_or("it is gone").to_owned()
     }
+}
 
-    fn is_behind(&self, door: &Door) -> bool {
-        let same = |own: &Door| own.container == door.container && own.started_at == door.started_at;
-        self.door.as_ref().is_none_or(same)
-    }
+/// A container of others may have been started again since it ended: of that the engine alone knows.
+fn has_ended(lodging: &Lodging, door: &Door) -> bool {
+    door.started_at.is_none() && lodging.presence().end_of(&door.container).is_some()
 }
 
 impl Core {
@@ -128,8 +128,11 @@ impl Core {
 
     /// The door to a launch, if the container that it was made in still runs.
     async fn door(&self, engine: &Engine, stay: &Stay) -> Result<Option<Door>, LinkError> {
-        let found = stay.lodging.find(engine).await.map_err(|error| LinkError::Unreachable(error.to_string()))?;
-        Ok(found.filter(|door| stay.is_behind(door)))
+        let found = match &stay.door {
+            Some(door) => stay.lodging.is_open(engine, door).await.map(|open| open.then(|| door.clone())),
+            None => stay.lodging.find(engine).await,
+        };
+        found.map_err(|error| LinkError::Unreachable(error.to_string()))
     }
 
     pub(super) async fn start(&self, lodging: &Arc<Lodging>, order: &LaunchOrder) -> Result<Link, LaunchError> {
@@ -184,7 +187,7 @@ impl Core {
                 Err(VisitError::Exec(error)) => return Err(LaunchError::Unreachable(error.to_string())),
                 Err(VisitError::Spoke(why)) => {
                     // A container that ends takes what was just started along, without a word of its own.
-                    if tries < ENTRIES_MAX && self.has_gone(engine, lodging, &door).await {
+                    if tries < ENTRIES_MAX && (lodging.doubt(&door) || self.has_gone(engine, lodging, &door).await) {
                         continue;
                     }
                     return Err(LaunchError::Launcher(why));
@@ -230,11 +233,9 @@ impl Core {
 
     /// Whether a container that something went wrong in turns out to have ended.
     async fn has_gone(&self, engine: &Engine, lodging: &Lodging, door: &Door) -> bool {
-        let same = |found: &Door| found.container == door.container && found.started_at == door.started_at;
         let deadline = Instant::now() + DYING;
         loop {
-            let ended = lodging.presence().end_of(&door.container).is_some();
-            if ended || matches!(lodging.find(engine).await, Ok(found) if !found.as_ref().is_some_and(same)) {
+            if has_ended(lodging, door) || matches!(lodging.is_open(engine, door).await, Ok(false)) {
                 return true;
             }
             if Instant::now() >= deadline {

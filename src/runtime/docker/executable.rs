@@ -3,7 +3,11 @@
 use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::OnceCell,
+    task::spawn_blocking,
+};
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 256 * 1024;
@@ -33,6 +37,32 @@ impl Launcher {
             read.map_err(|error| format!("the executable cannot be read: {error}"))
         });
         Ok((&self.exe, digest.await?))
+    }
+
+    /// Its size in bytes. The error says why it can't be read.
+    pub(super) fn size(&self) -> Result<u64, String> {
+        let found = self.exe.metadata().map_err(|error| format!("the executable cannot be read: {error}"))?;
+        Ok(found.len())
+    }
+
+    /// Writes it out, and ends the output.
+    pub(super) async fn write_to(&self, mut out: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut at = 0;
+        loop {
+            let exe = Arc::clone(&self.exe);
+            let read = spawn_blocking(move || {
+                let mut piece = vec![0; READ_LEN];
+                let len = exe.read_at(&mut piece, at)?;
+                piece.truncate(len);
+                Ok::<_, io::Error>(piece)
+            });
+            let piece = read.await.map_err(io::Error::other)??;
+            if piece.is_empty() {
+                return out.shutdown().await;
+            }
+            out.write_all(&piece).await?;
+            at += piece.len() as u64;
+        }
     }
 }
 

@@ -126,6 +126,27 @@ pub(super) async fn list(engine: &Engine, door: &Door) -> Result<Vec<LaunchId>, 
     }
 }
 
+/// Makes the run directory behind a door, in a container of others. That it answers proves that the launcher runs there, too.
+pub(super) async fn settle(engine: &Engine, door: &Door) -> Result<(), VisitError> {
+    let mut visit = visit(engine, door, &["--settle", &door.run_dir], BTreeMap::new()).await?;
+    done(visit.answer(ANSWER_DEADLINE).await?)
+}
+
+/// Removes what is ours there, save what begins with one of the words of `keep`; without any, the directory itself.
+pub(super) async fn clear(engine: &Engine, door: &Door, home: &str, keep: &[&str]) -> Result<(), VisitError> {
+    let words = [&["--clear", home], keep].concat();
+    let mut visit = visit(engine, door, &words, BTreeMap::new()).await?;
+    done(visit.answer(SWEEP_ANSWER).await?)
+}
+
+fn done(frame: FromLauncher) -> Result<(), VisitError> {
+    match frame {
+        FromLauncher::Listed { .. } => Ok(()),
+        FromLauncher::Refused { message, .. } => Err(VisitError::Spoke(message)),
+        other => Err(out_of_place(&other)),
+    }
+}
+
 async fn visit(
     engine: &Engine,
     door: &Door,

@@ -1,4 +1,4 @@
-//! Where a swarm lives in the engine: a container of its own, made when its first agent is launched.
+//! Where a swarm lives in the engine: a container of its own, made when its first agent is launched, or one of others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -19,6 +19,7 @@ use super::{
     inside::Door,
     own,
     presence::Presence,
+    sidecar::Sidecar,
 };
 use crate::model::{ContainerSpec, LaunchId, NetworkSpec, Place, SwarmName};
 
@@ -97,6 +98,8 @@ pub(super) struct Lodging {
     swarm: SwarmName,
     wish: parking_lot::Mutex<Wish>,
     launcher: Launcher,
+    /// Its way into a container of others, where the document names one.
+    sidecar: Sidecar,
     /// Held while its container is looked for, made or removed: agents that start together need one.
     changing: Mutex<()>,
     /// What the engine gives that is other than the document asks, as far as it was told.
@@ -110,6 +113,7 @@ pub(super) struct Lodging {
 impl Lodging {
     pub(super) fn new(swarm: SwarmName, wish: Wish, launcher: Launcher) -> Self {
         Self {
+            sidecar: Sidecar::new(swarm.clone(), launcher.clone()),
             swarm,
             wish: parking_lot::Mutex::new(wish),
             launcher,
@@ -177,10 +181,17 @@ impl Lodging {
         self.wish.lock().clone()
     }
 
-    /// The swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it: `alone`.
+    /// The door of the swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it:
+    /// `alone`. A container of others is never made or replaced: where it does not run, there is no door.
     pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<Door, EnterError> {
         let _changing = self.changing.lock().await;
-        let plan = self.plan(engine).await?;
+        let wish = self.wish();
+        let plan = match &wish.spec.place {
+            Place::Sidecar { container } => {
+                return self.sidecar.enter(engine, container, wish.spec.user.as_deref()).await;
+            }
+            Place::Own { image } => self.plan(engine, &wish, image).await?,
+        };
         if let Some(living) = self.look(engine).await? {
             if !alone || living.plan.as_ref() == Some(&engine.plan_label(&plan)) {
                 return Ok(own(living.id));
@@ -190,7 +201,7 @@ impl Lodging {
             engine.remove(&living.id).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
         }
         self.forgotten.lock().clear();
-        if self.wish().spec.network == NetworkSpec::Swarm {
+        if wish.spec.network == NetworkSpec::Swarm {
             engine.ensure_network(&self.swarm).await?;
         }
         let (exe, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
@@ -209,9 +220,10 @@ impl Lodging {
         Ok(own(created.id))
     }
 
-    /// Removes the swarm's container and its bridge. To be called when nothing of the swarm lives any more.
+    /// Removes the swarm's container and its bridge, and what is ours in a container of others. To be called when nothing of the swarm lives any more.
     pub(super) async fn leave(&self, engine: &Engine) {
         let _changing = self.changing.lock().await;
+        self.sidecar.leave(engine).await;
         let left = async {
             if let Some(living) = self.look(engine).await.map_err(|error| error.to_string())? {
                 self.presence().left();
@@ -237,9 +249,30 @@ impl Lodging {
         Ok(())
     }
 
-    /// The door of the swarm's running container, if there is one. `None` proves that nothing of the swarm runs.
-    pub(super) async fn find(&self, engine: &Engine) -> Result<Option<Door>, CallError> {
-        Ok(self.look(engine).await?.map(|living| own(living.id)))
+    /// The door of the container in which the swarm's agents run now, if one runs. `None` proves that nothing of the swarm runs there.
+    pub(super) async fn find(&self, engine: &Engine) -> Result<Option<Door>, EnterError> {
+        let wish = self.wish();
+        match &wish.spec.place {
+            Place::Own { .. } => Ok(self.look(engine).await?.map(|living| own(living.id))),
+            Place::Sidecar { container } => {
+                let _changing = self.changing.lock().await;
+                self.sidecar.find(engine, container, wish.spec.user.as_deref()).await
+            }
+        }
+    }
+
+    /// Whether the container behind a door still runs, and has all the time since, whatever the document names by now. What was behind it is dead
+    /// otherwise.
+    pub(super) async fn is_open(&self, engine: &Engine, door: &Door) -> Result<bool, EnterError> {
+        match door.started_at {
+            Some(_) => self.sidecar.is_open(engine, door).await,
+            None => Ok(self.look(engine).await?.is_some_and(|living| living.id == door.container)),
+        }
+    }
+
+    /// Behind this door was no launcher. Returns whether entering again may help: somebody may have cleaned up in his own container.
+    pub(super) fn doubt(&self, door: &Door) -> bool {
+        self.sidecar.doubt(door)
     }
 
     async fn look(&self, engine: &Engine) -> Result<Option<Listed>, CallError> {
@@ -257,11 +290,8 @@ impl Lodging {
         Ok(Some(living))
     }
 
-    async fn plan(&self, engine: &Engine) -> Result<ContainerPlan, EnterError> {
-        let Wish { spec, lease_max } = self.wish();
-        let Place::Own { image } = &spec.place else {
-            return Err(EnterError::Refused("agents can't be executed in an existing container yet".to_owned()));
-        };
+    async fn plan(&self, engine: &Engine, wish: &Wish, image: &str) -> Result<ContainerPlan, EnterError> {
+        let Wish { spec, lease_max } = wish;
         let user = match &spec.user {
             Some(user) => user.clone(),
             None => {
@@ -282,8 +312,8 @@ impl Lodging {
         Ok(ContainerPlan {
             name: resource_name(engine.owner().hive_id, &self.swarm),
             swarm: self.swarm.clone(),
-            image: image.clone(),
-            entrypoint: hold_command(lease_max + HOLD_MARGIN),
+            image: image.to_owned(),
+            entrypoint: hold_command(*lease_max + HOLD_MARGIN),
             user,
             workdir: spec.workdir.clone(),
             env: BTreeMap::new(),

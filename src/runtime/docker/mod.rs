@@ -1,4 +1,4 @@
-//! The `docker` runtime: swarms in containers of their own, agents launched through `docker exec`.
+//! The `docker` runtime: swarms in containers of their own or of others, agents launched through `docker exec`.
 
 mod core;
 pub mod engine;
@@ -10,6 +10,7 @@ mod orphans;
 mod own;
 mod presence;
 mod runtime;
+mod sidecar;
 mod strays;
 mod watch;
 

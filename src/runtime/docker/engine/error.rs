@@ -209,6 +209,33 @@ pub enum VolumeError {
     Call(#[from] CallError),
 }
 
+/// Why nothing was put into a container.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// There is no such container.
+    #[error("no such container")]
+    ContainerMissing,
+    /// The engine can't write there, in its words: a root that is read-only, a full disk.
+    #[error("the engine cannot write: {0}")]
+    Unwritable(String),
+    /// The executable could not be read.
+    #[error("the executable cannot be read")]
+    Read(#[source] io::Error),
+    /// The call failed.
+    #[error(transparent)]
+    Call(CallError),
+}
+
+impl From<CallError> for DeliverError {
+    fn from(error: CallError) -> Self {
+        match error.status() {
+            Some(404) => Self::ContainerMissing,
+            Some(_) => Self::Unwritable(error.words()),
+            None => Self::Call(error),
+        }
+    }
+}
+
 /// Why a swarm has no network, or still has one.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {

@@ -13,6 +13,7 @@ mod names;
 mod network;
 mod observed;
 mod own;
+mod parcel;
 mod plan;
 mod starts;
 mod tar;
@@ -21,7 +22,7 @@ mod volume;
 pub use client::Engine;
 pub use container::{Created, Until};
 pub use error::{
-    CallError, ConnectError, ContainerError, CreateError, ExecError, NetworkError, PlanError, VolumeError,
+    CallError, ConnectError, ContainerError, CreateError, DeliverError, ExecError, NetworkError, PlanError, VolumeError,
 };
 pub use events::{ContainerEvent, Events, Happening, Incident};
 pub use exec::{Exec, ExecEnd, ExecOrder, ExecStderr, ExecStdin, ExecStdout};
@@ -30,5 +31,6 @@ pub use names::{Owner, label, resource_name};
 pub use network::OurNetwork;
 pub use observed::{ContainerState, Listed};
 pub use own::OutsideError;
+pub use parcel::Parcel;
 pub use plan::{ContainerPlan, LAUNCHER_DIR, LAUNCHER_PATH, Limits, MountPlan, Network, RUN_DIR, hold_command};
 pub use volume::LauncherVolume;

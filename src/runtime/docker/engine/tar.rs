@@ -5,6 +5,15 @@ const BLOCK: usize = 512;
 
 /// The head of a regular file of root's; the content follows, then [`padding`].
 pub(super) fn head(name: &str, mode: u32, size: u64) -> Vec<u8> {
+    entry("0", name, mode, size)
+}
+
+/// A directory of root's. The name ends with a slash and is no longer than 100 bytes, which holds for all names here.
+pub(super) fn directory(name: &str, mode: u32) -> Vec<u8> {
+    entry("5", name, mode, 0)
+}
+
+fn entry(kind: &str, name: &str, mode: u32, size: u64) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
@@ -15,7 +24,7 @@ pub(super) fn head(name: &str, mode: u32, size: u64) -> Vec<u8> {
     put(136, "00000000000");
     // The checksum is counted with blanks in its place.
     put(148, "        ");
-    put(156, "0");
+    put(156, kind);
     put(257, "ustar\x0000");
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -46,7 +55,8 @@ mod tests {
     #[test]
     fn tar_itself_reads_it() {
         let content = b"x".repeat(700);
-        let mut archive = head("launcher", 0o555, content.len() as u64);
+        let mut archive = directory("home/", 0o1777);
+        archive.extend(head("home/launcher", 0o555, content.len() as u64));
         archive.extend(&content);
         archive.extend(padding(content.len() as u64));
         archive.extend(head("complete", 0o444, 0));
@@ -62,11 +72,12 @@ mod tests {
             .unwrap();
         tar.stdin.take().unwrap().write_all(&archive).unwrap();
         assert!(tar.wait().unwrap().success());
-        assert_eq!(std::fs::read(dir.path().join("launcher")).unwrap(), content);
+        assert_eq!(std::fs::read(dir.path().join("home/launcher")).unwrap(), content);
         assert_eq!(std::fs::read(dir.path().join("complete")).unwrap(), b"");
-        let mode = std::os::unix::fs::PermissionsExt::mode(
-            &std::fs::metadata(dir.path().join("launcher")).unwrap().permissions(),
-        );
-        assert_eq!(mode & 0o777, 0o555);
+        let mode = |file: &str| {
+            let found = std::fs::metadata(dir.path().join(file)).unwrap();
+            std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o7777
+        };
+        assert_eq!((mode("home"), mode("home/launcher")), (0o1777, 0o555));
     }
 }

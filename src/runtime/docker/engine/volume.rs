@@ -1,40 +1,25 @@
 //! The volume that brings the launcher into every container: filled once with our own executable, mounted read-only, so that an image needs nothing.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
 use bollard::{
-    body_stream,
     models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest},
-    query_parameters::{
-        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, RemoveVolumeOptions,
-        UploadToContainerOptionsBuilder,
-    },
+    query_parameters::{CreateContainerOptionsBuilder, RemoveVolumeOptions},
 };
-use futures_util::{Stream, StreamExt, stream};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     client::{CHANGE_DEADLINE, Engine, LOOK_DEADLINE, bounded},
     error::{CallError, ContainerError, VolumeError},
     names::{image_ref, label},
+    parcel::{COMPLETE, FILE, SendError},
     plan::LAUNCHER_DIR,
-    tar,
 };
 
-/// For sending the executable: 70 MB of a debug build take under a second here; a slow disk may take a hundred times as long.
-const UPLOAD_DEADLINE: Duration = Duration::from_secs(120);
 /// How long another daemon may be at it. Longer than its own deadline, so that who holds the place then has died over it.
 const FILLING_MAX: Duration = Duration::from_secs(150);
 /// Between two looks whether another daemon is done: a fill takes about a second.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Read and sent at once.
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// The launcher's name in the volume.
-const FILE: &str = "hivekeeper";
-/// Written behind it: an archive is unpacked in order, so where this is, the launcher is whole.
-const COMPLETE: &str = "complete";
 
 /// A volume that holds the launcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,65 +195,15 @@ impl Engine {
 
     /// Whether the volume that this container mounts holds a whole launcher; the container need not run.
     pub(super) async fn is_complete(&self, place: &str) -> Result<bool, CallError> {
-        let path = format!("{LAUNCHER_DIR}/{COMPLETE}");
-        let options = ContainerArchiveInfoOptionsBuilder::default().path(&path).build();
-        match bounded(LOOK_DEADLINE, self.docker().get_container_archive_info(place, Some(options))).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.status() == Some(404) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.has(place, &format!("{LAUNCHER_DIR}/{COMPLETE}")).await
     }
 
     async fn fill(&self, place: &str, exe: &Arc<File>) -> Result<(), VolumeError> {
-        let size = exe.metadata().map_err(VolumeError::Read)?.len();
-        let failure = Arc::new(Mutex::new(None));
-        let archive = archive(Arc::clone(exe), size, Arc::clone(&failure));
-        let options = UploadToContainerOptionsBuilder::default().path(LAUNCHER_DIR).build();
-        let upload = self.docker().upload_to_container(place, Some(options), body_stream(archive.map(Into::into)));
-        let sent = bounded(UPLOAD_DEADLINE, upload).await;
-        if let Some(error) = failure.lock().take() {
-            return Err(VolumeError::Read(error));
-        }
-        Ok(sent?)
+        self.send_launcher(place, LAUNCHER_DIR, Vec::new(), "", exe).await.map_err(|error| match error {
+            SendError::Read(error) => VolumeError::Read(error),
+            SendError::Call(error) => VolumeError::Call(error),
+        })
     }
-}
-
-/// The archive in pieces. When the file can't be read to the promised length the archive ends there, without the mark that makes it whole.
-fn archive(
-    exe: Arc<File>,
-    size: u64,
-    failure: Arc<Mutex<Option<io::Error>>>,
-) -> impl Stream<Item = Vec<u8>> + Send + 'static {
-    let tail = [tar::padding(size), tar::head(COMPLETE, 0o444, 0), tar::end()].concat();
-    let content = stream::unfold((exe, 0, Some(tail)), move |(exe, at, tail)| {
-        let failure = Arc::clone(&failure);
-        async move {
-            if at == size {
-                return tail.map(|tail| (tail, (exe, at, None)));
-            }
-            let reading = Arc::clone(&exe);
-            let read = tokio::task::spawn_blocking(move || chunk(&reading, at, size)).await;
-            match read.unwrap_or_else(|died| Err(io::Error::other(died))) {
-                Ok(bytes) => {
-                    let next = at + bytes.len() as u64;
-                    Some((bytes, (exe, next, tail)))
-                }
-                Err(error) => {
-                    *failure.lock() = Some(error);
-                    None
-                }
-            }
-        }
-    });
-    let head = stream::iter([tar::head(FILE, 0o555, size)]);
-    head.chain(content)
-}
-
-fn chunk(exe: &File, at: u64, size: u64) -> io::Result<Vec<u8>> {
-    let want = usize::try_from(size - at).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
-    let mut bytes = vec![0; want];
-    exe.read_exact_at(&mut bytes, at)?;
-    Ok(bytes)
 }
 
 fn call(error: ContainerError) -> VolumeError {
