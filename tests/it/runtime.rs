@@ -1,10 +1,11 @@
-//! The runtimes' contract on the fake and on `process` and on `docker` (with the real executable as launcher), and what only `process` can show.
+//! The runtimes' contract on the fake and on `process` and on `docker`, in a container of its own and in one of others (with the real executable as launcher), and what only `process` can show.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod docker;
 mod docker_memory;
 mod process;
 mod process_only;
+mod sidecar;
 mod spare;
 
 use std::{
@@ -89,6 +90,9 @@ macro_rules! contract {
         }
         mod on_docker {
             $(#[tokio::test] async fn $case() { super::docker::bench(super::suite::$case).await })*
+        }
+        mod on_docker_beside {
+            $(#[tokio::test] async fn $case() { super::sidecar::bench(super::suite::$case).await })*
         }
     };
 }

@@ -65,7 +65,8 @@ fi
 pub(super) struct Sidecar {
     swarm: SwarmName,
     launcher: Launcher,
-    settled: Mutex<Option<Settled>>,
+    /// In one incarnation of one container; several where the document has named another user since.
+    settled: Mutex<Vec<Settled>>,
 }
 
 /// Where we are at home in one incarnation of a container.
@@ -73,6 +74,8 @@ pub(super) struct Sidecar {
 struct Settled {
     door: Door,
     home: String,
+    /// The launcher's directory in it.
+    version: String,
     /// Whether the engine made the home, so that only root can remove it.
     by_root: bool,
 }
@@ -124,18 +127,34 @@ impl Sidecar {
 
     /// What was found behind a door was no launcher: it is looked for anew at the next entry. Returns whether that can help.
     pub(super) fn doubt(&self, door: &Door) -> bool {
-        self.settled.lock().take_if(|settled| settled.door == *door).is_some()
+        self.settled.lock().extract_if(.., |settled| settled.door == *door).count() > 0
     }
 
     /// Removes what is ours from the container that was entered last, as far as that works.
     pub(super) async fn leave(&self, engine: &Engine) {
-        let Some(settled) = self.settled.lock().take() else { return };
-        if !self.is_open(engine, &settled.door).await.unwrap_or_default() {
+        let settled = std::mem::take(&mut *self.settled.lock());
+        let Some(last) = settled.last() else { return };
+        if !self.is_open(engine, &last.door).await.unwrap_or_default() {
             return;
         }
-        if let Err(error) = clear(engine, &settled, &[]).await {
-            let container = super::lodging::short(&settled.door.container);
-            tracing::warn!(swarm = %self.swarm, container, home = settled.home, %error, "something of ours is left in a container");
+        if settled.len() > 1 {
+            // Each user's own first, and the launcher last: it is what removes.
+            for Settled { door, home, version, .. } in &settled {
+                let _ = inside::clear(engine, door, home, &[version]).await;
+            }
+        }
+        let mut cleared = Vec::new();
+        for settled in &settled {
+            if cleared.contains(&settled.home) {
+                continue;
+            }
+            match clear(engine, settled, &[]).await {
+                Ok(()) => cleared.push(settled.home.clone()),
+                Err(error) => {
+                    let container = super::lodging::short(&settled.door.container);
+                    tracing::warn!(swarm = %self.swarm, container, home = settled.home, %error, "something of ours is left in a container");
+                }
+            }
         }
     }
 
@@ -160,12 +179,11 @@ impl Sidecar {
         if state.paused {
             return Err(paused(name));
         }
-        let known = self.settled.lock().as_ref().map(|settled| settled.door.clone());
-        let is_same = |door: &Door| {
-            door.container == state.id && door.started_at == state.started_at && door.user.as_deref() == user
-        };
-        if let Some(door) = known.filter(is_same) {
-            return Ok(door);
+        let is_here =
+            |settled: &Settled| settled.door.container == state.id && settled.door.started_at == state.started_at;
+        let known = self.settled.lock().iter().find(|it| is_here(it) && it.door.user.as_deref() == user).cloned();
+        if let Some(known) = known {
+            return Ok(known.door);
         }
         let (_, digest) = self.launcher.read().await.map_err(EnterError::Refused)?;
         let volume = LauncherVolume::of(digest)?;
@@ -181,7 +199,9 @@ impl Sidecar {
         let settled = ways.first(name, &volume).await?;
         let door = settled.door.clone();
         tracing::info!(swarm = %self.swarm, container = name, launcher = door.launcher, "agents can be started in a container of others");
-        *self.settled.lock() = Some(settled);
+        let mut known = self.settled.lock();
+        known.retain(is_here);
+        known.push(settled);
         Ok(door)
     }
 }
@@ -325,7 +345,7 @@ impl Ways<'_> {
             started_at: self.started_at,
         };
         inside::settle(self.engine, &door).await?;
-        let settled = Settled { door, home, by_root };
+        let settled = Settled { door, home, version: self.version.to_owned(), by_root };
         if was_there {
             let start = run_name(self.started_at, None);
             if let Err(error) = clear(self.engine, &settled, &[&start, self.version]).await {

@@ -32,6 +32,20 @@ pub(super) async fn bench(case: impl AsyncFnOnce(&dyn Bench)) {
 impl DockerBench {
     /// `memory` is for all agents together, bytes.
     pub(super) fn new(hive: Hive, memory: u64) -> Self {
+        Self::of(
+            hive,
+            ContainerSpec {
+                place: Place::Own { image: DEBIAN.to_owned() },
+                limits: Limits { memory: Some(memory), cpus: None, pids: Some(128) },
+                read_only_root: true,
+                tmpfs: vec!["/tmp".to_owned()],
+                ..ContainerSpec::sidecar(String::new())
+            },
+        )
+    }
+
+    /// With another container.
+    pub(super) fn of(hive: Hive, spec: ContainerSpec) -> Self {
         let exe = Launcher::open(&PathBuf::from(env!("CARGO_BIN_EXE_hivekeeper"))).unwrap();
         let made = |epoch| {
             let runtime = DockerRuntime::new(DockerOptions {
@@ -44,14 +58,7 @@ impl DockerBench {
                 witness: Arc::new(Deaf),
                 tasks: Handle::current(),
             });
-            let spec = ContainerSpec {
-                place: Place::Own { image: DEBIAN.to_owned() },
-                limits: Limits { memory: Some(memory), cpus: None, pids: Some(128) },
-                read_only_root: true,
-                tmpfs: vec!["/tmp".to_owned()],
-                ..ContainerSpec::sidecar(String::new())
-            };
-            runtime.declare(&"suite".parse().unwrap(), Arc::new(spec), Duration::from_secs(30));
+            runtime.declare(&"suite".parse().unwrap(), Arc::new(spec.clone()), Duration::from_secs(30));
             Arc::new(runtime)
         };
         let (runtime, successor) = (made(1), made(2));
@@ -65,6 +72,22 @@ impl DockerBench {
 
     pub(super) fn shell(&self, script: &str) -> LaunchOrder {
         self.command(&["sh", "-c", script])
+    }
+
+    pub(super) fn docker(&self) -> &DockerRuntime {
+        &self.runtime
+    }
+
+    pub(super) fn hive(&self) -> &Hive {
+        &self.hive
+    }
+
+    /// As a daemon that stops does, and the one after it.
+    pub(super) async fn leave(&self) {
+        for runtime in [&self.runtime, &self.successor] {
+            assert_eq!(runtime.finish(Duration::from_secs(20)).await, 0, "tasks were left behind");
+            runtime.leave(Duration::from_secs(20)).await;
+        }
     }
 
     pub(super) async fn finish(self) {
