@@ -69,7 +69,7 @@ impl Beside {
         loop {
             let processes = cli(&["top", &self.name, "-eo", "pid,args"]);
             let files = cli(&["diff", &self.name]);
-            if !processes.contains(" agent ") && !files.contains("hivekeeper") {
+            if !processes.contains(" agent ") && !files.contains("hivekeeper-") {
                 return;
             }
             assert!(Instant::now() < until, "left behind:\n{processes}\n{files}");
