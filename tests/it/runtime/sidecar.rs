@@ -156,7 +156,8 @@ impl Agent {
 
     /// Its place has gone, and it with it.
     async fn lost(mut self, bench: &DockerBench) {
-        assert_eq!(self.ended().await.cause, ExitCause::LauncherLost);
+        let cause = self.ended().await.cause;
+        assert!(matches!(cause, ExitCause::ContainerLost { .. }), "{cause:?}");
         self.forgotten(bench).await;
     }
 
@@ -265,7 +266,7 @@ async fn a_container_that_is_away_is_waited_for() {
     let beside = Beside::unmade();
     let bench = DockerBench::of(hive, beside.spec());
     let away = async |how: &str| {
-        let LaunchError::Unreachable(why) = refusal(&bench).await else { panic!("it may come") };
+        let LaunchError::NotYet(why) = refusal(&bench).await else { panic!("it may come") };
         assert_eq!(why, format!("container {} {how}", beside.name));
     };
     away("is not there").await;
