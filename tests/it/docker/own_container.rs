@@ -48,8 +48,8 @@ fn socket() -> PathBuf {
 /// A daemon in a container, with its data in a volume.
 struct Boxed {
     dir: tempfile::TempDir,
+    /// The container's, and the hive's.
     name: String,
-    hive_id: String,
 }
 
 impl Boxed {
@@ -59,7 +59,7 @@ impl Boxed {
         let dir = tempfile::Builder::new().prefix("hkbox").tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().to_lowercase().replace('.', "-");
         let text = format!(
-            "[hive]\nname = \"boxed\"\n[http]\nbind = \"0.0.0.0:8080\"\ntoken_file = \"token\"\nhosts = [\"127.0.0.1\"]\n\
+            "[hive]\nname = \"{name}\"\n[http]\nbind = \"0.0.0.0:8080\"\ntoken_file = \"token\"\nhosts = [\"127.0.0.1\"]\n\
              [runtime]\nsample_interval = \"200ms\"\n{swarms}"
         );
         fs::create_dir_all(dir.path().join("etc")).unwrap();
@@ -70,7 +70,7 @@ impl Boxed {
             let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
             fs::set_permissions(dir.path().join(open), all).unwrap();
         }
-        let boxed = Self { dir, name, hive_id: String::new() };
+        let boxed = Self { dir, name };
         for volume in ["data", "shared"] {
             docker(&["volume", "create", "--label", OURS, &boxed.volume(volume)]);
         }
@@ -129,10 +129,8 @@ impl Boxed {
     }
 
     #[track_caller]
-    fn running(&mut self, id: &str) -> Value {
-        let agent = self.agent(id, "runs", |agent| agent["state"] == "running" && agent["pid"].is_u64());
-        self.hive_id = self.get("/api/v1/health")["hive_id"].as_str().unwrap().to_owned();
-        agent
+    fn running(&self, id: &str) -> Value {
+        self.agent(id, "runs", |agent| agent["state"] == "running" && agent["pid"].is_u64())
     }
 
     fn inspect(&self, format: &str) -> String {
@@ -146,7 +144,7 @@ impl Boxed {
 
     /// What of the hive runs or lies in the engine, the daemon's own container aside.
     fn made(&self) -> Vec<String> {
-        let ours = format!("label={}={}", label::HIVE_ID, self.hive_id);
+        let ours = format!("label={}={}", label::HIVE, self.name);
         let list = |words: &[&str]| docker(&[words, &["--filter", &ours]].concat());
         let found =
             list(&["ps", "-a", "--format", "{{.Names}}"]) + "\n" + &list(&["network", "ls", "--format", "{{.Name}}"]);
@@ -175,11 +173,9 @@ impl Drop for Boxed {
             eprintln!("--- the daemon of the failed test\n{}", self.log());
         }
         quiet(&["rm", "--force", &self.name]);
-        if !self.hive_id.is_empty() {
-            for made in self.made() {
-                quiet(&["rm", "--force", &made]);
-                quiet(&["network", "rm", &made]);
-            }
+        for made in self.made() {
+            quiet(&["rm", "--force", &made]);
+            quiet(&["network", "rm", &made]);
         }
         for volume in ["data", "shared"] {
             quiet(&["volume", "rm", &self.volume(volume)]);
@@ -204,7 +200,7 @@ fn a_daemon_in_a_container_keeps_swarms_in_others() {
     let mounts = "limits = { memory = \"64MiB\", cpus = 4000.0, pids = 32 }\n\
          mounts = [{ source = \"/work/repo\", target = \"/out\", read_only = false }, \
          { source = \"/shared\", target = \"/volume\" }]";
-    let mut boxed = Boxed::new(&swarm(mounts));
+    let boxed = Boxed::new(&swarm(mounts));
     boxed.run(&[]);
     let agent = boxed.running("s/a");
     assert_eq!(agent["incarnation"], 1);
@@ -244,7 +240,7 @@ fn its_container_is_restarted_in_order_or_taken_over_after_a_kill() {
     if !here() {
         return;
     }
-    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]\nlimits = { cpus = 4000.0 }"));
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]\nlimits = { cpus = 4000.0 }"));
     boxed.run(&[]);
     let first = boxed.running("s/a");
 
@@ -276,12 +272,13 @@ fn it_never_takes_its_own_container_for_one_of_a_swarm() {
     if !here() {
         return;
     }
-    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
     boxed.run(&[]);
     boxed.running("s/a");
+    let health = boxed.get("/api/v1/health");
     docker(&["stop", "--time", "60", &boxed.name]);
     docker(&["rm", &boxed.name]);
-    let id = format!("{}={}", label::HIVE_ID, boxed.hive_id);
+    let id = format!("{}={}", label::HIVE_ID, health["hive_id"].as_str().unwrap());
     let swarm = format!("{}=s", label::SWARM);
     boxed.run(&["--label", &id, "--label", &swarm]);
     let agent = boxed.agent("s/a", "runs again", |agent| agent["state"] == "running" && agent["incarnation"] == 2);
@@ -295,12 +292,11 @@ fn what_only_it_can_see_is_refused_to_swarms() {
     if !here() {
         return;
     }
-    let mut boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]\nmounts = [{ source = \"/usr/share\", target = \"/x\" }]"));
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]\nmounts = [{ source = \"/usr/share\", target = \"/x\" }]"));
     boxed.run(&[]);
     let agent = boxed.agent("s/a", "fails", |agent| agent["last_exit"].is_object());
     let why = agent["last_exit"]["message"].as_str().unwrap();
     assert!(why.contains("/usr/share lies in the daemon's own container (its own file system)"), "{why}");
-    boxed.hive_id = boxed.get("/api/v1/health")["hive_id"].as_str().unwrap().to_owned();
     assert_eq!(boxed.made(), [""; 0]);
 }
 
