@@ -312,3 +312,27 @@ fn without_the_sockets_group_it_says_what_to_do() {
     let agent = boxed.agent("s/a", "waits", |agent| agent["reasons"].to_string().contains(&advice));
     assert_eq!(agent["state"], "pending");
 }
+
+/// Only the daemon's own container has the directories that it names.
+#[test]
+fn the_configuration_of_the_example_is_accepted() {
+    if !here() {
+        return;
+    }
+    image();
+    let dir = tempfile::tempdir().unwrap();
+    let (etc, work) = (dir.path().join("etc"), dir.path().join("work"));
+    for made in [&etc, &work] {
+        fs::create_dir(made).unwrap();
+    }
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(dir.path(), open).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    fs::copy(examples.join("compose/hivekeeper/config.toml"), etc.join("config.toml")).unwrap();
+    fs::write(etc.join("token"), TOKEN).unwrap();
+    let mount = |source: &Path, target: &str| format!("{}:{target}:ro", source.display());
+    let mounts =
+        [mount(&etc, "/etc/hivekeeper"), mount(&examples.join("agents"), "/srv/agents"), mount(&work, "/srv/work")];
+    let [etc, agents, work] = &mounts;
+    docker(&["run", "--rm", "--label", OURS, "-v", etc, "-v", agents, "-v", work, IMAGE, "check"]);
+}
