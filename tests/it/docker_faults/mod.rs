@@ -4,10 +4,12 @@
 mod containers;
 mod daemons;
 mod deaths;
+mod engines;
 mod floods;
 mod harness;
 mod links;
 mod proxy;
+mod second;
 mod starts;
 mod steps;
 mod trees;

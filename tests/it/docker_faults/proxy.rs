@@ -4,7 +4,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
     thread::{self, JoinHandle},
 };
 
@@ -70,6 +74,8 @@ struct Shared {
     silent: watch::Sender<bool>,
     /// Counts cuts: each ends every connection that there is.
     cuts: watch::Sender<u64>,
+    /// See [`Proxy::keep_containers`].
+    keeps: AtomicBool,
     hooks: Mutex<Vec<Hook>>,
     asked: Mutex<Vec<String>>,
 }
@@ -90,6 +96,7 @@ impl Proxy {
             engine: engine.to_owned(),
             silent: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
+            keeps: AtomicBool::new(false),
             hooks: Mutex::default(),
             asked: Mutex::default(),
         });
@@ -143,6 +150,12 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Containers are made without the engine's duty to remove them. An engine before 24.0.8 removes such containers when it starts, living or not, even
+    /// with live-restore (moby issue 46308); one that is not asked to behaves as a younger one does.
+    pub(super) fn keep_containers(&self) {
+        self.shared.keeps.store(true, Relaxed);
+    }
+
     /// Nothing is passed on any more, in either direction, and nothing is closed; or again.
     pub(super) fn silence(&self, silent: bool) {
         self.shared.silent.send_replace(silent);
@@ -184,7 +197,8 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
 /// One connection: a question, its answer, and what follows when a command was started.
 async fn carry(client: UnixStream, shared: &Shared) -> io::Result<()> {
     let (mut from_daemon, mut to_daemon) = client.into_split();
-    let head = head(&mut from_daemon).await?;
+    let mut head = head(&mut from_daemon).await?;
+    shared.alter(&mut head);
     let request = request(&head);
     shared.asked.lock().unwrap().push(request.clone());
     shared.pass(Moment::Asked, &request).await?;
@@ -257,12 +271,25 @@ impl Talk<'_> {
                 self.stage.send_replace(Stage::Order);
             }
             self.shared.heard().await;
+            if self.stage() == Stage::Question {
+                self.shared.alter(&mut buffer[..len]);
+            }
             to.write_all(&buffer[..len]).await?;
         }
     }
 }
 
 impl Shared {
+    /// `null` is no wish, and as long as `true`.
+    fn alter(&self, question: &mut [u8]) {
+        const WISH: &[u8] = b"\"AutoRemove\":true";
+        if self.keeps.load(Relaxed)
+            && let Some(at) = question.windows(WISH.len()).position(|found| found == WISH)
+        {
+            question[at + WISH.len() - 4..at + WISH.len()].copy_from_slice(b"null");
+        }
+    }
+
     /// Waits while nobody hears anybody.
     async fn heard(&self) {
         let mut silent = self.silent.subscribe();
