@@ -1,8 +1,10 @@
-//! Containers die: by hand, or with their leases. One event of the swarm each, and no failure of an agent.
+//! Containers die: by hand, or with their leases; or an agent in one eats all of its memory. One event of the swarm each, and no failure of an agent.
 
 use std::time::Duration;
 
-use super::harness::{Case, gone, sleeper, swarm, ticking};
+use serde_json::json;
+
+use super::harness::{Case, gone, share, shell, sleeper, swarm, ticking};
 use crate::hive::lives;
 
 #[test]
@@ -77,5 +79,22 @@ fn a_container_that_died_while_there_was_no_daemon_is_replaced_by_the_next_one()
         assert_eq!(agent["last_exit"]["cause"], "container_lost", "{agent:#}");
     }
     assert_ne!(case.container("s"), container);
+    case.end();
+}
+
+#[test]
+fn an_agent_that_eats_all_memory_is_restarted_and_its_sibling_lives() {
+    let limits = "limits = { memory = \"48MiB\", cpus = 1.0, pids = 64 }";
+    let eats = "until [ -e /share/eat ]; do sleep 0.1; done; rm /share/eat; exec tail /dev/zero";
+    let document = swarm(&format!("{limits}\n{}", share()), &[shell("eats", "", eats), sleeper("quiet", "")]);
+    let Some(case) = Case::start(&document) else { return };
+    let (quiet, container) = (case.outside("s/quiet"), case.container("s"));
+    case.runs_as("s/eats", 1);
+    std::fs::write(case.shared("eat"), "").unwrap();
+    let agent = case.runs_as("s/eats", 2);
+    let exit = &agent["last_exit"];
+    assert_eq!((&exit["signal"], &exit["oom"]), (&json!(9), &json!(true)), "{agent:#}");
+    assert_eq!(agent["restarts_in_window"], 1, "its own doing: {agent:#}");
+    assert_eq!((case.outside("s/quiet"), case.container("s")), (quiet, container));
     case.end();
 }

@@ -44,7 +44,7 @@ pub(super) enum Moment {
 /// A conversation that is held. Dropping it cuts the connection, on both sides.
 pub(super) struct Held {
     reached: mpsc::Receiver<()>,
-    go_on: Option<oneshot::Sender<()>>,
+    _cut: oneshot::Sender<()>,
 }
 
 impl Held {
@@ -53,18 +53,13 @@ impl Held {
     pub(super) fn wait(&self) {
         self.reached.recv_timeout(PATIENCE).expect("the moment never came");
     }
-
-    /// Lets the conversation go on as if nothing had been.
-    pub(super) fn go_on(mut self) {
-        let _ = self.go_on.take().unwrap().send(());
-    }
 }
 
 struct Hook {
     moment: Moment,
     request: &'static str,
-    reached: mpsc::Sender<()>,
-    go_on: oneshot::Receiver<()>,
+    reached: mpsc::SyncSender<()>,
+    cut: oneshot::Receiver<()>,
 }
 
 /// What all connections see.
@@ -102,7 +97,7 @@ impl Proxy {
         });
         let (stop, stopped) = oneshot::channel();
         let (path, carried) = (dir.path().join("engine"), Arc::clone(&shared));
-        let (bound, is_bound) = mpsc::channel();
+        let (bound, is_bound) = mpsc::sync_channel(1);
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -129,9 +124,9 @@ impl Proxy {
 
     /// Holds the first conversation from now on that comes to this moment. `request` is `METHOD /path?query` without the version, with `*` for anything.
     pub(super) fn hold(&self, moment: Moment, request: &'static str) -> Held {
-        let ((reached, is_reached), (go_on, goes_on)) = (mpsc::channel(), oneshot::channel());
-        self.shared.hooks.lock().unwrap().push(Hook { moment, request, reached, go_on: goes_on });
-        Held { reached: is_reached, go_on: Some(go_on) }
+        let ((reached, is_reached), (held, cut)) = (mpsc::sync_channel(1), oneshot::channel());
+        self.shared.hooks.lock().unwrap().push(Hook { moment, request, reached, cut });
+        Held { reached: is_reached, _cut: held }
     }
 
     /// The engine is not there: every connection breaks, and there is no socket.
@@ -296,7 +291,7 @@ impl Shared {
         let _ = silent.wait_for(|silent| !silent).await;
     }
 
-    /// Past a moment, if a test does not hold it, or when it lets go; an error when it cuts.
+    /// Past a moment, if no test holds it; an error when the test has let go.
     async fn pass(&self, moment: Moment, request: &str) -> io::Result<()> {
         self.heard().await;
         let hook = {
@@ -306,7 +301,9 @@ impl Shared {
         };
         let Some(hook) = hook else { return Ok(()) };
         let _ = hook.reached.send(());
-        hook.go_on.await.map_err(|_| io::ErrorKind::ConnectionAborted.into())
+        // Nothing is ever sent: it ends when the test lets go.
+        let _ = hook.cut.await;
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 
