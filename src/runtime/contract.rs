@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    model::{AgentId, ExitRecord, LaunchId, RuntimeKind},
+    model::{AgentId, ExitRecord, LaunchId, RuntimeKind, SwarmName},
     wire::channel::Stream,
 };
 
@@ -192,8 +192,8 @@ pub trait Runtime: Send + Sync {
     fn kind(&self) -> RuntimeKind;
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
-    /// The id for the next launch: one that the runtime is prepared for, if it is. It may come to nothing; say so with [`Runtime::forget`].
-    fn reserve(&self) -> LaunchId {
+    /// The id for the next launch in a swarm: one that the runtime is prepared for, if it is. It may come to nothing; say so with [`Runtime::forget`].
+    fn reserve(&self, _: &SwarmName) -> LaunchId {
         LaunchId::mint()
     }
     /// Starts an agent under a launcher. Returns once the launcher answers, or with an error and nothing left behind.

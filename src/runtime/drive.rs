@@ -141,7 +141,7 @@ impl Drive {
             Err(error) => return Begun::Ended(self.start_failed(format!("no random bytes for a token: {error}"))),
         };
         let hash = token_hash(&token);
-        let launch_id = self.runtime().reserve();
+        let launch_id = self.runtime().reserve(&self.job.id.swarm);
         let row = Incarnation {
             launch_id,
             agent: self.job.id.clone(),

@@ -419,7 +419,8 @@ pub async fn fencing(bench: &dyn Bench) {
 pub async fn reservations(bench: &dyn Bench) {
     let runtime = bench.runtime();
     let mut first = Case::launch(bench, Program::Runs).await;
-    let ids = [runtime.reserve(), runtime.reserve(), runtime.reserve()];
+    let swarm = &first.order.agent.swarm;
+    let ids = [runtime.reserve(swarm), runtime.reserve(swarm), runtime.reserve(swarm)];
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
     let known = vec![first.order.launch_id];
     assert_eq!(within(runtime.orphans(known, true)).await, []);

@@ -20,6 +20,7 @@ use super::{
     inside::{self, Door, VisitError},
     lodging::{EnterError, Lodging, short},
     orphans::Sightings,
+    spare::Spare,
     watch::Reach,
 };
 use crate::{
@@ -144,41 +145,51 @@ impl Core {
         launch.forget = forgotten.iter().map(ToString::to_string).collect();
         let engine = self.engine().await.map_err(|error| LaunchError::Unreachable(error.to_string()))?;
         let _visit = lodging.visit(engine).await;
-        let (door, mut link) = self.launcher(engine, lodging, order.launch_id).await?;
-        launch.run_dir.clone_from(&door.run_dir);
-        if order.workdir.is_none() {
-            let workdir = lodging.workdir(engine, &door).await?;
-            workdir
-                .to_str()
-                .ok_or_else(|| LaunchError::Refused("its working directory is no UTF-8".to_owned()))?
-                .clone_into(&mut launch.cwd);
-        }
-        self.places.insert(order.launch_id, Stay { lodging: Arc::clone(lodging), door: Some(door) });
-        let launch = ToLauncher::Launch(Box::new(launch));
-        match timeout(ANSWER_DEADLINE, link.send(&launch)).await.unwrap_or(Err(LinkError::Silent)) {
-            Ok(()) => {
-                lodging.taken_away(&forgotten);
-                Ok(link)
+        let mut spare = lodging.spares().take(order.launch_id).await;
+        loop {
+            let is_spare = spare.is_some();
+            let Spare { door, mut link, workdir } = match spare.take() {
+                Some(spare) => spare,
+                None => self.launcher(engine, lodging, order).await?,
+            };
+            launch.run_dir.clone_from(&door.run_dir);
+            if order.workdir.is_none() {
+                workdir
+                    .to_str()
+                    .ok_or_else(|| LaunchError::Refused("its working directory is no UTF-8".to_owned()))?
+                    .clone_into(&mut launch.cwd);
             }
-            Err(LinkError::Frame(error)) => Err(LaunchError::Refused(error.to_string())),
-            // A part of an order is none, and the end of the channel ends it.
-            Err(error) => Err(LaunchError::Launcher(error.to_string())),
+            self.places.insert(order.launch_id, Stay { lodging: Arc::clone(lodging), door: Some(door) });
+            let frame = ToLauncher::Launch(Box::new(launch.clone()));
+            match timeout(ANSWER_DEADLINE, link.send(&frame)).await.unwrap_or(Err(LinkError::Silent)) {
+                Ok(()) => {
+                    lodging.taken_away(&forgotten);
+                    lodging.spares().want();
+                    return Ok(link);
+                }
+                Err(LinkError::Frame(error)) => return Err(LaunchError::Refused(error.to_string())),
+                // A part of an order is none, and the end of the channel ends it. A spare may have ended in this very moment.
+                Err(error) if is_spare => tracing::debug!(%error, "a spare launcher took no order"),
+                Err(error) => return Err(LaunchError::Launcher(error.to_string())),
+            }
         }
     }
 
     /// A launcher in the swarm's container, which may go away while it is entered.
-    async fn launcher(
-        &self,
-        engine: &Engine,
-        lodging: &Lodging,
-        launch_id: LaunchId,
-    ) -> Result<(Door, Link), LaunchError> {
+    async fn launcher(&self, engine: &Engine, lodging: &Lodging, order: &LaunchOrder) -> Result<Spare, LaunchError> {
+        let launch_id = order.launch_id;
         let mut tries = 0;
         loop {
             tries += 1;
             let door = self.enter(engine, lodging, launch_id).await?;
             match inside::launcher(engine, &door, launch_id).await {
-                Ok(visit) => return Ok((door, visit.link)),
+                Ok(visit) => {
+                    let workdir = match &order.workdir {
+                        Some(workdir) => workdir.clone(),
+                        None => lodging.workdir(engine, &door).await?,
+                    };
+                    return Ok(Spare { door, link: visit.link, workdir });
+                }
                 Err(VisitError::Exec(error @ (ExecError::ContainerMissing | ExecError::NotRunning(_)))) => {
                     if tries == ENTRIES_MAX {
                         return Err(LaunchError::NotYet(error.to_string()));

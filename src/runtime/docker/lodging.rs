@@ -20,6 +20,7 @@ use super::{
     own,
     presence::Presence,
     sidecar::Sidecar,
+    spare::Spares,
 };
 use crate::model::{ContainerSpec, LaunchId, NetworkSpec, Place, SwarmName};
 
@@ -108,6 +109,7 @@ pub(super) struct Lodging {
     forgotten: parking_lot::Mutex<BTreeSet<LaunchId>>,
     presence: parking_lot::Mutex<Presence>,
     freeze: Freeze,
+    spares: Spares,
 }
 
 impl Lodging {
@@ -122,6 +124,7 @@ impl Lodging {
             forgotten: parking_lot::Mutex::default(),
             presence: parking_lot::Mutex::default(),
             freeze: Freeze::default(),
+            spares: Spares::default(),
         }
     }
 
@@ -133,6 +136,11 @@ impl Lodging {
     /// Which container the swarm is in, as far as it is known.
     pub(super) fn presence(&self) -> parking_lot::MutexGuard<'_, Presence> {
         self.presence.lock()
+    }
+
+    /// The launcher that is exec'd ahead.
+    pub(super) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// For people: what it lives in.
@@ -175,6 +183,7 @@ impl Lodging {
     /// Its document has changed; who lives in the present container lives on.
     pub(super) fn set_wish(&self, wish: Wish) {
         *self.wish.lock() = wish;
+        self.spares.discard();
     }
 
     fn wish(&self) -> Wish {
@@ -259,6 +268,15 @@ impl Lodging {
                 self.sidecar.find(engine, container, wish.spec.user.as_deref()).await
             }
         }
+    }
+
+    /// The same, if the container is as the document wants it.
+    pub(super) async fn current(&self, engine: &Engine) -> Result<Option<Door>, EnterError> {
+        let wish = self.wish();
+        let Place::Own { image } = &wish.spec.place else { return self.find(engine).await };
+        let plan = engine.plan_label(&self.plan(engine, &wish, image).await?);
+        let living = self.look(engine).await?.filter(|living| living.plan.as_ref() == Some(&plan));
+        Ok(living.map(|living| own(living.id)))
     }
 
     /// Whether the container behind a door still runs, and has all the time since, whatever the document names by now. What was behind it is dead

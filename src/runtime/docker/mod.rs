@@ -11,6 +11,7 @@ mod own;
 mod presence;
 mod runtime;
 mod sidecar;
+mod spare;
 mod strays;
 mod watch;
 

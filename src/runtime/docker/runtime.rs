@@ -16,7 +16,7 @@ use super::{
     engine::Owner,
     executable::Launcher,
     lodging::{Lodging, Wish},
-    orphans, watch,
+    orphans, spare, watch,
 };
 use crate::{
     model::{AgentId, ContainerSpec, EngineWitness, Epoch, Finding, LaunchId, RelaySink, RuntimeKind, SwarmName},
@@ -87,7 +87,9 @@ impl DockerRuntime {
         match self.core.lodgings.entry(swarm.clone()) {
             Entry::Occupied(known) => known.get().set_wish(wish),
             Entry::Vacant(place) => {
-                place.insert(Arc::new(Lodging::new(swarm.clone(), wish, self.core.exe.clone())));
+                let lodging = Arc::new(Lodging::new(swarm.clone(), wish, self.core.exe.clone()));
+                self.spawn(spare::keep(Arc::clone(&self.core), Arc::clone(&lodging)));
+                place.insert(lodging);
             }
         }
         self.core.declared.notify_one();
@@ -97,6 +99,7 @@ impl DockerRuntime {
     /// found again as an orphan.
     pub async fn evict(&self, swarm: &SwarmName) {
         let Some((_, lodging)) = self.core.lodgings.remove(swarm) else { return };
+        lodging.spares().close();
         let leave = async {
             match self.core.engine().await {
                 Ok(engine) => lodging.leave(engine).await,
@@ -132,6 +135,9 @@ impl DockerRuntime {
 
     /// Waits until every task has ended: each agent ended, or detached. Returns how many had not at the deadline.
     pub async fn finish(&self, deadline: Duration) -> usize {
+        for lodging in self.core.all_lodgings() {
+            lodging.spares().close();
+        }
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let ended = async { while tasks.join_next().await.is_some() {} };
         let _ = timeout(deadline, ended).await;
@@ -170,6 +176,10 @@ impl Runtime for DockerRuntime {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { pause: true, limits: true, isolation: true, oom: true, recover: true }
+    }
+
+    fn reserve(&self, swarm: &SwarmName) -> LaunchId {
+        self.core.lodgings.get(swarm).map_or_else(LaunchId::mint, |lodging| lodging.spares().reserve())
     }
 
     fn launch(&self, order: LaunchOrder) -> BoxFuture<'_, Result<Launched, LaunchError>> {
@@ -226,6 +236,7 @@ impl Runtime for DockerRuntime {
                         core.adjusted(engine, &lodging).await;
                     }
                 };
+                lodging.spares().want();
                 // Beside it: a lease must not wait for the engine.
                 tokio::join!(live.during(drive.adopted(link, state)), adjusted);
             });
@@ -241,8 +252,10 @@ impl Runtime for DockerRuntime {
     }
 
     fn forget(&self, launch_id: LaunchId) -> BoxFuture<'_, ()> {
-        if let Some((_, stay)) = self.core.places.remove(&launch_id) {
-            stay.lodging.forget(launch_id);
+        match self.core.places.remove(&launch_id) {
+            Some((_, stay)) => stay.lodging.forget(launch_id),
+            // It may have been reserved, and never launched.
+            None => self.core.all_lodgings().iter().for_each(|lodging| lodging.spares().forget(launch_id)),
         }
         Box::pin(std::future::ready(()))
     }

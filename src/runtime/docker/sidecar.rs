@@ -160,6 +160,9 @@ impl Sidecar {
 
     async fn look(&self, engine: &Engine, container: &str) -> Result<Option<ContainerState>, EnterError> {
         match engine.inspect(container).await {
+            Ok(state) if engine.is_own_container(&state.id) => Err(EnterError::Refused(format!(
+                "container {container} is the daemon's own: whoever runs in it can use the engine's socket"
+            ))),
             Ok(state) if state.labels.contains_key(label::SWARM) => {
                 Err(EnterError::Refused(format!("container {container} is a swarm's own, which ends with it")))
             }

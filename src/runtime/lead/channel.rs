@@ -1,9 +1,14 @@
 //! One open channel to a launcher, whatever carries it, and how one presents oneself on a fresh one.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::timeout,
 };
 
@@ -57,6 +62,12 @@ impl Incoming {
     /// The next frame that has already been read.
     pub(in crate::runtime) fn buffered(&mut self) -> Result<Option<FromLauncher>, LinkError> {
         Ok(self.decoder.next()?)
+    }
+
+    /// Whether a launcher that has nothing to say has ended, or says something.
+    pub(in crate::runtime) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut word = [0];
+        Pin::new(&mut self.read).poll_read(cx, &mut ReadBuf::new(&mut word)).map(drop)
     }
 
     /// Reads more. Safe to drop half-way.

@@ -27,7 +27,7 @@ use super::{
     strays,
 };
 use crate::{
-    model::{AgentId, Epoch, LaunchId, RelaySink, RuntimeKind},
+    model::{AgentId, Epoch, LaunchId, RelaySink, RuntimeKind, SwarmName},
     runtime::{
         BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime,
         lead::{self, ANSWER_DEADLINE, Attached, Carrier, Drive, Found, LINGER, Link, LinkError},
@@ -323,7 +323,7 @@ impl Runtime for ProcessRuntime {
         Capabilities { pause: true, limits: false, isolation: false, oom: false, recover: true }
     }
 
-    fn reserve(&self) -> LaunchId {
+    fn reserve(&self, _: &SwarmName) -> LaunchId {
         self.core.spares.reserve()
     }
 

@@ -58,7 +58,7 @@ fn carriers(launch_id: LaunchId) -> Vec<u32> {
 async fn spare(runtime: &dyn Runtime) -> (LaunchId, u32) {
     let end = Instant::now() + PATIENCE;
     loop {
-        let launch_id = runtime.reserve();
+        let launch_id = runtime.reserve(&"suite".parse().unwrap());
         if let [pid] = carriers(launch_id)[..] {
             return (launch_id, pid);
         }
@@ -97,7 +97,7 @@ async fn it_is_used_and_replaced_and_there_is_one_at_most() {
     let runtime = bench.runtime();
     for _ in 0..2 {
         let (launch_id, launcher) = spare(&*runtime).await;
-        let minted = runtime.reserve();
+        let minted = runtime.reserve(&"suite".parse().unwrap());
         assert!(minted != launch_id && carriers(minted).is_empty(), "reserved twice");
         let order = LaunchOrder { launch_id, ..bench.order(Program::Runs) };
         let mut launched = runtime.launch(order.clone()).await.unwrap();
@@ -122,7 +122,7 @@ async fn before_the_first_agent_there_is_none() {
     let refused = LaunchOrder { argv: Vec::new(), ..bench.order(Program::Runs) };
     assert!(matches!(bench.runtime().launch(refused).await, Err(LaunchError::Refused(_))));
     sleep(Duration::from_millis(200)).await;
-    assert!(carriers(bench.runtime().reserve()).is_empty());
+    assert!(carriers(bench.runtime().reserve(&"suite".parse().unwrap())).is_empty());
     over(bench).await;
 }
 
