@@ -386,6 +386,7 @@ impl Carrier for Core {
     fn awaken(&self, launch_id: LaunchId) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let Ok(stay) = self.stay(launch_id) else { return };
+            stay.lodging.spares().hush().await;
             if stay.lodging.rouse(launch_id).await {
                 self.settle(&stay.lodging).await;
             }

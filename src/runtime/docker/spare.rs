@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{core::Core, inside, inside::Door, lodging::Lodging};
@@ -29,6 +29,10 @@ const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looks in a row that find nobody led in the container before it is let go: longer than a restart takes that is due at once.
 const IDLE_LOOKS: u32 = 2;
+/// How long none is made behind an order to end: an engine that starts a command while many others end has been seen to stand still for 5 to 18 s.
+const HUSH: Duration = Duration::from_secs(1);
+/// How long an order to end waits for the one in the making: far longer than a start takes.
+const HUSH_WAIT: Duration = Duration::from_secs(1);
 /// How long one may be reserved: longer than the journal may take to answer. Whoever is slower finds it gone and starts another.
 const RESERVED_MAX: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,7 @@ struct State {
     slot: Option<Slot>,
     wanted: bool,
     closed: bool,
+    hushed_until: Option<Instant>,
 }
 
 struct Slot {
@@ -59,6 +64,12 @@ struct Slot {
     reserved_at: Option<Instant>,
     /// `None` while it is being made.
     spare: Option<Spare>,
+}
+
+enum Turn {
+    Now(LaunchId),
+    Later(Instant),
+    Over,
 }
 
 /// Why a spare is one no more.
@@ -107,6 +118,13 @@ impl Spares {
         }
     }
 
+    /// Something in the container is about to end on our order: waits for the one in the making, and lets none be made for a while.
+    pub(super) async fn hush(&self) {
+        self.change(|state| state.hushed_until = Some(Instant::now() + HUSH));
+        let made = self.until(|state| state.slot.as_ref().is_none_or(|slot| slot.spare.is_some()).then_some(()));
+        let _ = timeout(HUSH_WAIT, made).await;
+    }
+
     /// The container is to be another: what is in the present one is no spare.
     pub(super) fn discard(&self) {
         self.change(|state| state.slot = None);
@@ -143,16 +161,26 @@ impl Spares {
 
     /// Names the one that is to be made; `None` when that is over.
     async fn begin(&self) -> Option<LaunchId> {
-        self.until(|state| match state {
-            State { closed: true, .. } => Some(None),
-            State { wanted: true, slot: None, .. } => {
-                let launch_id = LaunchId::mint();
-                state.slot = Some(Slot { launch_id, reserved_at: None, spare: None });
-                Some(Some(launch_id))
+        loop {
+            let turn = self.until(|state| match state {
+                State { closed: true, .. } => Some(Turn::Over),
+                State { wanted: true, slot: None, hushed_until: Some(until), .. } if *until > Instant::now() => {
+                    Some(Turn::Later(*until))
+                }
+                State { wanted: true, slot: None, .. } => {
+                    let launch_id = LaunchId::mint();
+                    state.slot = Some(Slot { launch_id, reserved_at: None, spare: None });
+                    Some(Turn::Now(launch_id))
+                }
+                _ => None,
+            });
+            match turn.await {
+                Turn::Over => return None,
+                Turn::Now(launch_id) => return Some(launch_id),
+                // Closed or not, it is no longer than a hush.
+                Turn::Later(until) => sleep_until(until).await,
             }
-            _ => None,
-        })
-        .await
+        }
     }
 
     /// Puts it where it can be taken. One that has been forgotten meanwhile is let go.
@@ -279,6 +307,27 @@ mod tests {
         assert!(taken.is_some());
         assert!(spares.take(id).await.is_none());
         assert_ne!(spares.begin().await.unwrap(), id, "the next is made");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_end_waits_for_the_one_in_the_making_and_the_next_comes_later() {
+        let spares = Spares::default();
+        spares.want();
+        let id = spares.begin().await.unwrap();
+        let (made, _theirs) = spare();
+        let began = Instant::now();
+        tokio::join!(spares.hush(), async {
+            sleep(HUSH_WAIT / 2).await;
+            spares.put(id, made);
+        });
+        assert_eq!(began.elapsed(), HUSH_WAIT / 2);
+        spares.hush().await;
+        assert_eq!(began.elapsed(), HUSH_WAIT / 2, "nothing is being made");
+        spares.discard();
+        spares.begin().await.unwrap();
+        assert!(began.elapsed() >= HUSH);
+        spares.hush().await;
+        assert!(began.elapsed() <= HUSH + HUSH_WAIT * 2, "it is not waited for without end");
     }
 
     #[tokio::test]
