@@ -1,6 +1,7 @@
 //! The life of a daemon: open, take over, serve, wait for a signal, stop.
 
 use std::{
+    collections::HashSet,
     net::{SocketAddr, TcpListener},
     process::ExitCode,
     sync::Arc,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use hivekeeper_actors::{ChildId, Root};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,6 +17,7 @@ use super::{
     boot, greeting,
     machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
     sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
+    steward,
     tree::{self, Parts, SWARMS, Sockets},
 };
 use crate::{
@@ -81,6 +84,7 @@ struct Daemon {
     standings: Standings,
     journal: Arc<dyn Journal>,
     data: Arc<crate::store::DataDir>,
+    fenced: Arc<dyn Fn() + Send + Sync>,
     runtime: Arc<ProcessRuntime>,
     docker: Arc<DockerRuntime>,
 }
@@ -145,6 +149,10 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let (mut plan, former) = boot::plan(&*journal, &config.swarms).await?;
     // What lives is looked for where its own document has put it.
     former.iter().try_for_each(|swarm| deps.runtimes.house(swarm))?;
+    // Of a swarm without a document that can be read, the present one is the best guess.
+    let known: HashSet<_> = former.iter().map(|swarm| &swarm.name).collect();
+    let unknown = plan.swarms.iter().filter(|swarm| !known.contains(&swarm.spec.name));
+    unknown.map(|swarm| &swarm.spec).try_for_each(|swarm| deps.runtimes.house(swarm))?;
     boot::clear(&*journal, &plan).await.context("failed to write the journal")?;
     recover::declare(&*journal, &health, &plan).await.context("failed to read the journal")?;
     let Ok(takeover) = boot::settle(&deps, &mut plan).await? else {
@@ -169,7 +177,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     feed.publish(SystemTime::now(), started);
     let parts = Parts {
         data: Arc::clone(&data),
-        fenced,
+        fenced: Arc::clone(&fenced),
         scribe: scribe.clone(),
         standings: standings.clone(),
         retention,
@@ -186,7 +194,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let sink = Supervision { health: health.clone(), standings: standings.clone(), services };
     let root = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
-    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, runtime, docker };
+    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, fenced, runtime, docker };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
@@ -355,30 +363,57 @@ impl Daemon {
 
     /// Swarms first and while everybody can still watch, then the services in reverse order.
     async fn stop(&self) -> ExitCode {
-        let supervisor = self.root.supervisor();
-        let swarms = ChildId::from(SWARMS);
-        tokio::select! {
-            stopped = supervisor.stop_child(&swarms) => if let Err(error) = stopped {
-                tracing::warn!(%error, "failed to stop the swarms in order");
-            },
-            () = self.docker.lost_for(ENGINE_PATIENCE) => {
-                tracing::error!("the engine does not answer: what runs in containers ends with its lease");
-                return ExitCode::FAILURE;
-            }
-        }
+        let stopped = self.stop_swarms().await;
         self.hub.shutdown().await;
         self.plane.shutdown(PLANE_GRACE).await;
         if let Err(error) = self.root.shutdown().await {
             tracing::warn!(%error, "the supervision tree did not end cleanly");
         }
-        let left = self.runtime.finish(REAP).await + self.docker.finish(REAP).await;
-        if left > 0 {
-            tracing::warn!(left, "launchers have not ended; their leases run out");
+        let tidy = async {
+            let left = self.runtime.finish(REAP).await + self.docker.finish(REAP).await;
+            if left > 0 {
+                tracing::warn!(left, "launchers have not ended; their leases run out");
+            }
+            self.docker.leave(EMPTY).await;
+        };
+        // The steward has ended with the tree. Without its beat a younger daemon could move in, whose containers these are then.
+        tokio::select! {
+            () = tidy => {}
+            () = steward::keep(Arc::clone(&self.data), Arc::clone(&self.fenced)) => {}
         }
-        self.docker.leave(EMPTY).await;
         self.write_last_words().await;
         self.data.remove_endpoints();
-        ExitCode::SUCCESS
+        if stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Whether every swarm has stopped. One in containers can't, where the engine does not answer: it is left to its leases, and the others are stopped.
+    async fn stop_swarms(&self) -> bool {
+        let supervisor = self.root.supervisor();
+        let swarms = ChildId::from(SWARMS);
+        let entries = self.office.swarms();
+        let agents = entries.iter().flat_map(|entry| &entry.spec.agents);
+        let graces: Duration = agents.map(|agent| agent.stop_grace * agent.replicas.unwrap_or(1)).sum();
+        tokio::select! {
+            stopped = supervisor.stop_child(&swarms) => {
+                if let Err(error) = &stopped {
+                    tracing::warn!(%error, "failed to stop the swarms in order");
+                }
+                return true;
+            }
+            () = self.docker.lost_for(Instant::now(), ENGINE_PATIENCE) => {
+                tracing::error!("the engine does not answer: what runs in containers ends with its lease");
+            }
+            () = tokio::time::sleep(graces + ENGINE_PATIENCE) => {
+                tracing::error!("some agents can't be ended: they end with their leases");
+            }
+        }
+        let here = entries.iter().filter(|entry| entry.spec.runtime() == RuntimeKind::Process);
+        let here = here.filter_map(|entry| self.office.supervisor(&entry.spec.name));
+        let stops = join_all(here.map(|swarm| async move { swarm.stop_all().await }));
+        if tokio::time::timeout(graces + ENGINE_PATIENCE, stops).await.is_err() {
+            tracing::error!("some agents on this machine could not be ended either");
+        }
+        false
     }
 
     async fn write_last_words(&self) {

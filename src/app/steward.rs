@@ -42,7 +42,8 @@ impl Actor for Steward {
     }
 }
 
-async fn keep(data: Arc<DataDir>, fenced: Arc<dyn Fn() + Send + Sync>) {
+/// Shows every second that we live, until a younger daemon is found to have taken over.
+pub(super) async fn keep(data: Arc<DataDir>, fenced: Arc<dyn Fn() + Send + Sync>) {
     loop {
         let directory = Arc::clone(&data);
         // A disk that hangs holds a thread of its own, and no actor.

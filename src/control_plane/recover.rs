@@ -115,7 +115,7 @@ pub async fn recover(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> Result<Takeo
 async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, Fenced> {
     let begun = &open.begun;
     let slot = deps.registry.slot(&begun.agent);
-    slot.set_unproven(Some(open_launch(open)));
+    slot.set_unproven(Some(open_launch(deps, open)));
     slot.issue(begun.incarnation, begun.token_hash);
     match ask(deps, open).await {
         Ok(Recovered::Exited { record, lost }) if is_no_failure(open, &record) => {
@@ -209,7 +209,7 @@ async fn end_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, F
         return Ok(Fate::Ended);
     }
     // It is still in the journal as open; its next start proves it dead first, and its lease runs out.
-    deps.registry.slot(&open.begun.agent).set_unproven(Some(open_launch(open)));
+    deps.registry.slot(&open.begun.agent).set_unproven(Some(open_launch(deps, open)));
     tracing::warn!(agent = %open.begun.agent, incarnation = open.begun.incarnation, "an unwanted agent is not proven dead yet");
     Ok(Fate::Unproven)
 }
@@ -237,8 +237,9 @@ async fn close(deps: &Arc<AgentDeps>, open: &IncarnationRow, mut record: ExitRec
     Ok(())
 }
 
-fn open_launch(open: &IncarnationRow) -> OpenLaunch {
-    OpenLaunch { launch_id: open.begun.launch_id, incarnation: open.begun.incarnation }
+fn open_launch(deps: &AgentDeps, open: &IncarnationRow) -> OpenLaunch {
+    let runtime = deps.runtimes.of(&open.begun.agent.swarm).kind();
+    OpenLaunch { launch_id: open.begun.launch_id, incarnation: open.begun.incarnation, runtime }
 }
 
 fn without_record(open: &IncarnationRow, cause: ExitCause) -> ExitRecord {

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::sys::Ended;
@@ -14,6 +15,8 @@ use super::sys::Ended;
 const TEXT_LEN_MAX: u64 = 64 * 1024;
 /// Both files have a handful of short lines.
 const COUNTS_LEN_MAX: usize = 512;
+/// The kernel counts before it kills, and a victim's memory is taken apart before its end shows: a second for some gigabytes.
+const DEATH: Duration = Duration::from_secs(2);
 /// What a shell says when its command was killed: 128 and SIGKILL.
 const CODE_KILLED: i32 = 128 + libc::SIGKILL;
 
@@ -22,25 +25,29 @@ pub(super) struct Memory {
     /// The file stays open, so that a look costs one read and no memory.
     counts: Option<File>,
     seen: u64,
+    grew_at: Option<Instant>,
 }
 
 impl Memory {
     /// Looks for the first time, unless nobody is to look: a cgroup that is not a container's is shared with strangers.
     pub(super) fn watch(in_container: bool) -> Self {
         let counts = in_container.then(open).and_then(Result::ok);
-        let mut memory = Self { counts, seen: 0 };
-        memory.look();
+        let mut memory = Self { counts, seen: 0, grew_at: None };
+        memory.look(Instant::now());
+        memory.grew_at = None;
         memory
     }
 
-    /// Whether memory has run out since the last look; `None` when that can't be seen.
-    pub(super) fn look(&mut self) -> Option<bool> {
+    /// Whether memory has run out since the last look, or just before; `None` when that can't be seen.
+    pub(super) fn look(&mut self, now: Instant) -> Option<bool> {
         let mut text = [0; COUNTS_LEN_MAX];
         let len = self.counts.as_ref()?.read_at(&mut text, 0).ok()?;
         let count = kills(&text[..len])?;
-        let grew = count > self.seen;
+        if count > self.seen {
+            self.grew_at = Some(now);
+        }
         self.seen = count;
-        Some(grew)
+        Some(self.grew_at.is_some_and(|at| now.saturating_duration_since(at) < DEATH))
     }
 }
 
@@ -153,16 +160,20 @@ mod tests {
     fn a_look_tells_what_is_new_since_the_last_one() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"oom_kill 2\n").unwrap();
-        let mut memory = Memory { counts: Some(file.try_clone().unwrap()), seen: 0 };
-        memory.look();
-        assert_eq!(memory.look(), Some(false));
+        let mut memory = Memory { counts: Some(file.try_clone().unwrap()), seen: 0, grew_at: None };
+        let start = Instant::now();
+        memory.look(start);
+        assert_eq!(memory.look(start + DEATH), Some(false));
         file.set_len(0).unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
         file.write_all(b"oom_kill 3\n").unwrap();
-        assert_eq!([memory.look(), memory.look()], [Some(true), Some(false)]);
+        let later = start + DEATH * 2;
+        assert_eq!(memory.look(later), Some(true));
+        assert_eq!(memory.look(later + DEATH / 2), Some(true), "the victim is still being taken apart");
+        assert_eq!(memory.look(later + DEATH), Some(false));
         file.set_len(0).unwrap();
-        assert_eq!(memory.look(), None);
-        assert_eq!(Memory::watch(false).look(), None, "nobody is to look");
+        assert_eq!(memory.look(later), None);
+        assert_eq!(Memory::watch(false).look(later), None, "nobody is to look");
     }
 
     #[test]

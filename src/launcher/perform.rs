@@ -59,7 +59,7 @@ impl Shell {
         let tree = self.tree.list();
         let sample = self.sampler.sample(Instant::now(), unix_ms(), sys::reaped_cpu_ms(), &tree);
         // Only what is new at the end speaks of the agent; what is new now took a child of it, or somebody else's agent.
-        let _ = self.memory.look();
+        let _ = self.memory.look(std::time::Instant::now());
         self.ring.relax();
         // To a reader that is behind, the next reading says the same and more.
         if let Some(leader) = self.leader.as_mut().filter(|leader| leader.has_room()) {

@@ -397,7 +397,7 @@ impl Shell {
             // Its last word on whether it ever ran is in the pipe by now.
             self.read_report();
             // The kernel counts before it kills.
-            let starved = self.memory.look();
+            let starved = self.memory.look(std::time::Instant::now());
             self.events.push_back(Event::AgentEnded { ended, alone, starved });
         } else if alone {
             self.events.push_back(Event::NoDescendants);

@@ -25,6 +25,8 @@ use crate::{
 
 /// Between two tries of something that the daemon waits for: the journal, a launcher that does not answer. Short against a lease, long against a disk.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a launch that is under way may take once it is to be stopped: making a container takes a second or two.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed tree may take to end before its launch counts as unproven: beyond the launcher's own sweep deadline of 5 s.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -165,7 +167,11 @@ impl Drive {
             }
         }
         self.launch_id = Some(launch_id);
-        self.job.slot.set_unproven(Some(OpenLaunch { launch_id, incarnation: self.incarnation }));
+        self.job.slot.set_unproven(Some(OpenLaunch {
+            launch_id,
+            incarnation: self.incarnation,
+            runtime: self.runtime().kind(),
+        }));
         let opened = self.job.slot.issue(self.incarnation, hash);
         let order = LaunchOrder {
             launch_id,
@@ -179,16 +185,34 @@ impl Drive {
             grace: self.job.spec.stop_grace,
             sample_interval: self.job.deps.sample_interval,
         };
+        let runtime = Arc::clone(self.runtime());
+        let mut stop_came = false;
         loop {
-            match self.runtime().launch(order.clone()).await {
-                Ok(launched) => return Begun::Running(launched, opened),
+            let give_up = async {
+                while let Some(Order::EndStuck) = self.orders.recv().await {}
+                stop_came = true;
+                tokio::time::sleep(STOP_PATIENCE).await;
+            };
+            let launched = tokio::select! {
+                biased;
+                launched = runtime.launch(order.clone()) => launched,
+                // What comes of it is killed with its reins; whether anything did, the next start finds out.
+                () = give_up => return Begun::Withdrawn,
+            };
+            match launched {
+                Ok(launched) => {
+                    if stop_came {
+                        self.obey(Order::Stop, &launched);
+                    }
+                    return Begun::Running(launched, opened);
+                }
                 // No fault of the agent's, and nothing runs: it waits, and spends nothing.
                 Err(error @ (LaunchError::Unreachable(_) | LaunchError::NotYet(_))) => {
                     let away =
                         matches!(error, LaunchError::Unreachable(_)) && self.runtime().kind() == RuntimeKind::Docker;
                     let code = if away { "engine_unreachable" } else { WAITS };
                     self.saw(Observation::Waiting { code, reason: error.to_string() });
-                    if self.stop_within(RETRY_PAUSE).await {
+                    if stop_came || self.stop_within(RETRY_PAUSE).await {
                         self.stopping = true;
                         return Begun::Ended(self.record(ExitCause::NeverStarted));
                     }
@@ -245,7 +269,8 @@ impl Drive {
 
     async fn recover(&self, open: OpenLaunch) -> Result<Recovered, RecoverError> {
         let last_seq = self.job.deps.logs.last_seq(&self.job.id, open.incarnation);
-        self.runtime().recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
+        let runtime = self.job.deps.runtimes.of_kind(open.runtime);
+        runtime.recover(open.launch_id, self.job.id.clone(), open.incarnation, last_seq).await
     }
 
     /// Counts output that went with a launcher which nobody led.

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::contract::{AgentControl, Recovered};
-use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal};
+use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal, RuntimeKind};
 
 /// Heartbeats asked for within an agent's `heartbeat_timeout`: one may be lost and one late before the agent is `degraded`.
 const HEARTBEATS_WITHIN_TIMEOUT: u32 = 3;
@@ -30,6 +30,8 @@ pub struct OpenLaunch {
     pub launch_id: LaunchId,
     /// Which start.
     pub incarnation: u64,
+    /// Where it was made: there alone its end can be proven, wherever its swarm lives by now.
+    pub runtime: RuntimeKind,
 }
 
 /// 256 random bits, hexadecimal.

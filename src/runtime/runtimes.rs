@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashSet;
 
 use super::{contract::Runtime, docker::DockerRuntime};
-use crate::model::{Finding, Home, SwarmName, SwarmSpec};
+use crate::model::{Finding, Home, RuntimeKind, SwarmName, SwarmSpec};
 
 /// One for each kind of home. Cheap to clone.
 #[derive(Clone)]
@@ -85,6 +85,14 @@ impl Runtimes {
     pub fn of(&self, swarm: &SwarmName) -> &Arc<dyn Runtime> {
         match &self.docker {
             Some(docker) if docker.swarms.contains(swarm) => &docker.shown,
+            _ => &self.process,
+        }
+    }
+
+    /// The one of a kind; `process` where there is no other.
+    pub fn of_kind(&self, kind: RuntimeKind) -> &Arc<dyn Runtime> {
+        match (&self.docker, kind) {
+            (Some(docker), RuntimeKind::Docker) => &docker.shown,
             _ => &self.process,
         }
     }

@@ -3,14 +3,17 @@
 use std::{
     collections::HashSet,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OnceCell, watch},
+    sync::{OnceCell, watch},
     time::{sleep, timeout},
 };
 
@@ -18,7 +21,7 @@ use super::{
     engine::{ConnectError, Engine, ExecError, Owner},
     executable::Launcher,
     inside::{self, Door, VisitError},
-    lodging::{EnterError, Lodging, short},
+    lodging::{EnterError, Lodging, Wish, short},
     orphans::Sightings,
     spare::Spare,
     watch::Reach,
@@ -36,7 +39,7 @@ use crate::{
 /// Tries to enter a container that goes away just then.
 const ENTRIES_MAX: u32 = 3;
 /// How long an attach may take in all: a turn to start a command, the exec itself, and the launcher's answer.
-const ATTACH_DEADLINE: Duration = Duration::from_secs(15);
+const ATTACH_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks whether it still does.
 const DYING_LOOK: Duration = Duration::from_millis(20);
 /// How long an engine may go on showing a container that has just died: milliseconds, more under load.
@@ -56,8 +59,8 @@ pub(super) struct Core {
     /// Where each launch is that is led, looked for or ended here.
     pub(super) places: DashMap<LaunchId, Stay>,
     pub(super) live: Mutex<HashSet<LaunchId>>,
-    /// A swarm has come to live here.
-    pub(super) declared: Notify,
+    /// Whether a swarm has ever been declared: before, the engine is nobody's business.
+    pub(super) needed: watch::Sender<bool>,
     /// Whether the engine answers, as whoever follows it has seen.
     pub(super) reach: watch::Sender<Reach>,
     /// What is in the engine and should not be, and since when it was seen.
@@ -70,11 +73,13 @@ pub(super) struct Stay {
     pub(super) lodging: Arc<Lodging>,
     /// The container that it was launched or found in; `None` before.
     pub(super) door: Option<Door>,
+    /// What the document asked for when this launch came up: there it is looked for, whatever the document asks for by now.
+    wish: Wish,
 }
 
 impl Stay {
     pub(super) fn new(lodging: Arc<Lodging>) -> Self {
-        Self { lodging, door: None }
+        Self { door: None, wish: lodging.wish(), lodging }
     }
 
     /// Whether its container is known to have ended.
@@ -122,6 +127,12 @@ impl Core {
         self.led_in(lodging).into_iter().all(|id| Some(id) == launch_id)
     }
 
+    /// Waits until a swarm is declared.
+    pub(super) async fn until_needed(&self) {
+        // The sender is our own, so this can't fail.
+        let _ = self.needed.subscribe().wait_for(|needed| *needed).await;
+    }
+
     fn stay(&self, launch_id: LaunchId) -> Result<Stay, LinkError> {
         let stay = self.places.get(&launch_id).map(|stay| stay.clone());
         stay.ok_or_else(|| LinkError::Unexpected("it is not known where this launch is".to_owned()))
@@ -131,7 +142,7 @@ impl Core {
     async fn door(&self, engine: &Engine, stay: &Stay) -> Result<Option<Door>, LinkError> {
         let found = match &stay.door {
             Some(door) => stay.lodging.is_open(engine, door).await.map(|open| open.then(|| door.clone())),
-            None => stay.lodging.find(engine).await,
+            None => stay.lodging.find_as(engine, &stay.wish).await,
         };
         found.map_err(|error| LinkError::Unreachable(error.to_string()))
     }
@@ -159,7 +170,7 @@ impl Core {
                     .ok_or_else(|| LaunchError::Refused("its working directory is no UTF-8".to_owned()))?
                     .clone_into(&mut launch.cwd);
             }
-            self.places.insert(order.launch_id, Stay { lodging: Arc::clone(lodging), door: Some(door) });
+            self.places.insert(order.launch_id, Stay { door: Some(door), ..Stay::new(Arc::clone(lodging)) });
             let frame = ToLauncher::Launch(Box::new(launch.clone()));
             match timeout(ANSWER_DEADLINE, link.send(&frame)).await.unwrap_or(Err(LinkError::Silent)) {
                 Ok(()) => {
@@ -183,6 +194,12 @@ impl Core {
             tries += 1;
             let door = self.enter(engine, lodging, launch_id).await?;
             match inside::launcher(engine, &door, launch_id).await {
+                // One of others may have been started again since it was looked at: then its launcher keeps its socket where nobody looks for it.
+                Ok(_) if !lodging.is_still_open(engine, &door).await? => {
+                    if tries == ENTRIES_MAX {
+                        return Err(LaunchError::NotYet("the container is being started again".to_owned()));
+                    }
+                }
                 Ok(visit) => {
                     let workdir = match &order.workdir {
                         Some(workdir) => workdir.clone(),
@@ -201,7 +218,11 @@ impl Core {
                     if tries < ENTRIES_MAX && (lodging.doubt(&door) || self.has_gone(engine, lodging, &door).await) {
                         continue;
                     }
-                    return Err(LaunchError::Launcher(why));
+                    // An engine that stands still is no fault of the agent's.
+                    return Err(match engine.ping().await {
+                        Ok(()) => LaunchError::Launcher(why),
+                        Err(error) => LaunchError::Unreachable(error.to_string()),
+                    });
                 }
             }
         }
@@ -323,6 +344,7 @@ impl Carrier for Core {
 
     fn attach(&self, launch_id: LaunchId, attach: Attach) -> BoxFuture<'_, Result<Attached, LinkError>> {
         Box::pin(async move {
+            let reached = AtomicBool::new(false);
             let knock = async {
                 let stay = self.stay(launch_id)?;
                 if stay.lodging.is_forgotten(launch_id) {
@@ -336,25 +358,40 @@ impl Carrier for Core {
                 }
                 let Some(door) = self.door(engine, &stay).await? else { return gone() };
                 let error = match inside::attach(engine, &door, launch_id).await {
-                    Ok(visit) => match visit.link.present(attach).await {
-                        Err(error) => error,
-                        answer => {
-                            stay.lodging.presence().found(&door.container, Instant::now());
-                            if let Some(mut stay) = self.places.get_mut(&launch_id) {
-                                stay.door = Some(door);
+                    Ok(visit) => {
+                        reached.store(true, Ordering::Relaxed);
+                        let present = timeout(ANSWER_DEADLINE, visit.link.present(attach));
+                        match present.await.unwrap_or(Err(LinkError::Silent)) {
+                            Err(error) => error,
+                            answer => {
+                                stay.lodging.presence().found(&door.container, Instant::now());
+                                if let Some(mut stay) = self.places.get_mut(&launch_id) {
+                                    stay.door = Some(door);
+                                }
+                                return answer;
                             }
-                            return answer;
                         }
-                    },
+                    }
                     Err(VisitError::Exec(ExecError::ContainerMissing)) => return gone(),
                     Err(VisitError::Exec(error @ (ExecError::Busy | ExecError::Call(_)))) => {
                         return Err(LinkError::Unreachable(error.to_string()));
                     }
                     Err(error) => LinkError::Unexpected(error.to_string()),
                 };
-                if self.has_gone(engine, &stay.lodging, &door).await { gone() } else { Err(error) }
+                if self.has_gone(engine, &stay.lodging, &door).await {
+                    return gone();
+                }
+                // An engine that stands still says nothing about the launcher.
+                match engine.ping().await {
+                    Ok(()) => Err(error),
+                    Err(error) => Err(LinkError::Unreachable(error.to_string())),
+                }
             };
-            timeout(ATTACH_DEADLINE, knock).await.unwrap_or(Err(LinkError::Silent))
+            let slow = || Err(LinkError::Unreachable("the engine takes long to start a command".to_owned()));
+            timeout(ATTACH_DEADLINE, knock).await.unwrap_or_else(|_| match reached.load(Ordering::Relaxed) {
+                true => Err(LinkError::Silent),
+                false => slow(),
+            })
         })
     }
 

@@ -68,24 +68,24 @@ impl Freeze {
         if self.visitors.load(Ordering::Acquire) > 0 || state.frozen.as_deref() == Some(container) {
             return;
         }
-        match engine.pause(container).await {
-            Ok(()) => state.frozen = Some(container.to_owned()),
-            Err(ContainerError::Missing) => {}
-            Err(error) => tracing::warn!(container, %error, "a container whose agents are all paused was not frozen"),
+        // Before it is done: whoever drops this half-way leaves a container behind that is thawed once too often, not once too seldom.
+        state.frozen = Some(container.to_owned());
+        if let Err(error) = engine.pause(container).await {
+            state.frozen = None;
+            if !matches!(error, ContainerError::Missing) {
+                tracing::warn!(container, %error, "a container whose agents are all paused was not frozen");
+            }
         }
     }
 }
 
 impl State {
     async fn thaw(&mut self, engine: &Engine) {
-        let Some(container) = self.frozen.take() else { return };
-        match engine.unpause(&container).await {
+        let Some(container) = &self.frozen else { return };
+        match engine.unpause(container).await {
             // Somebody else has thawed it, or ended it.
-            Ok(()) | Err(ContainerError::Missing | ContainerError::WrongState(_)) => {}
-            Err(error) => {
-                tracing::warn!(container, %error, "a frozen container was not thawed");
-                self.frozen = Some(container);
-            }
+            Ok(()) | Err(ContainerError::Missing | ContainerError::WrongState(_)) => self.frozen = None,
+            Err(error) => tracing::warn!(container, %error, "a frozen container was not thawed"),
         }
     }
 }

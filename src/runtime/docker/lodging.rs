@@ -48,7 +48,11 @@ pub(super) enum EnterError {
 
 impl From<CallError> for EnterError {
     fn from(error: CallError) -> Self {
-        Self::Unreachable(error.to_string())
+        match error {
+            // It answers: it is there, and does not do it now.
+            CallError::Refused { status, .. } if status != ENGINE_NOT_READY => Self::NotYet(error.to_string()),
+            _ => Self::Unreachable(error.to_string()),
+        }
     }
 }
 
@@ -186,7 +190,8 @@ impl Lodging {
         self.spares.discard();
     }
 
-    fn wish(&self) -> Wish {
+    /// What its document asks for now.
+    pub(super) fn wish(&self) -> Wish {
         self.wish.lock().clone()
     }
 
@@ -260,7 +265,11 @@ impl Lodging {
 
     /// The door of the container in which the swarm's agents run now, if one runs. `None` proves that nothing of the swarm runs there.
     pub(super) async fn find(&self, engine: &Engine) -> Result<Option<Door>, EnterError> {
-        let wish = self.wish();
+        self.find_as(engine, &self.wish()).await
+    }
+
+    /// The same, as a document says that is perhaps none any more.
+    pub(super) async fn find_as(&self, engine: &Engine, wish: &Wish) -> Result<Option<Door>, EnterError> {
         match &wish.spec.place {
             Place::Own { .. } => Ok(self.look(engine).await?.map(|living| own(living.id))),
             Place::Sidecar { container } => {
@@ -286,6 +295,11 @@ impl Lodging {
             Some(_) => self.sidecar.is_open(engine, door).await,
             None => Ok(self.look(engine).await?.is_some_and(|living| living.id == door.container)),
         }
+    }
+
+    /// The same, once something has been started behind it: only a container of others could have been started again meanwhile.
+    pub(super) async fn is_still_open(&self, engine: &Engine, door: &Door) -> Result<bool, EnterError> {
+        if door.started_at.is_none() { Ok(true) } else { self.is_open(engine, door).await }
     }
 
     /// Behind this door was no launcher. Returns whether entering again may help: somebody may have cleaned up in his own container.

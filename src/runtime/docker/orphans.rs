@@ -138,7 +138,12 @@ async fn launches(core: &Arc<Core>, engine: &Engine) -> Vec<Suspect> {
                     why: "nobody here has launched it",
                     foreign: false,
                 };
-                found.extend(there.into_iter().filter(|id| !core.places.contains_key(id)).map(stray));
+                found.extend(
+                    there
+                        .into_iter()
+                        .filter(|id| !core.places.contains_key(id) && !lodging.is_forgotten(*id))
+                        .map(stray),
+                );
             }
             Err(error) => tracing::warn!(%swarm, error, "the launches in a container could not be listed"),
         }

@@ -74,7 +74,8 @@ impl Presence {
     /// It has ended. Returns how, for people, unless that is known already or it was none of ours.
     pub(super) fn ended(&mut self, container: &str, code: Option<i64>, now: Instant) -> Option<String> {
         let here = self.here.take_if(|here| here.container == container)?;
-        if now.saturating_duration_since(here.since) >= WELL {
+        // A container in which nobody has been led for a while ends by itself, and well.
+        if code == Some(0) || now.saturating_duration_since(here.since) >= WELL {
             self.short_lived = 0;
             self.not_before = None;
         } else {
@@ -157,6 +158,9 @@ mod tests {
             now += Duration::from_secs(wait);
             assert_eq!(presence.waits(now), None);
         }
+        presence.entered("c", now);
+        presence.ended("c", Some(0), now);
+        assert_eq!(presence.waits(now), None, "it ended by itself");
         presence.entered("c", now);
         presence.ended("c", None, now + WELL);
         presence.entered("d", now + WELL);

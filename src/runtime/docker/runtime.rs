@@ -6,7 +6,7 @@ use dashmap::{DashMap, Entry};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OnceCell, oneshot},
+    sync::{OnceCell, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -16,7 +16,7 @@ use super::{
     engine::Owner,
     executable::Launcher,
     lodging::{Lodging, Wish},
-    orphans, spare, watch,
+    orphans, spare,
 };
 use crate::{
     model::{AgentId, ContainerSpec, EngineWitness, Epoch, Finding, LaunchId, RelaySink, RuntimeKind, SwarmName},
@@ -73,8 +73,8 @@ impl DockerRuntime {
             lodgings: DashMap::new(),
             places: DashMap::new(),
             live: Mutex::default(),
-            declared: Notify::new(),
-            reach: tokio::sync::watch::Sender::default(),
+            needed: watch::Sender::default(),
+            reach: watch::Sender::default(),
             sightings: Mutex::default(),
         };
         Self { core: Arc::new(core), handle: tasks, tasks: Mutex::new(JoinSet::new()) }
@@ -92,7 +92,7 @@ impl DockerRuntime {
                 place.insert(lodging);
             }
         }
-        self.core.declared.notify_one();
+        self.core.needed.send_replace(true);
     }
 
     /// Removes the container and the bridge of a swarm that does not live here any more, within a deadline, and forgets it. What can't be removed now is
@@ -114,7 +114,7 @@ impl DockerRuntime {
     /// Follows the engine, as long as it is polled: whether it answers, what becomes of containers, what is in it that should not be. Touches no engine
     /// before a swarm is declared that needs it.
     pub async fn follow(&self) {
-        watch::follow(&self.core).await
+        super::watch::follow(&self.core).await
     }
 
     /// Looks for what is in the engine and should not be. What has been there for long enough is removed, unless this is a `dry_run`.
@@ -122,15 +122,15 @@ impl DockerRuntime {
     /// # Errors
     /// The engine can't be asked, in its words.
     pub async fn reconcile(&self, dry_run: bool) -> Result<Vec<Finding>, String> {
-        if self.core.lodgings.is_empty() && self.core.engine.get().is_none() {
+        if !*self.core.needed.borrow() {
             return Ok(Vec::new());
         }
         orphans::reconcile(&self.core, dry_run).await
     }
 
-    /// Waits until the engine has not answered for so long.
-    pub async fn lost_for(&self, time: Duration) {
-        watch::lost_for(&self.core, time).await
+    /// Waits until the engine has not answered for so long, counted from `asked` at the earliest.
+    pub async fn lost_for(&self, asked: std::time::Instant, time: Duration) {
+        super::watch::lost_for(&self.core, asked.into(), time).await
     }
 
     /// Waits until every task has ended: each agent ended, or detached. Returns how many had not at the deadline.

@@ -268,6 +268,9 @@ async fn make(core: &Core, lodging: &Lodging, launch_id: LaunchId) -> Result<Spa
         let door = lodging.current(engine).await.map_err(|error| error.to_string())?;
         let door = door.ok_or("there is no container as the document wants it")?;
         let visit = inside::launcher(engine, &door, launch_id).await.map_err(|error| error.to_string())?;
+        if !lodging.is_still_open(engine, &door).await.map_err(|error| error.to_string())? {
+            return Err("the container was started again".to_owned());
+        }
         let workdir = lodging.workdir(engine, &door).await.map_err(|error| error.to_string())?;
         Ok(Spare { door, link: visit.link, workdir })
     };

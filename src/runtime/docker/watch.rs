@@ -36,9 +36,7 @@ pub(super) enum Reach {
 
 /// Never ends by itself.
 pub(super) async fn follow(core: &Arc<Core>) {
-    while core.lodgings.is_empty() {
-        core.declared.notified().await;
-    }
+    core.until_needed().await;
     loop {
         let begun = Instant::now();
         match core.engine().await {
@@ -60,14 +58,14 @@ pub(super) async fn follow(core: &Arc<Core>) {
     }
 }
 
-/// Ends once the engine has been silent for so long.
-pub(super) async fn lost_for(core: &Core, time: Duration) {
+/// Ends once the engine has been silent for so long, counted from `asked` at the earliest.
+pub(super) async fn lost_for(core: &Core, asked: Instant, time: Duration) {
     let mut reach = core.reach.subscribe();
     loop {
         let now = *reach.borrow_and_update();
         let long_enough = async {
             match now {
-                Reach::Silent(since) => sleep_until(since + time).await,
+                Reach::Silent(since) => sleep_until(since.max(asked) + time).await,
                 Reach::Unknown | Reach::Answers => std::future::pending().await,
             }
         };

@@ -76,7 +76,7 @@ impl Engine {
         }
         let started = self.docker().start_container(id, None::<StartContainerOptions>);
         bounded(CHANGE_DEADLINE, started).await.map_err(|error| match error {
-            CallError::Refused { message, .. } => CreateError::NotStarted(message),
+            CallError::Refused { message, status } if status != 503 => CreateError::NotStarted(message),
             other => CreateError::Call(other),
         })
     }
