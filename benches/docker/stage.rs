@@ -117,6 +117,8 @@ impl Stage {
             ring_bytes: RING_BYTES,
             relay: Arc::new(Echo),
             witness: Arc::new(Nobody),
+            // Nobody reconciles here.
+            orphan_grace: std::time::Duration::MAX,
             tasks: tokio::runtime::Handle::current(),
         });
         let remains = Remains { socket: path, hive: name.clone(), volume };

@@ -59,6 +59,9 @@ const ECHO: Duration = Duration::from_secs(1);
 const EMPTY: Duration = Duration::from_secs(20);
 /// How long the engine may be silent while swarms are to stop, before they are left to their leases.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long something in the engine that no document accounts for must have been seen before it is removed: beyond the minute that making a container
+/// may take, after which whoever was about to use it has given up or knows it.
+const ORPHAN_GRACE: Duration = Duration::from_secs(90);
 /// How long launchers may take to be reaped once their agents have ended.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         ring_bytes: config.runtime.output_ring_bytes,
         relay: Arc::new(plane.clone()),
         witness: Arc::new(Engines { health: health.clone(), feed: feed.clone() }),
+        orphan_grace: ORPHAN_GRACE,
         tasks: launches.handle(),
     }));
     let runtime = Arc::new(ProcessRuntime::new(ProcessOptions {

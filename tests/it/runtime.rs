@@ -3,6 +3,7 @@
 
 mod docker;
 mod docker_memory;
+mod docker_orphans;
 mod process;
 mod process_only;
 mod sidecar;

@@ -276,6 +276,7 @@ impl Egg {
             ring_bytes: 0,
             relay: Arc::new(plane.clone()),
             witness: Arc::new(sinks::Engines { health: health.clone(), feed: feed.clone() }),
+            orphan_grace: Duration::from_secs(90),
             tasks: tokio::runtime::Handle::current(),
         }));
         let hub = Hub::new(StreamLimits::default(), feed.clone(), health.clone());

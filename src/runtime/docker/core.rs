@@ -55,6 +55,8 @@ pub(super) struct Core {
     pub(super) ring_bytes: u32,
     pub(super) relay: Arc<dyn RelaySink>,
     pub(super) witness: Arc<dyn EngineWitness>,
+    /// How long something that should not be there must have been seen before it is removed.
+    pub(super) orphan_grace: Duration,
     pub(super) lodgings: DashMap<SwarmName, Arc<Lodging>>,
     /// Where each launch is that is led, looked for or ended here.
     pub(super) places: DashMap<LaunchId, Stay>,

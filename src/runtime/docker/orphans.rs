@@ -16,22 +16,18 @@ use crate::{
     runtime::lead::{Stray, end_stray},
 };
 
-/// How long something must have been seen before it is removed: beyond the minute that making a container may take, after which whoever was about to
-/// use it has given up or knows it.
-const GRACE: Duration = Duration::from_secs(90);
-
 /// Since when things have been seen.
 #[derive(Debug, Default)]
 pub(super) struct Sightings(HashMap<(FindingKind, String), Instant>);
 
 impl Sightings {
     /// Notes what is there now and forgets what is not. Returns how long each has still to be seen, in the order given.
-    fn note(&mut self, suspects: &[Suspect], now: Instant) -> Vec<Duration> {
+    fn note(&mut self, suspects: &[Suspect], grace: Duration, now: Instant) -> Vec<Duration> {
         let there: HashSet<_> = suspects.iter().map(Suspect::key).collect();
         self.0.retain(|key, _| there.contains(key));
         let left = |suspect: &Suspect| {
             let since = *self.0.entry(suspect.key()).or_insert(now);
-            GRACE.saturating_sub(now.saturating_duration_since(since))
+            grace.saturating_sub(now.saturating_duration_since(since))
         };
         suspects.iter().map(left).collect()
     }
@@ -96,7 +92,7 @@ pub(super) async fn reconcile(core: &Arc<Core>, dry_run: bool) -> Result<Vec<Fin
         core.all_lodgings().iter().map(|lodging| (lodging.swarm().clone(), lodging.has_network())).collect();
     let mut suspects = judge(&containers, &networks, &declared, engine.owner());
     suspects.splice(0..0, launches(core, engine).await);
-    let left = core.sightings.lock().note(&suspects, Instant::now());
+    let left = core.sightings.lock().note(&suspects, core.orphan_grace, Instant::now());
     let mut found = Vec::with_capacity(suspects.len());
     for (suspect, left) in suspects.into_iter().zip(left) {
         let fate = match left {
@@ -229,11 +225,11 @@ mod tests {
         let owner = owner();
         let suspects = judge(&[listed(&owner, None, true)], &[], &HashMap::new(), &owner);
         let (mut sightings, start) = (Sightings::default(), Instant::now());
-        let second = Duration::from_secs(1);
-        assert_eq!(sightings.note(&suspects, start), [GRACE]);
-        assert_eq!(sightings.note(&suspects, start + second), [GRACE - second]);
-        assert_eq!(sightings.note(&suspects, start + GRACE + second), [Duration::ZERO]);
-        assert_eq!(sightings.note(&[], start + GRACE + second), [Duration::ZERO; 0]);
-        assert_eq!(sightings.note(&suspects, start + GRACE + second), [GRACE]);
+        let (second, grace) = (Duration::from_secs(1), Duration::from_secs(90));
+        assert_eq!(sightings.note(&suspects, grace, start), [grace]);
+        assert_eq!(sightings.note(&suspects, grace, start + second), [grace - second]);
+        assert_eq!(sightings.note(&suspects, grace, start + grace + second), [Duration::ZERO]);
+        assert_eq!(sightings.note(&[], grace, start + grace + second), [Duration::ZERO; 0]);
+        assert_eq!(sightings.note(&suspects, grace, start + grace + second), [grace]);
     }
 }

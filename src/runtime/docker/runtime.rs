@@ -46,6 +46,8 @@ pub struct DockerOptions {
     pub relay: Arc<dyn RelaySink>,
     /// Hears how the engine is, and what becomes of containers.
     pub witness: Arc<dyn EngineWitness>,
+    /// How long something that should not be there must have been seen before it is removed: longer than a container takes to be made.
+    pub orphan_grace: Duration,
     /// Where the tasks of the launches run.
     pub tasks: Handle,
 }
@@ -60,7 +62,7 @@ pub struct DockerRuntime {
 impl DockerRuntime {
     /// With no swarm declared.
     pub fn new(options: DockerOptions) -> Self {
-        let DockerOptions { host, owner, exe, epoch, ring_bytes, relay, witness, tasks } = options;
+        let DockerOptions { host, owner, exe, epoch, ring_bytes, relay, witness, orphan_grace, tasks } = options;
         let core = Core {
             host,
             owner,
@@ -70,6 +72,7 @@ impl DockerRuntime {
             ring_bytes,
             relay,
             witness,
+            orphan_grace,
             lodgings: DashMap::new(),
             places: DashMap::new(),
             live: Mutex::default(),

@@ -8,6 +8,7 @@ mod engines;
 mod floods;
 mod harness;
 mod links;
+mod orphans;
 mod proxy;
 mod second;
 mod starts;

@@ -15,10 +15,13 @@ use tokio::runtime::Handle;
 use super::process::{Closes, RING_BYTES, kill, launcher_of, processes};
 use crate::docker::harness::{DEBIAN, Hive, hive};
 
+/// Short, so that tests see it end; every first sight waits all of it.
+pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+
 pub(super) struct DockerBench {
     hive: Hive,
     pub(super) runtime: Arc<DockerRuntime>,
-    successor: Arc<DockerRuntime>,
+    pub(super) successor: Arc<DockerRuntime>,
 }
 
 /// Runs a case, where there is an engine, and sees that it left no process behind.
@@ -56,6 +59,7 @@ impl DockerBench {
                 ring_bytes: RING_BYTES,
                 relay: Arc::new(Closes),
                 witness: Arc::new(Deaf),
+                orphan_grace: ORPHAN_GRACE,
                 tasks: Handle::current(),
             });
             runtime.declare(&"suite".parse().unwrap(), Arc::new(spec.clone()), Duration::from_secs(30));
