@@ -6,6 +6,7 @@ mod daemons;
 mod deaths;
 mod engines;
 mod floods;
+mod freezes;
 mod harness;
 mod links;
 mod orphans;
