@@ -13,6 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::harness::skipped;
 use crate::hive::{Hive, kill, lives, until};
 
 /// A file system of its own, unmounted when dropped. Needs the right to mount; says so and gives nothing without it.
@@ -32,7 +33,7 @@ impl Disk {
         fs::File::create(image).unwrap().set_len(32 << 20).unwrap();
         let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image).stderr(Stdio::null()).status();
         if !made.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no mkfs.ext4 to make a file system with");
+            skipped("needs mkfs.ext4");
             return None;
         }
         Self::mount(&["-o", "loop", image.to_str().unwrap()])
@@ -44,7 +45,7 @@ impl Disk {
         if mounted.is_ok_and(|status| status.success()) {
             return Some(Self { dir });
         }
-        eprintln!("skipped: no right to mount a file system (needs root, and loop devices for one on a disk)");
+        skipped("needs the right to mount a file system: root, and loop devices for one on a disk");
         None
     }
 

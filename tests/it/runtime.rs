@@ -4,6 +4,7 @@
 mod docker;
 mod docker_memory;
 mod docker_orphans;
+mod docker_spare;
 mod process;
 mod process_only;
 mod sidecar;

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     future::Future,
-    io::Write,
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
@@ -18,6 +17,8 @@ use hivekeeper::{
     },
 };
 use tokio::io::AsyncReadExt;
+
+use crate::harness::skipped;
 
 /// An image with nothing but `/probe`.
 pub(crate) const SCRATCH: &str = "hivekeeper-test:scratch";
@@ -38,7 +39,7 @@ pub(crate) struct Hive {
 pub(crate) async fn hive() -> Option<Hive> {
     let wish = std::env::var("HK_TEST_DOCKER").unwrap_or_default();
     if wish == "no" {
-        skipped();
+        skipped("needs a Docker engine");
         return None;
     }
     let owner = Owner { hive_id: HiveId::mint(), hive: "test".to_owned() };
@@ -51,7 +52,7 @@ pub(crate) async fn hive() -> Option<Hive> {
         }
         Err(error) if wish == "yes" => panic!("no Docker engine: {error:?}; tests/run starts one"),
         Err(_) => {
-            skipped();
+            skipped("needs a Docker engine");
             None
         }
     }
@@ -65,15 +66,6 @@ pub(crate) fn here() -> bool {
 async fn connect(owner: Owner) -> Result<Engine, impl std::fmt::Debug> {
     let host = std::env::var("DOCKER_HOST").ok();
     Engine::connect(host.as_deref(), owner).await
-}
-
-/// Says so past the test harness, which shows nothing of a test that passes, and where `tests/run` collects it.
-fn skipped() {
-    let line = format!("skipped: {} needs a Docker engine\n", thread::current().name().unwrap_or("a test"));
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    if let Ok(path) = std::env::var("HK_TEST_SKIPPED") {
-        OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
-    }
 }
 
 impl Hive {
@@ -211,4 +203,12 @@ pub(crate) fn open_dir() -> tempfile::TempDir {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     fs::set_permissions(dir.path(), mode).unwrap();
     dir
+}
+
+/// Launchers without an agent in what `docker top ID -eo pid,ppid,args` has said: one without a child has no order.
+pub(crate) fn spares(top: &str) -> Vec<i32> {
+    let rows: Vec<Vec<&str>> = top.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let is_spare =
+        |row: &&Vec<&str>| row.ends_with(&["agent", "--stdio"]) && !rows.iter().any(|other| other[1] == row[0]);
+    rows.iter().filter(is_spare).map(|row| row[0].parse().unwrap()).collect()
 }

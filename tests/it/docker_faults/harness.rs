@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write,
     ops::{Deref, DerefMut},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -280,7 +279,7 @@ fn environ(pid: i32) -> Vec<String> {
     bytes.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
 }
 
-fn cmdline(pid: i32) -> String {
+pub(super) fn cmdline(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")
 }
 
@@ -299,9 +298,4 @@ pub(super) fn parent(pid: i32) -> i32 {
 #[track_caller]
 pub(super) fn gone(what: &str, pids: &[i32]) {
     until(what, || pids.iter().all(|pid| !lives(*pid)).then_some(()));
-}
-
-/// Writes past the harness of the tests, which shows nothing of a test that passes.
-pub(super) fn note(line: &str) {
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }

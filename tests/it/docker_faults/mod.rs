@@ -12,6 +12,7 @@ mod links;
 mod orphans;
 mod proxy;
 mod second;
+mod spares;
 mod starts;
 mod steps;
 mod trees;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use super::{
-    harness::{client, kill, note, parent, until},
+    harness::{client, kill, parent, until},
     steps::engine_socket,
 };
-use crate::hive::lives;
+use crate::{harness::skipped, hive::lives};
 
 /// Prefix of its cgroups; the rest is the name of its directory.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -30,8 +30,10 @@ pub(super) struct SecondEngine {
 impl SecondEngine {
     /// One that does not run yet, or `None` once it has been said why there is none.
     pub(super) fn new() -> Option<Self> {
-        if !engine_socket().exists() || !is_root() {
-            note("skipped: a second engine needs root and the first engine on this machine");
+        if !engine_socket().exists() || !is_root() || !has_unshare() {
+            skipped(
+                "needs a second engine: root, unshare(1) that may make namespaces, and the first engine on this machine",
+            );
             return None;
         }
         let dir = tempfile::Builder::new().prefix("hke").tempdir_in("/tmp").unwrap();
@@ -173,6 +175,13 @@ fn child_of(of: u32, name: &str) -> Option<i32> {
         comm.trim_end() == name && lives(*pid) && u32::try_from(parent(*pid)).ok() == Some(of)
     };
     pids.into_iter().find(is_it)
+}
+
+/// There, and allowed to.
+fn has_unshare() -> bool {
+    let mut tried = Command::new("unshare");
+    tried.args(["--net", "--mount", "--pid", "--fork", "true"]).stdin(Stdio::null()).stderr(Stdio::null());
+    tried.status().is_ok_and(|status| status.success())
 }
 
 fn is_root() -> bool {
