@@ -1,7 +1,5 @@
 //! The engine itself is stopped, killed and frozen: one of the test's own, one after the other.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{
@@ -38,6 +36,11 @@ fn is_unknown(case: &Case) {
     for id in AGENTS {
         case.agent_until(id, "is unknown", |agent| agent["state"] == "unknown");
     }
+    is_unreachable(case);
+}
+
+#[track_caller]
+fn is_unreachable(case: &Case) {
     until("the control plane is unreachable", || {
         (case.get("/api/v1/health").body["control_plane"]["reachable"] == false).then_some(())
     });
@@ -57,7 +60,7 @@ fn is_as_before(case: &Case, before: &[(u64, i32)]) {
 
 /// In a new container, by the engine's doing and nobody else's.
 #[track_caller]
-fn is_anew(case: &Case, before: &[(u64, i32)]) {
+fn is_anew(case: &Case, before: &[(u64, i32)], container: &str) {
     for (id, (incarnation, pid)) in AGENTS.iter().zip(before) {
         let agent = case.agent_until(id, "runs again", |agent| {
             agent["state"] == "running" && agent["incarnation"].as_u64() > Some(*incarnation)
@@ -66,7 +69,7 @@ fn is_anew(case: &Case, before: &[(u64, i32)]) {
         assert_eq!(agent["restarts_in_window"], 0, "the engine's end debits no agent: {agent:#}");
         assert!(!lives(*pid), "{id} runs twice");
     }
-    case.container("s");
+    assert_ne!(case.container("s"), container, "the old container lives on");
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn an_engine_with_live_restore_may_be_stopped_killed_and_frozen_and_nobody_is_re
         assert_eq!(case.container("s"), container);
     }
     engine.freeze(true);
-    std::thread::sleep(Duration::from_secs(3));
+    is_unreachable(&case);
     assert_eq!(case.get("/livez").status, 200, "a frozen engine freezes nobody else");
     engine.freeze(false);
     is_as_before(&case, &before);
@@ -97,7 +100,7 @@ fn an_engine_with_live_restore_may_be_stopped_killed_and_frozen_and_nobody_is_re
     engine.stop();
     is_unknown(&case);
     engine.start(false);
-    is_anew(&case, &before);
+    is_anew(&case, &before, &container);
     case.end();
 }
 
@@ -108,22 +111,20 @@ fn an_engine_without_live_restore_takes_its_containers_along_and_nobody_is_blame
     engine.load(SCRATCH);
     let mut case = hive(&engine, &engine.key(), "60s");
     for end in [SecondEngine::stop, SecondEngine::kill] {
-        let before = stand(&case);
+        let (before, container) = (stand(&case), case.container("s"));
         end(&mut engine);
-        until("the control plane is unreachable", || {
-            (case.get("/api/v1/health").body["control_plane"]["reachable"] == false).then_some(())
-        });
+        is_unreachable(&case);
         engine.start(false);
-        is_anew(&case, &before);
+        is_anew(&case, &before, &container);
     }
 
     // Daemon and engine both.
-    let before = stand(&case);
+    let (before, container) = (stand(&case), case.container("s"));
     case.kill();
     engine.kill();
     engine.start(false);
     case.boot();
-    is_anew(&case, &before);
+    is_anew(&case, &before, &container);
     case.end();
 }
 

@@ -87,11 +87,11 @@ fn a_cut_of_all_links_is_mended_at_once_and_costs_nothing() {
 /// No connection breaks, nothing comes: only the clock tells.
 #[test]
 fn an_engine_that_hangs_for_less_than_a_lease_leaves_everything_as_it_was() {
-    let Some((proxy, case)) = behind(&ticking("20s")) else { return };
+    let Some((proxy, case)) = behind(&ticking("60s")) else { return };
     let before = [("s/tick", case.outside("s/tick")), ("s/quiet", case.outside("s/quiet"))];
     let container = case.container("s");
     proxy.silence(true);
-    std::thread::sleep(Duration::from_secs(4));
+    until("the control plane is unreachable", || (control_plane(&case)["reachable"] == false).then_some(()));
     assert_eq!(case.get("/livez").status, 200, "a hung engine hangs nobody else");
     assert!(case.get("/api/v1/swarms").status == 200 && case.get("/api/v1/tree").status == 200);
     proxy.silence(false);
@@ -195,12 +195,22 @@ fn the_loss_of_the_event_stream_alone_is_noticed_and_mended() {
     let Some((proxy, case)) = behind(&ticking("20s")) else { return };
     let before = [("s/tick", case.outside("s/tick")), ("s/quiet", case.outside("s/quiet"))];
     let container = case.container("s");
-    until("it listens to events", || proxy.asked().iter().any(|asked| asked.starts_with("GET /events")).then_some(()));
+    let asked = || proxy.asked().iter().filter(|asked| asked.starts_with("GET /events")).count();
+    until("it listens to events", || (asked() == 1).then_some(()));
     let held = proxy.hold(Moment::Asked, "GET /events*");
-    proxy.cut();
+    proxy.cut_only("GET /events*");
     held.wait();
-    // Nobody tells it of the container's end but its launchers' silence.
-    drop(held);
     is_as_before(&case, &before, &container);
+    // Nobody tells it of the container's end but its launchers' silence.
+    case.ask(&["rm", "-f", &container]);
+    for id in ["s/tick", "s/quiet"] {
+        let agent = case.runs_as(id, 2);
+        assert_eq!(agent["last_exit"]["cause"], "container_lost", "{agent:#}");
+        assert_eq!(agent["restarts_in_window"], 0, "a container's death debits no agent: {agent:#}");
+    }
+    assert_eq!(asked(), 2, "the one that broke and the one that is held");
+    drop(held);
+    until("it asks for events again", || (asked() == 3).then_some(()));
+    assert_ne!(case.container("s"), container);
     case.end();
 }

@@ -69,6 +69,8 @@ struct Shared {
     silent: watch::Sender<bool>,
     /// Counts cuts: each ends every connection that there is.
     cuts: watch::Sender<u64>,
+    /// The same for connections on which something like this was asked.
+    cut_only: watch::Sender<&'static str>,
     /// See [`Proxy::keep_containers`].
     keeps: AtomicBool,
     hooks: Mutex<Vec<Hook>>,
@@ -91,6 +93,7 @@ impl Proxy {
             engine: engine.to_owned(),
             silent: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
+            cut_only: watch::Sender::new(""),
             keeps: AtomicBool::new(false),
             hooks: Mutex::default(),
             asked: Mutex::default(),
@@ -143,6 +146,11 @@ impl Proxy {
     /// Ends every connection once.
     pub(super) fn cut(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Ends once every connection on which this was asked and passed on. `request` as for [`Proxy::hold`].
+    pub(super) fn cut_only(&self, request: &'static str) {
+        self.shared.cut_only.send_replace(request);
     }
 
     /// Containers are made without the engine's duty to remove them. An engine before 24.0.8 removes such containers when it starts, living or not, even
@@ -201,8 +209,13 @@ async fn carry(client: UnixStream, shared: &Shared) -> io::Result<()> {
     to_engine.write_all(&head).await?;
     let talk = Talk { shared, request: &request, stage: watch::Sender::new(Stage::Question) };
     // Each direction may end before the other; what breaks, breaks both.
-    tokio::try_join!(talk.down(&mut from_engine, &mut to_daemon), talk.up(&mut from_daemon, &mut to_engine))?;
-    Ok(())
+    let both = async {
+        tokio::try_join!(talk.down(&mut from_engine, &mut to_daemon), talk.up(&mut from_daemon, &mut to_engine))
+    };
+    tokio::select! {
+        carried = both => carried.map(drop),
+        () = shared.cut_of(&request) => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -282,6 +295,16 @@ impl Shared {
             && let Some(at) = question.windows(WISH.len()).position(|found| found == WISH)
         {
             question[at + WISH.len() - 4..at + WISH.len()].copy_from_slice(b"null");
+        }
+    }
+
+    /// Waits until a connection on which this was asked is cut alone.
+    async fn cut_of(&self, asked: &str) {
+        let mut cut = self.cut_only.subscribe();
+        while cut.changed().await.is_ok() {
+            if fits(*cut.borrow_and_update(), asked) {
+                return;
+            }
         }
     }
 

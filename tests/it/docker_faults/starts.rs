@@ -48,9 +48,8 @@ fn commands_that_cannot_be_started_say_why_and_their_sibling_runs() {
 fn a_program_of_another_format_is_told_apart_from_one_that_may_not_run() {
     // Executable, and nothing that a kernel could run.
     let script = "cp /etc/passwd /share/x; chmod 755 /share/x; echo made > /share/made; exec sleep 1000";
-    let agents = [shell("maker", "", script), agent("bad", "backoff = { initial = \"200ms\" }", &["/share/x"])];
+    let agents = [shell("maker", "", script), agent("bad", "", &["/share/x"])];
     let keys = format!("intensity = 1000\n{}", super::harness::share());
-    let agents = agents.map(|agent| agent.replace("backoff = { initial = \"200ms\" }\n", ""));
     let Some(case) = Case::start(&swarm(&keys, &agents)) else { return };
     let agent = case.agent_until("s/bad", "says what is wrong", |agent| {
         agent["last_exit"]["message"].as_str().is_some_and(|said| said.contains("format"))
