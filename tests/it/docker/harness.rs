@@ -24,6 +24,8 @@ use crate::harness::skipped;
 pub(crate) const SCRATCH: &str = "hivekeeper-test:scratch";
 /// An image with a shell.
 pub(crate) const DEBIAN: &str = "debian:bookworm-slim";
+/// An image with busybox alone, and without a C library, as in Alpine no glibc is.
+pub(crate) const BUSYBOX: &str = "hivekeeper-test:busybox";
 
 /// How long any one thing may take on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +47,7 @@ pub(crate) async fn hive() -> Option<Hive> {
     let owner = Owner { hive_id: HiveId::mint(), hive: "test".to_owned() };
     match connect(owner).await {
         Ok(engine) => {
-            for image in [SCRATCH, DEBIAN] {
+            for image in [SCRATCH, DEBIAN, BUSYBOX] {
                 assert!(engine.image(image).await.unwrap().is_some(), "no image {image}: run tests/images/make");
             }
             Some(Hive { engine, volumes: Mutex::default() })

@@ -1,5 +1,6 @@
 //! The `docker` runtime against a real engine.
 
+pub(crate) mod beside;
 mod coding_swarm;
 mod engine;
 mod engine_exec;

@@ -16,7 +16,7 @@ use crate::{
     hive::{Hive, lives},
 };
 
-pub(super) use crate::docker::harness::{DEBIAN, SCRATCH};
+pub(super) use crate::docker::harness::{BUSYBOX, DEBIAN, SCRATCH};
 pub(super) use crate::hive::{PATIENCE, kill, until};
 
 /// How long the engine may take to remove what has ended, on a loaded machine.
@@ -233,6 +233,11 @@ pub(super) fn swarm(keys: &str, agents: &[String]) -> String {
 pub(super) fn swarm_of(name: &str, image: &str, keys: &str, agents: &[String]) -> String {
     let limits = if keys.contains("limits") { "" } else { "limits = { memory = \"256MiB\", cpus = 1.0, pids = 64 }" };
     format!("[[swarm]]\nname = \"{name}\"\nimage = \"{image}\"\n{limits}\n{keys}\n{}", agents.concat())
+}
+
+/// A swarm `s` in a container that somebody else has made.
+pub(super) fn sidecar(container: &str, agents: &[String]) -> String {
+    format!("[[swarm]]\nname = \"s\"\ncontainer = \"{container}\"\n{}", agents.concat())
 }
 
 /// The key that mounts a directory of the machine, see [`Case::shared`].

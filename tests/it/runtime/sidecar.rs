@@ -3,98 +3,19 @@
 use std::{process::Command, time::Duration};
 
 use hivekeeper::{
-    model::{ContainerSpec, ExitCause, ExitRecord, HiveId},
+    model::{ContainerSpec, ExitCause, ExitRecord},
     runtime::{
         AgentEvent, LaunchError, LaunchOrder, Launched, Recovered,
         docker::engine::LauncherVolume,
         suite::{Bench, Program},
     },
 };
-use tokio::time::{Instant, sleep};
 
 use super::docker::DockerBench;
-use crate::docker::harness::{DEBIAN, Hive, PATIENCE, SCRATCH, hive, within};
-
-/// A container that is not ours; removed at the end, also of a panic.
-struct Beside {
-    name: String,
-}
-
-impl Beside {
-    fn unmade() -> Self {
-        let id = HiveId::mint().0.simple().to_string();
-        Self { name: format!("beside-{}", &id[id.len() - 12..]) }
-    }
-
-    fn made(options: &[&str], image: &str, command: &[&str]) -> Self {
-        let beside = Self::unmade();
-        beside.make(options, image, command);
-        beside
-    }
-
-    fn make(&self, options: &[&str], image: &str, command: &[&str]) {
-        let first = ["run", "-d", "--init", "--name", &self.name];
-        cli(&[&first, options, &[image], command].concat());
-    }
-
-    /// With a shell and a root that can be written.
-    fn debian(options: &[&str]) -> Self {
-        Self::made(options, DEBIAN, &["sleep", "infinity"])
-    }
-
-    fn spec(&self) -> ContainerSpec {
-        ContainerSpec::sidecar(self.name.clone())
-    }
-
-    /// Does something to it that its owner would do.
-    fn does(&self, words: &[&str]) {
-        cli(&[words, &[&self.name]].concat());
-    }
-
-    fn says(&self, script: &str) -> String {
-        cli(&["exec", &self.name, "sh", "-c", script])
-    }
-
-    fn inspect(&self, what: &str) -> String {
-        cli(&["inspect", "--format", what, &self.name])
-    }
-
-    /// It lives on as it was made, with its own processes and files alone.
-    async fn is_untouched(&self, started_at: &str) {
-        assert_eq!(
-            self.inspect("{{.State.StartedAt}} {{.State.Running}} {{.State.Paused}}"),
-            format!("{started_at} true false")
-        );
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let processes = cli(&["top", &self.name, "-eo", "pid,args"]);
-            let files = cli(&["diff", &self.name]);
-            if !processes.contains(" agent ") && !files.contains("hivekeeper-") {
-                return;
-            }
-            assert!(Instant::now() < until, "left behind:\n{processes}\n{files}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    fn started_at(&self) -> String {
-        self.inspect("{{.State.StartedAt}}")
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rm", "-f", "-v", &self.name]).output();
-    }
-}
-
-/// What the engine's own program says.
-fn cli(words: &[&str]) -> String {
-    let output = Command::new("docker").args(words).output().expect("the docker program");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {words:?}: {stderr}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
+use crate::docker::{
+    beside::{Beside, cli},
+    harness::{DEBIAN, Hive, SCRATCH, hive, within},
+};
 
 /// Runs a case of the contract, where there is an engine, as a user who may write next to nothing in there.
 pub(super) async fn bench(case: impl AsyncFnOnce(&dyn Bench)) {
@@ -104,7 +25,7 @@ pub(super) async fn bench(case: impl AsyncFnOnce(&dyn Bench)) {
     let bench = DockerBench::of(hive, beside.spec());
     case(&bench).await;
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 async fn done(bench: DockerBench) {
@@ -194,7 +115,7 @@ async fn a_shell_puts_the_launcher_where_the_root_is_read_only() {
     agent.killed(&bench).await;
     done(bench).await;
     assert_eq!(beside.says("ls -A /run /tmp /var/tmp /dev/shm"), "/dev/shm:\n\n/run:\n\n/tmp:\n\n/var/tmp:");
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -209,7 +130,7 @@ async fn a_container_with_nothing_in_it_will_do() {
     assert_eq!(agent.lines, ["/work"]);
     Agent::launch(&bench, bench.command(&["/probe", "sleep"])).await.killed(&bench).await;
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -224,7 +145,7 @@ async fn a_launcher_that_is_mounted_is_used() {
     assert!(cli(&["top", &beside.name, "-eo", "pid,args"]).contains("/.hivekeeper/hivekeeper agent --stdio"));
     agent.killed(&bench).await;
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 /// The volume with the launcher. It stays: every hive on this engine shares it.
@@ -256,7 +177,7 @@ async fn where_no_way_works_each_is_told() {
         assert!(why.contains(told), "{told:?} is not in {why:?}");
     }
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
     assert_eq!(beside.says("ls -A /tmp /dev/shm"), "/dev/shm:\n\n/tmp:");
 }
 
@@ -281,7 +202,7 @@ async fn a_container_that_is_away_is_waited_for() {
     Agent::ready(&bench).await.killed(&bench).await;
     let started_at = beside.started_at();
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -305,7 +226,7 @@ async fn agents_come_back_in_a_container_that_was_started_again() {
     again.killed(&bench).await;
     let started_at = beside.started_at();
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -322,7 +243,7 @@ async fn agents_come_back_in_the_container_that_has_taken_the_name() {
     again.killed(&bench).await;
     let started_at = beside.started_at();
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -341,7 +262,7 @@ async fn hives_in_one_container_leave_each_other_alone() {
     assert_eq!(one.left(&stays.order).await, 2, "the launcher and its agent");
     stays.killed(&one).await;
     done(one).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -354,7 +275,7 @@ async fn what_its_owner_cleans_up_is_put_there_again() {
     beside.says("rm -rf /.hivekeeper-*");
     Agent::ready(&bench).await.killed(&bench).await;
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
@@ -374,7 +295,7 @@ async fn user_and_directory_are_the_containers_own_unless_the_document_says() {
     other.ended().await;
     assert_eq!(other.lines, ["10003:10004 /opt"]);
     done(bench).await;
-    beside.is_untouched(&started_at).await;
+    beside.is_untouched(&started_at);
 }
 
 #[tokio::test]
