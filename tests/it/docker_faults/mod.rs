@@ -1,6 +1,7 @@
 //! Faults of swarms in containers, against a real engine and the whole daemon. Each case has a hive of its own and ends with nothing left of it: no
 //! container, no network, no process.
 
+mod beside;
 mod busybox;
 mod containers;
 mod daemons;
