@@ -14,6 +14,7 @@ mod links;
 mod orphans;
 mod proxy;
 mod second;
+mod sessions;
 mod spares;
 mod starts;
 mod steps;

@@ -93,8 +93,9 @@ async fn memory_that_runs_out_is_told_of_its_victim_alone() {
     parent.says("137").await;
 
     for (mut agent, pid) in [(sibling, sibling_pid), (parent, parent_pid)] {
-        // Twice, for the first may have been on its way when memory ran out.
+        // The second behind a death's time: just after memory ran out, a kill is taken for its consequence.
         agent.is_sampled().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         agent.is_sampled().await;
         bench.strike(&agent.order.agent, pid);
         let killed = agent.ends().await;
