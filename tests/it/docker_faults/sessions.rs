@@ -1,10 +1,19 @@
-//! Agents that speak for themselves out of a container that no network reaches.
+//! Agents that speak for themselves: out of a container that no network reaches, and past an engine that is away.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
-use super::harness::{Case, share, shell, sleeper, swarm, until};
+use super::{
+    harness::{Case, PATIENCE, is_there, share, shell, sleeper, swarm, until},
+    proxy::Proxy,
+    steps::engine_socket,
+};
 use crate::hive::lives;
 
 /// The example for people who write their own.
@@ -68,5 +77,96 @@ fn an_agent_without_network_is_ready_by_its_session_and_reports_to_the_next_daem
     });
     let plane = sessions(&case);
     assert_eq!((opened, &plane["sessions"], &plane["refused"]), (2, &json!(1), &json!(0)), "{plane:#}");
+    case.end();
+}
+
+/// An agent's session that goes straight to the daemon. The test speaks, with what the agent has told it.
+struct Session {
+    reader: BufReader<TcpStream>,
+    done: u64,
+}
+
+impl Session {
+    fn open(case: &Case, agent: &str, token: &str) -> Self {
+        let stream = TcpStream::connect(&case.data_plane).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut session = Self { reader: BufReader::new(stream), done: 0 };
+        let params = json!({ "token": token, "agent": agent, "incarnation": 1, "protocol": 1 });
+        session.send(json!({ "jsonrpc": "2.0", "id": "open", "method": "hive/open", "params": params }));
+        let mut answer = String::new();
+        session.reader.read_line(&mut answer).unwrap();
+        assert!(answer.contains("\"result\""), "{answer}");
+        session
+    }
+
+    /// Reports one more piece of work, and waits until the daemon shows it.
+    #[track_caller]
+    fn is_seen(&mut self, case: &Case, agent: &str) -> Value {
+        self.done += 1;
+        let params = json!({ "progress": { "done": self.done }, "busy": true });
+        self.send(json!({ "jsonrpc": "2.0", "method": "hive/heartbeat", "params": params }));
+        case.agent_until(agent, "shows what it reports", |shown| by_itself(shown) && done(shown) == self.done)
+    }
+
+    fn send(&self, message: Value) {
+        self.reader.get_ref().write_all(format!("{message}\n").as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn what_agents_report_is_seen_while_the_engine_is_away() {
+    if !is_there() {
+        return;
+    }
+    let proxy = Proxy::new(&engine_socket());
+    let lease = "lease = \"60s\"";
+    let tells = "echo $HIVEKEEPER_TOKEN > /share/token; exec sleep 1000";
+    let agents = [shell("r", lease, tells), sleeper("mute", lease)];
+    let document = swarm(&share(), &agents);
+    let Some(case) = Case::start(&format!("{}{document}", proxy.key())) else { return };
+    let processes = ["s/r", "s/mute"].map(|id| case.outside(id));
+    let token = until("its token", || case.said("token"));
+    let mut session = Session::open(&case, "s/r", &token);
+    let heard_at = |agent: &Value| agent["last_heartbeat"]["observed_at"].as_str().unwrap().to_owned();
+    let mut heard = vec![heard_at(&session.is_seen(&case, "s/r"))];
+    let health = || case.get("/api/v1/health").body;
+
+    proxy.leave();
+    for id in ["s/r", "s/mute"] {
+        let agent = case.agent_until(id, "is unknown", |agent| agent["state"] == "unknown");
+        assert_eq!(agent["reasons"][0]["code"], "runtime_unreachable", "{agent:#}");
+    }
+    until("the control plane is unreachable", || (health()["control_plane"]["reachable"] == false).then_some(()));
+    for _ in 0..3 {
+        let agent = session.is_seen(&case, "s/r");
+        // What it says of itself is shown, and is not taken for what only the engine can tell.
+        assert_eq!(agent["state"], "unknown", "{agent:#}");
+        heard.push(heard_at(&agent));
+    }
+    assert!(heard.is_sorted() && heard[0] < heard[3], "the time of its last word stands still: {heard:?}");
+    let seen = health();
+    assert_eq!(seen["control_plane"]["reachable"], false, "it came back too early: {seen:#}");
+    assert_eq!(
+        (&seen["data_plane"]["listening"], &seen["data_plane"]["sessions"]),
+        (&json!(true), &json!(1)),
+        "{seen:#}"
+    );
+    assert!(seen["data_plane"]["events_per_second"]["value"].is_number(), "{seen:#}");
+    assert!(!by_itself(&case.agent("s/mute")), "nobody has spoken for the other one");
+
+    // A session may also be opened in that time.
+    drop(session);
+    until("its session ends", || (health()["data_plane"]["sessions"] == 0).then_some(()));
+    let mut session = Session { done: 10, ..Session::open(&case, "s/r", &token) };
+    session.is_seen(&case, "s/r");
+    assert_eq!(health()["control_plane"]["reachable"], false, "it came back too early");
+
+    proxy.come_back();
+    for (id, pid) in ["s/r", "s/mute"].iter().zip(processes) {
+        let agent = case.runs_as(id, 1);
+        assert_eq!((&agent["restarts"], &agent["last_exit"]), (&json!(0), &json!(null)), "{agent:#}");
+        assert_eq!(case.outside(id), pid, "{id}");
+    }
+    session.is_seen(&case, "s/r");
     case.end();
 }
