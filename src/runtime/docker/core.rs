@@ -42,8 +42,8 @@ const ENTRIES_MAX: u32 = 3;
 const ATTACH_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks whether it still does.
 const DYING_LOOK: Duration = Duration::from_millis(20);
-/// How long an engine may go on showing a container that has just died: milliseconds, more under load.
-const DYING: Duration = Duration::from_millis(500);
+/// How long an engine may go on showing a container that has just died: milliseconds, seconds under load.
+const DYING: Duration = Duration::from_secs(3);
 
 pub(super) struct Core {
     pub(super) host: Option<String>,
