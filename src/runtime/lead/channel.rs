@@ -21,8 +21,10 @@ use crate::wire::channel::{
 pub(in crate::runtime) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a launcher may live on behind its last frame: it flushes for at most 2 s.
 pub(in crate::runtime) const LINGER: Duration = Duration::from_secs(5);
-/// Bytes read at once: an idle agent costs no more than this, a busy one is read again at once.
+/// Bytes read at once: an idle agent costs no more than this.
 const READ_LEN: usize = 8 * 1024;
+/// The same once so many have come at once: a busy agent is read in as few turns as a pipe allows.
+const READ_LEN_BUSY: usize = 64 * 1024;
 
 /// Why a channel can't be used any more.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,9 @@ impl Incoming {
             0 => Err(LinkError::Closed),
             n => {
                 self.decoder.push(&self.buffer[..n]);
+                if n == self.buffer.len() && n < READ_LEN_BUSY {
+                    self.buffer = vec![0; READ_LEN_BUSY].into_boxed_slice();
+                }
                 Ok(())
             }
         }

@@ -5,16 +5,19 @@ use std::{collections::HashMap, sync::Arc, thread, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The engine starts one command at a time in a container anyway (docker 20.10 holds a lock); more at once only make each wait longer in its
-/// queue, where it can't be told from one that hangs.
-const STARTS_PER_CONTAINER: usize = 1;
+/// The engine starts one command at a time in a container anyway (docker 20.10 holds a lock). The second waits in its queue, so that it need not wait
+/// for us in between; more would only wait longer there, where one can't be told from one that hangs.
+const STARTS_PER_CONTAINER: usize = 2;
+/// A start is about 70 ms of CPU, and about as long again is spent waiting for the engine's own steps.
+const STARTS_PER_CORE: usize = 2;
 /// When not even the number of cores can be told.
 const CORES_UNKNOWN: usize = 2;
 /// Waiting for one's turn. Fifty agents at once in one container need 4 s; thousands need minutes, and are better told to come again.
 const TURN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Turns for starting commands: one for each container, one for each core of this machine in all, because a start is about 70 ms of CPU.
+/// Turns for starting commands: two for each container, two for each core of this machine in all, and one more.
 pub(super) struct Starts {
+    per_container: usize,
     engine: Arc<Semaphore>,
     containers: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -28,7 +31,11 @@ pub(super) struct Turn {
 impl Starts {
     pub(super) fn new() -> Self {
         let cores = thread::available_parallelism().map_or(CORES_UNKNOWN, usize::from);
-        Self { engine: Arc::new(Semaphore::new(cores)), containers: Mutex::new(HashMap::new()) }
+        Self::of_size(STARTS_PER_CONTAINER, cores * STARTS_PER_CORE + 1)
+    }
+
+    fn of_size(per_container: usize, in_all: usize) -> Self {
+        Self { per_container, engine: Arc::new(Semaphore::new(in_all)), containers: Mutex::new(HashMap::new()) }
     }
 
     /// Waits for one's turn. `None` when it did not come in time.
@@ -48,7 +55,7 @@ impl Starts {
         let mut all = self.containers.lock();
         // Whoever waits or starts holds a second reference; the rest is forgotten here, so that the map grows no longer than the work does.
         all.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-        Arc::clone(all.entry(container.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(STARTS_PER_CONTAINER))))
+        Arc::clone(all.entry(container.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_container))))
     }
 }
 
@@ -61,12 +68,12 @@ mod tests {
 
     use super::*;
 
-    fn starts(cores: usize) -> Starts {
-        Starts { engine: Arc::new(Semaphore::new(cores)), containers: Mutex::new(HashMap::new()) }
+    fn starts(in_all: usize) -> Starts {
+        Starts::of_size(1, in_all)
     }
 
     #[tokio::test]
-    async fn one_start_at_a_time_in_a_container() {
+    async fn starts_in_one_container_take_turns() {
         let starts = starts(8);
         let first = starts.turn("a").await.unwrap();
         let mut second = pin!(starts.turn("a"));
@@ -77,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_starts_than_cores_and_waiting_in_one_container_takes_none() {
+    async fn no_more_starts_than_may_be_and_waiting_in_one_container_takes_none() {
         let starts = starts(2);
         let _first = starts.turn("a").await.unwrap();
         let mut queued = pin!(starts.turn("a"));
