@@ -15,6 +15,15 @@ fn there(case: &Case, container: &str) -> Vec<i32> {
     spares(&case.ask(&["top", container, "-eo", "pid,ppid,args"]))
 }
 
+/// The containers of both, when all agents run.
+#[track_caller]
+fn both(case: &Case) -> (String, String) {
+    for id in ["s/a", "s/b", "t/a"] {
+        case.runs_as(id, 1);
+    }
+    (case.container("s"), case.container("t"))
+}
+
 /// The one spare of a container, other than these.
 #[track_caller]
 fn spare(case: &Case, container: &str, not: &[i32]) -> i32 {
@@ -27,9 +36,7 @@ fn spare(case: &Case, container: &str, not: &[i32]) -> i32 {
 #[test]
 fn each_container_has_one_and_the_next_launch_uses_it() {
     let Some(case) = Case::start(&two()) else { return };
-    case.runs_as("s/b", 1);
-    case.runs_as("t/a", 1);
-    let (s, t) = (case.container("s"), case.container("t"));
+    let (s, t) = both(&case);
     let (first, other) = (spare(&case, &s, &[]), spare(&case, &t, &[]));
     case.command("/swarms/s/agents/a/restart");
     case.runs_as("s/a", 2);
@@ -46,8 +53,7 @@ fn each_container_has_one_and_the_next_launch_uses_it() {
 #[test]
 fn one_that_dies_is_replaced_and_nobody_else_is_touched() {
     let Some(case) = Case::start(&two()) else { return };
-    case.runs_as("s/b", 1);
-    let s = case.container("s");
+    let (s, _) = both(&case);
     let before = [case.outside("s/a"), case.outside("s/b")];
     let first = spare(&case, &s, &[]);
     kill(first, libc::SIGKILL);
@@ -62,8 +68,7 @@ fn one_that_dies_is_replaced_and_nobody_else_is_touched() {
 #[test]
 fn a_stopped_swarm_keeps_none_and_has_one_again_when_it_runs() {
     let Some(case) = Case::start(&two()) else { return };
-    let (s, t) = (case.container("s"), case.container("t"));
-    case.runs_as("s/b", 1);
+    let (s, t) = both(&case);
     let (first, other) = (spare(&case, &s, &[]), spare(&case, &t, &[]));
     case.command("/swarms/s/stop");
     until("its spare ends", || (!lives(first) && there(&case, &s).is_empty()).then_some(()));
@@ -79,8 +84,7 @@ fn a_stopped_swarm_keeps_none_and_has_one_again_when_it_runs() {
 fn it_ends_with_its_daemon_while_agents_live_on() {
     for ends in [libc::SIGKILL, libc::SIGUSR2] {
         let Some(mut case) = Case::start(&two()) else { return };
-        let (s, t) = (case.container("s"), case.container("t"));
-        case.runs_as("s/b", 1);
+        let (s, t) = both(&case);
         let spares = [spare(&case, &s, &[]), spare(&case, &t, &[])];
         let agents = ["s/a", "s/b", "t/a"].map(|id| case.outside(id));
         case.signal_daemon(ends);
