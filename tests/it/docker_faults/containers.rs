@@ -26,6 +26,9 @@ fn without_a_new_daemon_nothing_is_left_after_the_leases() {
 /// Removes or kills the container; the swarm comes back in a new one, and that is no failure of its agents.
 fn container_ends_by(words: &[&str]) {
     let Some(case) = Case::start(&ticking("20s")) else { return };
+    for id in ["s/tick", "s/quiet"] {
+        case.runs_as(id, 1);
+    }
     let (trees, container) = ([case.tree("s/tick"), case.tree("s/quiet")].concat(), case.container("s"));
     case.ask(&[words, &[&container]].concat());
     for id in ["s/tick", "s/quiet"] {

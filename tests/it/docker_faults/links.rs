@@ -105,7 +105,9 @@ fn an_engine_that_hangs_for_less_than_a_lease_leaves_everything_as_it_was() {
 #[test]
 fn an_engine_that_hangs_past_the_lease_finds_its_agents_gone_and_starts_them_again() {
     let Some((proxy, case)) = behind(&ticking("2s")) else { return };
+    let agents = [case.outside("s/tick"), case.outside("s/quiet")];
     let trees = [case.tree("s/tick"), case.tree("s/quiet")].concat();
+    assert!(agents.iter().all(|pid| trees.contains(pid)), "{agents:?} {trees:?}");
     proxy.silence(true);
     until("the leases run out", || trees.iter().all(|pid| !lives(*pid)).then_some(()));
     proxy.silence(false);
@@ -120,7 +122,9 @@ fn an_engine_that_hangs_past_the_lease_finds_its_agents_gone_and_starts_them_aga
 #[test]
 fn what_an_operator_orders_while_the_engine_is_away_is_done_when_it_is_back() {
     let Some((proxy, case)) = behind(&ticking("30s")) else { return };
-    let (tick, quiet) = (case.tree("s/tick"), case.outside("s/quiet"));
+    let quiet = case.outside("s/quiet");
+    case.runs_as("s/tick", 1);
+    let tick = case.tree("s/tick");
     proxy.leave();
     is_unknown(&case, &["s/tick", "s/quiet"]);
     let begun = Instant::now();
