@@ -149,6 +149,12 @@ impl Core {
         found.map_err(|error| LinkError::Unreachable(error.to_string()))
     }
 
+    /// The same, once somebody has knocked there.
+    async fn is_still_open(&self, engine: &Engine, stay: &Stay, door: &Door) -> Result<bool, LinkError> {
+        let open = stay.lodging.is_still_open(engine, door).await;
+        open.map_err(|error| LinkError::Unreachable(error.to_string()))
+    }
+
     pub(super) async fn start(&self, lodging: &Arc<Lodging>, order: &LaunchOrder) -> Result<Link, LaunchError> {
         // Where it keeps its socket, and works, is known behind the door.
         let mut launch = lead::launch(order, Some(Path::new("/")), &[], self.epoch, "", self.ring_bytes)
@@ -365,6 +371,8 @@ impl Carrier for Core {
                         let present = timeout(ANSWER_DEADLINE, visit.link.present(attach));
                         match present.await.unwrap_or(Err(LinkError::Silent)) {
                             Err(error) => error,
+                            // Its owner may have started it again since we looked: nobody of an earlier start is there then.
+                            Ok(Attached::Nobody) if !self.is_still_open(engine, &stay, &door).await? => return gone(),
                             answer => {
                                 stay.lodging.presence().found(&door.container, Instant::now());
                                 if let Some(mut stay) = self.places.get_mut(&launch_id) {

@@ -5,16 +5,28 @@ use std::{process::Command, time::Duration};
 use serde_json::{Value, json};
 
 use super::harness::{Case, DEBIAN, gap_free, gone, is_there, shell, sidecar, sleeper, until};
+use super::{
+    proxy::{Moment, Proxy},
+    steps::engine_socket,
+};
 use crate::{docker::beside::Beside, hive::lives};
 
 const AGENTS: [&str; 2] = ["s/tick", "s/quiet"];
 
 /// A hive whose swarm `s` lives in this container; the first agent has a grandchild in a session of its own.
 fn hive(beside: &Beside) -> Case {
+    hive_at(beside, "")
+}
+
+/// The same with the engine where this key says.
+fn hive_at(beside: &Beside, key: &str) -> Case {
     let lease = "lease = \"20s\"";
     let tick = "setsid sleep 1000 & n=0; while :; do n=$((n+1)); echo tick $n; sleep 0.05; done";
-    let mut case =
-        Case::prepare(&sidecar(&beside.name, &[shell("tick", lease, tick), sleeper("quiet", lease)])).unwrap();
+    let mut case = Case::prepare(&format!(
+        "{key}{}",
+        sidecar(&beside.name, &[shell("tick", lease, tick), sleeper("quiet", lease)])
+    ))
+    .unwrap();
     case.boot();
     case
 }
@@ -91,6 +103,30 @@ fn agents_come_back_after_it_was_started_again() {
     beside.is_untouched(&started_at);
 }
 
+/// A launcher is looked for in the container that ran a moment ago, and by then another start of it answers that nobody is there.
+#[test]
+fn a_start_between_look_and_knock_is_no_launchers_fault() {
+    if !is_there() {
+        return;
+    }
+    let beside = Beside::debian(&["--network", "none"]);
+    let proxy = Proxy::new(&engine_socket());
+    let case = hive_at(&beside, &proxy.key());
+    for id in AGENTS {
+        case.runs_as(id, 1);
+    }
+    let before = trees(&case);
+    // Commands are started one by one in a container, so the others have looked, too, and wait for the first.
+    let held = proxy.hold(Moment::Asked, "POST /containers/*/exec");
+    proxy.cut();
+    held.wait();
+    beside.does(&["restart", "-t", "0"]);
+    held.go_on();
+    came_back(&case, 2, &before);
+    case.end();
+    beside.is_untouched(&beside.started_at());
+}
+
 #[test]
 fn agents_come_back_in_the_one_that_has_taken_its_name() {
     let Some((beside, case)) = housed() else { return };
@@ -133,6 +169,9 @@ fn a_daemon_that_ends_leaves_it_as_it_was() {
         || (beside.processes(), beside.inspect("{{json .State}} {{json .Mounts}} {{json .NetworkSettings.Networks}}"));
     let before = look();
     let mut case = hive(&beside);
+    for id in AGENTS {
+        case.runs_as(id, 1);
+    }
     let trees = until("agents and a grandchild", || Some(trees(&case)).filter(|trees| trees.len() >= 3));
     assert_eq!(case.terminate().code(), Some(0), "{}", case.log());
     gone("what lived in it", &trees);

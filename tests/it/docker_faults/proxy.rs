@@ -41,10 +41,10 @@ pub(super) enum Moment {
     Told,
 }
 
-/// A conversation that is held. Dropping it cuts the connection, on both sides.
+/// A conversation that is held. Dropping it cuts the connection, on both sides, unless it is let go on.
 pub(super) struct Held {
     reached: mpsc::Receiver<()>,
-    _cut: oneshot::Sender<()>,
+    go_on: oneshot::Sender<()>,
 }
 
 impl Held {
@@ -53,13 +53,18 @@ impl Held {
     pub(super) fn wait(&self) {
         self.reached.recv_timeout(PATIENCE).expect("the moment never came");
     }
+
+    /// As if nobody had held it; also where the moment has not come.
+    pub(super) fn go_on(self) {
+        let _ = self.go_on.send(());
+    }
 }
 
 struct Hook {
     moment: Moment,
     request: &'static str,
     reached: mpsc::SyncSender<()>,
-    cut: oneshot::Receiver<()>,
+    go_on: oneshot::Receiver<()>,
 }
 
 /// What all connections see.
@@ -127,9 +132,9 @@ impl Proxy {
 
     /// Holds the first conversation from now on that comes to this moment. `request` is `METHOD /path?query` without the version, with `*` for anything.
     pub(super) fn hold(&self, moment: Moment, request: &'static str) -> Held {
-        let ((reached, is_reached), (held, cut)) = (mpsc::sync_channel(1), oneshot::channel());
-        self.shared.hooks.lock().unwrap().push(Hook { moment, request, reached, cut });
-        Held { reached: is_reached, _cut: held }
+        let ((reached, is_reached), (held, go_on)) = (mpsc::sync_channel(1), oneshot::channel());
+        self.shared.hooks.lock().unwrap().push(Hook { moment, request, reached, go_on });
+        Held { reached: is_reached, go_on: held }
     }
 
     /// The engine is not there: every connection breaks, and there is no socket.
@@ -324,9 +329,7 @@ impl Shared {
         };
         let Some(hook) = hook else { return Ok(()) };
         let _ = hook.reached.send(());
-        // Nothing is ever sent: it ends when the test lets go.
-        let _ = hook.cut.await;
-        Err(io::ErrorKind::ConnectionAborted.into())
+        hook.go_on.await.map_err(|_| io::ErrorKind::ConnectionAborted.into())
     }
 }
 
