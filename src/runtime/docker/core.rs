@@ -423,7 +423,10 @@ impl Carrier for Core {
             let _visit = stay.lodging.visit(engine).await;
             // A container that is gone has taken everything along.
             let Some(door) = self.door(engine, &stay).await.map_err(|error| error.to_string())? else { return Ok(()) };
-            match inside::sweep(engine, &door, &tree).await {
+            // A container of others may be started again before the errand is there, and the number be that of a process of its owner's. The marker is
+            // ours alone.
+            let leader = tree.leader.filter(|_| door.started_at.is_none());
+            match inside::sweep(engine, &door, &Tree { leader, ..tree }).await {
                 Ok(()) | Err(VisitError::Exec(ExecError::ContainerMissing)) => Ok(()),
                 Err(error) => Err(error.to_string()),
             }

@@ -12,8 +12,9 @@ pub const MAGIC: [u8; 4] = *b"HKL\x01";
 pub const FRAME_LEN_MAX: usize = 4 * 1024 * 1024;
 /// Longest piece of an output line in one frame; longer lines are cut in numbered pieces marked `partial`.
 pub const LINE_PIECE_MAX: usize = 16 * 1024;
-/// Bytes that one relayed connection may have under way in one direction before its reader grants more.
-pub const RELAY_WINDOW: u32 = 64 * 1024;
+/// Bytes that one relayed connection may have under way in one direction before its reader grants more: what a fast one moves while a grant is on its
+/// way through an engine, half a millisecond and more.
+pub const RELAY_WINDOW: u32 = 256 * 1024;
 
 /// Code of a refusal: nobody listens for this launch, and it has left no exit record.
 pub const NOBODY: &str = "nobody";
