@@ -216,6 +216,7 @@ impl Core {
                     return Ok(Spare { door, link: visit.link, workdir });
                 }
                 Err(VisitError::Exec(error @ (ExecError::ContainerMissing | ExecError::NotRunning(_)))) => {
+                    lodging.doubt(&door);
                     if tries == ENTRIES_MAX {
                         return Err(LaunchError::NotYet(error.to_string()));
                     }

@@ -98,6 +98,14 @@ pub(super) struct Wish {
     pub(super) lease_max: Duration,
 }
 
+/// What has been seen of a container.
+#[derive(Clone)]
+struct Known {
+    container: String,
+    /// Where its commands work, once somebody has asked.
+    workdir: Option<PathBuf>,
+}
+
 /// One swarm's place.
 pub(super) struct Lodging {
     swarm: SwarmName,
@@ -105,6 +113,9 @@ pub(super) struct Lodging {
     launcher: Launcher,
     /// Its way into a container of others, where the document names one.
     sidecar: Sidecar,
+    /// The container of ours that is as the document wants it, as far as nothing has spoken against it since that was looked at: a launch asks the engine
+    /// nothing that it has said already.
+    known: parking_lot::Mutex<Option<Known>>,
     /// Held while its container is looked for, made or removed: agents that start together need one.
     changing: Mutex<()>,
     /// What the engine gives that is other than the document asks, as far as it was told.
@@ -123,6 +134,7 @@ impl Lodging {
             swarm,
             wish: parking_lot::Mutex::new(wish),
             launcher,
+            known: parking_lot::Mutex::default(),
             changing: Mutex::default(),
             adjustments: parking_lot::Mutex::default(),
             forgotten: parking_lot::Mutex::default(),
@@ -187,6 +199,7 @@ impl Lodging {
     /// Its document has changed; who lives in the present container lives on.
     pub(super) fn set_wish(&self, wish: Wish) {
         *self.wish.lock() = wish;
+        *self.known.lock() = None;
         self.spares.discard();
     }
 
@@ -198,7 +211,14 @@ impl Lodging {
     /// The door of the swarm's running container, made if there is none. One that was made by another plan is replaced when nobody else lives in it:
     /// `alone`. A container of others is never made or replaced: where it does not run, there is no door.
     pub(super) async fn enter(&self, engine: &Engine, alone: bool) -> Result<Door, EnterError> {
+        if let Some(known) = self.known() {
+            return Ok(own(known.container));
+        }
         let _changing = self.changing.lock().await;
+        // Whoever was here before has looked.
+        if let Some(known) = self.known() {
+            return Ok(own(known.container));
+        }
         let wish = self.wish();
         let plan = match &wish.spec.place {
             Place::Sidecar { container } => {
@@ -207,7 +227,11 @@ impl Lodging {
             Place::Own { image } => self.plan(engine, &wish, image).await?,
         };
         if let Some(living) = self.look(engine).await? {
-            if !alone || living.plan.as_ref() == Some(&engine.plan_label(&plan)) {
+            let wanted = living.plan.as_ref() == Some(&engine.plan_label(&plan));
+            if wanted {
+                self.know(&living.id);
+            }
+            if wanted || !alone {
                 return Ok(own(living.id));
             }
             tracing::info!(swarm = %self.swarm, container = %short(&living.id), "a swarm's container is replaced: its document has changed");
@@ -231,6 +255,7 @@ impl Lodging {
             tracing::warn!(swarm = %self.swarm, warning, "the engine does less for a container than was asked");
         }
         tracing::info!(swarm = %self.swarm, container = %short(&created.id), image = %plan.image, "a swarm's container was made");
+        self.know(&created.id);
         Ok(own(created.id))
     }
 
@@ -283,6 +308,9 @@ impl Lodging {
     pub(super) async fn current(&self, engine: &Engine) -> Result<Option<Door>, EnterError> {
         let wish = self.wish();
         let Place::Own { image } = &wish.spec.place else { return self.find(engine).await };
+        if let Some(known) = self.known() {
+            return Ok(Some(own(known.container)));
+        }
         let plan = engine.plan_label(&self.plan(engine, &wish, image).await?);
         let living = self.look(engine).await?.filter(|living| living.plan.as_ref() == Some(&plan));
         Ok(living.map(|living| own(living.id)))
@@ -302,9 +330,20 @@ impl Lodging {
         if door.started_at.is_none() { Ok(true) } else { self.is_open(engine, door).await }
     }
 
-    /// Behind this door was no launcher. Returns whether entering again may help: somebody may have cleaned up in his own container.
+    /// Behind this door was no launcher. Returns whether entering again may help: it may have ended, or somebody have cleaned up in his own container.
     pub(super) fn doubt(&self, door: &Door) -> bool {
-        self.sidecar.doubt(door)
+        let known = self.known.lock().take_if(|known| known.container == door.container);
+        self.sidecar.doubt(door) || known.is_some()
+    }
+
+    fn know(&self, container: &str) {
+        *self.known.lock() = Some(Known { container: container.to_owned(), workdir: None });
+    }
+
+    /// What is known, of the container that the swarm is in.
+    fn known(&self) -> Option<Known> {
+        let known = self.known.lock().clone()?;
+        self.presence().is_in(&known.container).then_some(known)
     }
 
     async fn look(&self, engine: &Engine) -> Result<Option<Listed>, CallError> {
@@ -379,9 +418,17 @@ impl Lodging {
         if let Some(workdir) = &self.wish().spec.workdir {
             return Ok(workdir.clone());
         }
+        if let Some(workdir) = self.known().filter(|known| known.container == door.container).and_then(|it| it.workdir)
+        {
+            return Ok(workdir);
+        }
         let state =
             engine.inspect(&door.container).await.map_err(|error| EnterError::Unreachable(error.to_string()))?;
-        Ok(PathBuf::from(if state.working_dir.is_empty() { "/" } else { &state.working_dir }))
+        let workdir = PathBuf::from(if state.working_dir.is_empty() { "/" } else { &state.working_dir });
+        if let Some(known) = self.known.lock().as_mut().filter(|known| known.container == door.container) {
+            known.workdir = Some(workdir.clone());
+        }
+        Ok(workdir)
     }
 
     /// Ended launches that the next launch takes away.
