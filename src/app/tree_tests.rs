@@ -144,7 +144,8 @@ fn operations_survive_a_panic_of_the_controller() {
             (now.state == OperationState::Running).then_some(())
         })
         .await;
-        let queued = nest.office.submit(stop("s/a")).await.unwrap();
+        // Of the other one: a stop of the same would overtake what is under way.
+        let queued = nest.office.submit(stop("s/b")).await.unwrap();
         nest.refs.controller.run(|_, _| panic!("a bug in the middle")).unwrap();
         let under_way = ended(&nest, &under_way).await;
         assert_eq!(under_way.state, OperationState::Failed);
