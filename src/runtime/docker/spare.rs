@@ -29,8 +29,8 @@ const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looks in a row that find nobody led in the container before it is let go: longer than a restart takes that is due at once.
 const IDLE_LOOKS: u32 = 2;
-/// How long none is made behind an order to end: an engine that starts a command while many others end has been seen to stand still for 5 to 18 s.
-const HUSH: Duration = Duration::from_secs(1);
+/// How long none is made behind an order to end, in which fifty have ended: an engine that starts a command while many others end has been seen to stand still for 5 to 18 s.
+const HUSH: Duration = Duration::from_millis(300);
 /// How long an order to end waits for the one in the making: far longer than a start takes.
 const HUSH_WAIT: Duration = Duration::from_secs(1);
 /// How long one may be reserved: longer than the journal may take to answer. Whoever is slower finds it gone and starts another.
