@@ -8,9 +8,10 @@ use actix::{Actor, ActorContext, Context};
 use crate::cell::{Seat, Unborn};
 use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
+use crate::flags::SupervisorFlags;
 use crate::inbox::Inbox;
 use crate::pool::Env;
-use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError, Strategy};
+use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError};
 use crate::supervisor::Supervisor;
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Role};
@@ -53,7 +54,7 @@ impl Child {
     /// deadline. The `ready`, `shutdown`, `start_timeout` and `placement` of `spec` therefore don't apply: they are `Signalled`, `Infinity`,
     /// none and `WithSupervisor`. Children that were added later are not started again when the supervisor is restarted.
     #[must_use]
-    pub fn supervisor(mut spec: ChildSpec, strategy: Strategy, children: Vec<Self>) -> (Self, SupervisorRef) {
+    pub fn supervisor(mut spec: ChildSpec, flags: SupervisorFlags, children: Vec<Self>) -> (Self, SupervisorRef) {
         spec.ready = Ready::Signalled;
         spec.shutdown = Shutdown::Infinity;
         spec.start_timeout = None;
@@ -61,13 +62,13 @@ impl Child {
         let problem = spec.validate().err().or_else(|| problem_among(&children));
         let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
         let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
+        let role = Role::Supervisor(flags.strategy);
         let children: Arc<[Self]> = children.into();
         let made = Made {
             inbox,
-            factory: Arc::new(move |child| Ok(Supervisor::new(child, strategy, Arc::clone(&children)))),
+            factory: Arc::new(move |child| Ok(Supervisor::new(child, flags.clone(), Arc::clone(&children)))),
             nested: Some(supervisor_ref.clone()),
         };
-        let role = Role::Supervisor(strategy);
         (Self { spec: Arc::new(spec), role, blueprint: Arc::new(made), problem }, supervisor_ref)
     }
 
@@ -85,6 +86,11 @@ impl Child {
         self.problem.clone().map_or(Ok(()), Err)
     }
 }
+
+/// The error of a factory that declines to make its actor (OTP `ignore`): the child counts as started and has no incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not wanted")]
+pub struct Ignore;
 
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -128,6 +134,8 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
         match placement {
             Placement::Pool => env.pool.place(move || unborn.spawn_here()),
             Placement::WithSupervisor => unborn.spawn_here(),
+            // Until dedicated threads exist it shares one.
+            Placement::Dedicated => env.pool.place(move || unborn.spawn_here()),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::spec::ChildId;
+
 /// Why an incarnation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExitReason {
@@ -33,13 +35,28 @@ pub enum ExitReason {
     DeadlineExceeded,
     /// The thread it lived on ended.
     ArbiterGone,
+    /// A handler blocked its thread for too long. The incarnation was fenced: it handles no further message, and its thread is leaked until the
+    /// handler returns.
+    Stuck,
+    /// Its inbox was full, and [`Overflow::Stop`](crate::Overflow::Stop) says that it ends then.
+    Overflow,
+    /// Its factory declined to make it ([`Ignore`](crate::Ignore), OTP `ignore`). That is no failure.
+    Ignored,
+    /// A supervisor whose children needed more restarts than its intensity allows. Abnormal, unlike OTP's `shutdown`: a transient supervisor
+    /// that gives up is restarted.
+    GaveUp {
+        /// The child that failed once too often.
+        child: ChildId,
+        /// How that child ended.
+        reason: Arc<ExitReason>,
+    },
 }
 
 impl ExitReason {
     /// Whether a transient child is done after this exit.
     #[must_use]
     pub fn is_normal(&self) -> bool {
-        matches!(self, Self::Normal | Self::Shutdown)
+        matches!(self, Self::Normal | Self::Shutdown | Self::Ignored)
     }
 
     /// Whether a restart after this exit spends intensity and advances the back-off.
@@ -62,6 +79,10 @@ impl fmt::Display for ExitReason {
             Self::Killed => f.write_str("killed"),
             Self::DeadlineExceeded => f.write_str("killed after its stop deadline"),
             Self::ArbiterGone => f.write_str("its thread ended"),
+            Self::Stuck => f.write_str("stuck: a handler blocked its thread"),
+            Self::Overflow => f.write_str("its inbox overflowed"),
+            Self::Ignored => f.write_str("not wanted"),
+            Self::GaveUp { child, reason } => write!(f, "gave up after child `{child}`: {reason}"),
         }
     }
 }

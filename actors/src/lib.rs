@@ -35,7 +35,7 @@
 //! use std::sync::Arc;
 //! use std::time::Duration;
 //! use actix::prelude::*;
-//! use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
+//! use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, SupervisionEvent, SupervisorFlags};
 //!
 //! struct Counter(u32);
 //! impl Actor for Counter {
@@ -63,7 +63,7 @@
 //!
 //! actix::System::new().block_on(async {
 //!     let (child, counter) = Child::actor(ChildSpec::new("counter"), |_| Ok(Counter(0)));
-//!     let root = Root::start(Strategy::OneForOne, vec![child], Arc::new(Print)).unwrap();
+//!     let root = Root::start(SupervisorFlags::default(), vec![child], Arc::new(Print)).unwrap();
 //!
 //!     counter.tell(Add(1000)).unwrap(); // panics, the supervisor restarts the counter
 //!     let sum = counter.ask(Add(5), Duration::from_secs(10)).await.unwrap();
@@ -87,6 +87,7 @@ mod child;
 mod child_ref;
 mod event;
 mod exit;
+mod flags;
 mod inbox;
 mod panics;
 mod pool;
@@ -98,16 +99,17 @@ mod supervisor_ref;
 pub mod tree;
 mod window;
 
-pub use child::{BoxError, Child, ChildCtx};
+pub use child::{BoxError, Child, ChildCtx, Ignore};
 pub use child_ref::{AskError, ChildRef};
 pub use event::{EventKind, EventSink, SupervisionEvent};
 pub use exit::ExitReason;
+pub use flags::{AutoShutdown, Intensity, Meltdown, OnExceeded, Strategy, SupervisorFlags};
 pub use inbox::TellError;
 pub use root::{Root, ShutdownError, StartError};
 pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{
-    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, Intensity, MAX_RESTARTS_LIMIT, OnExceeded, Placement, Ready,
-    RestartType, Seed, SeedState, Shutdown, SpecError, Strategy,
+    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,
+    RestartType, Seed, SeedState, Shutdown, SpecError,
 };
 pub use supervisor_ref::{SupervisorError, SupervisorRef};
 pub use tree::KILL_WAIT;

@@ -8,9 +8,10 @@ use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child};
 use crate::event::EventSink;
 use crate::exit::ExitReason;
+use crate::flags::SupervisorFlags;
 use crate::panics;
 use crate::pool::{Env, Pool};
-use crate::spec::{ChildSpec, SpecError, Strategy};
+use crate::spec::{ChildSpec, SpecError};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
 
@@ -55,8 +56,8 @@ impl Root {
     ///
     /// # Errors
     /// When a specification, anywhere below, is not valid, and when there are no threads to be had; nothing is started then.
-    pub fn start(strategy: Strategy, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, StartError> {
-        let (child, supervisor) = Child::supervisor(ChildSpec::new(ROOT), strategy, children);
+    pub fn start(flags: SupervisorFlags, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, StartError> {
+        let (child, supervisor) = Child::supervisor(ChildSpec::new(ROOT), flags, children);
         child.validate().map_err(StartError::Invalid)?;
         panics::install_hook();
         let pool = Pool::new().ok_or(StartError::Threads)?;

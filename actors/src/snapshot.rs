@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::ExitReason;
-use crate::spec::{ChildId, RestartType, Strategy};
+use crate::flags::Strategy;
+use crate::spec::{ChildId, RestartType};
 
 /// One child as its supervisor sees it, with everything below it.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,9 +12,10 @@ use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child, ChildCtx};
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
+use crate::flags::SupervisorFlags;
 use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
-use crate::spec::{RestartType, Seed, Strategy};
+use crate::spec::{RestartType, Seed};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Token, Tree};
 
@@ -51,9 +52,9 @@ pub(crate) struct View {
 }
 
 impl Supervisor {
-    pub(crate) fn new(child: ChildCtx<Self>, strategy: Strategy, children: Arc<[Child]>) -> Self {
+    pub(crate) fn new(child: ChildCtx<Self>, flags: SupervisorFlags, children: Arc<[Child]>) -> Self {
         Self {
-            tree: Tree::new(Arc::clone(child.path()), strategy),
+            tree: Tree::new(Arc::clone(child.path()), flags),
             child,
             children,
             watcher: None,
@@ -88,7 +89,7 @@ impl Supervisor {
                 id: seat.spec.id.clone(),
                 path: Arc::clone(&seat.path),
                 kind: ChildKind::Supervisor,
-                strategy: Some(self.tree.strategy()),
+                strategy: Some(self.tree.flags().strategy),
                 restart: RestartType::Temporary,
                 state: self.state,
                 in_state_for: now.saturating_duration_since(self.since),
@@ -144,8 +145,9 @@ impl Supervisor {
                 self.enter(ChildState::Running);
                 self.child.ready();
             }
-            Action::Finished => {
+            Action::Finished(reason) => {
                 self.finished = true;
+                self.child.seat().say_failed(reason);
                 context.stop();
             }
         }

@@ -28,9 +28,18 @@ pub enum SupervisorError {
     /// The supervisor has a child of that name already.
     #[error("the child is there already")]
     AlreadyPresent,
+    /// The supervisor has a child of that name, and it runs.
+    #[error("the child is started already")]
+    AlreadyStarted,
     /// The child runs already.
     #[error("the child runs already")]
     Running,
+    /// The child is being restarted, or waits for it.
+    #[error("the child is being restarted")]
+    Restarting,
+    /// The supervisor is `simple_one_for_one`: its children have no specification of their own to come back to.
+    #[error("not for children of a simple_one_for_one supervisor")]
+    SimpleOneForOne,
     /// Somebody asked for something else before this was done.
     #[error("superseded by a later request")]
     Superseded,
@@ -62,7 +71,10 @@ impl From<Refusal> for SupervisorError {
         match refusal {
             Refusal::NotFound => Self::NotFound,
             Refusal::AlreadyPresent => Self::AlreadyPresent,
+            Refusal::AlreadyStarted => Self::AlreadyStarted,
             Refusal::Running => Self::Running,
+            Refusal::Restarting => Self::Restarting,
+            Refusal::SimpleOneForOne => Self::SimpleOneForOne,
             Refusal::Superseded => Self::Superseded,
             Refusal::StartFailed(reason) => Self::StartFailed { reason },
             Refusal::Unresponsive => Self::Unresponsive,
@@ -90,7 +102,7 @@ impl SupervisorRef {
     ///
     /// # Errors
     /// `AlreadyPresent`, `Invalid`; `StartFailed` (the child is kept and goes on as its specification says); `Superseded`.
-    pub async fn start_child(&self, child: Child) -> Result<(), SupervisorError> {
+    pub async fn add_child(&self, child: Child) -> Result<(), SupervisorError> {
         child.validate().map_err(SupervisorError::Invalid)?;
         self.request(Request::Add(Bench::admit(child))).await
     }
@@ -100,15 +112,15 @@ impl SupervisorRef {
     /// # Errors
     /// `NotFound`, `Running`, `StartFailed`, `Superseded`.
     pub async fn start_existing(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Start(id.clone())).await
+        self.request(Request::StartExisting(id.clone())).await
     }
 
     /// Stops a child and keeps it. Resolves when its incarnation has ended.
     ///
     /// # Errors
     /// `NotFound`, `Unresponsive`, `Superseded` (it is being deleted).
-    pub async fn stop_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Stop(id.clone())).await
+    pub async fn terminate_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Terminate(id.clone())).await
     }
 
     /// Stops a child if it lives, waits until the incarnation has really ended, and starts it with a clean record: whatever state it is
@@ -116,16 +128,16 @@ impl SupervisorRef {
     ///
     /// # Errors
     /// `NotFound`, `StartFailed`, `Unresponsive`, `Superseded`.
-    pub async fn restart_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Restart(id.clone())).await
+    pub async fn force_restart(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::ForceRestart(id.clone())).await
     }
 
     /// Stops a child and forgets it. Resolves when it is gone.
     ///
     /// # Errors
     /// `NotFound`, `Unresponsive`.
-    pub async fn delete_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Delete(id.clone())).await
+    pub async fn remove_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
+        self.request(Request::Remove(id.clone())).await
     }
 
     /// Stops every child in reverse order, then starts every child in order with a clean record, those that were stopped, failed or
@@ -235,8 +247,9 @@ mod tests {
 
     use super::*;
     use crate::event::{EventSink, SupervisionEvent};
+    use crate::flags::{Strategy, SupervisorFlags};
     use crate::root::Root;
-    use crate::spec::{Backoff, ChildSpec, Shutdown, Strategy};
+    use crate::spec::{Backoff, ChildSpec, Shutdown};
 
     struct Deaf;
     impl EventSink for Deaf {
@@ -294,12 +307,16 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let ((a, first), (b, second)) = (slow("a", false), slow("b", true));
             let backoff = Backoff { initial: Duration::ZERO, ..Backoff::default() };
-            let (swarm, swarm_ref) =
-                Child::supervisor(ChildSpec { backoff, ..ChildSpec::new("swarm") }, Strategy::OneForOne, vec![a, b]);
-            let root = Root::start(Strategy::OneForOne, vec![swarm], Arc::new(Deaf)).unwrap();
+            let (swarm, swarm_ref) = Child::supervisor(
+                ChildSpec { backoff, ..ChildSpec::new("swarm") },
+                SupervisorFlags::unlimited(Strategy::OneForOne),
+                vec![a, b],
+            );
+            let root =
+                Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![swarm], Arc::new(Deaf)).unwrap();
             root.started().await;
             let (dynamic, third) = slow("dynamic", false);
-            swarm_ref.start_child(dynamic).await.unwrap();
+            swarm_ref.add_child(dynamic).await.unwrap();
             swarm_ref.inner.run(|_, _| panic!("a bug in the supervisor")).unwrap();
             until("the static children start again", || MADE.load(Ordering::SeqCst) == 5).await;
             assert_eq!((first.incarnation(), second.incarnation()), (2, 2));

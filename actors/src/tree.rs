@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
+use crate::flags::{Strategy, SupervisorFlags};
 use crate::snapshot::TreeNode;
-use crate::spec::{ChildId, ChildSpec, Seed, Strategy};
+use crate::spec::{ChildId, ChildSpec, Seed};
 use all::StopRun;
 pub use one::KILL_WAIT;
 use slot::{Goal, Slot, State};
@@ -101,16 +102,22 @@ pub enum Input<P> {
 /// What an operator may ask of a supervisor.
 #[derive(Debug)]
 pub enum Request<P> {
-    /// Take a new child and start it as its seed says.
+    /// Take a new child and start it; one whose start fails is discarded (OTP `start_child`).
+    Start(NewChild<P>),
+    /// Take a new child and start it as its seed says, as if the supervisor had been born with it.
     Add(NewChild<P>),
-    /// Start a child that does not run.
-    Start(ChildId),
-    /// Stop a child and keep its specification.
-    Stop(ChildId),
-    /// End the incarnation, if any, and start a new one with a clean record.
+    /// Start a child that has no incarnation; a failed start leaves it stopped (OTP `restart_child`).
     Restart(ChildId),
-    /// Stop a child and forget it.
+    /// Start a child that does not run, with a clean record; a failed start is followed by what its restart type asks for.
+    StartExisting(ChildId),
+    /// Stop a child and keep its specification (OTP `terminate_child`).
+    Terminate(ChildId),
+    /// End the incarnation, if any, and start a new one with a clean record.
+    ForceRestart(ChildId),
+    /// Forget a child that has no incarnation (OTP `delete_child`).
     Delete(ChildId),
+    /// Stop a child and forget it.
+    Remove(ChildId),
     /// Start in order whatever is stopped, failed or backing off.
     StartAll,
     /// Stop everything in reverse order.
@@ -145,8 +152,8 @@ pub enum Action<P> {
     Answer(Token, Result<(), Refusal>),
     /// Every child that the supervisor was born with has had its turn.
     Ready,
-    /// Every child is stopped after [`Input::Shutdown`].
-    Finished,
+    /// Every child is stopped, and the supervisor ends with this reason: `Shutdown` after [`Input::Shutdown`] and by auto-shutdown, `GaveUp`.
+    Finished(ExitReason),
 }
 
 /// Why a request was refused or came to nothing.
@@ -154,10 +161,16 @@ pub enum Action<P> {
 pub enum Refusal {
     /// No such child.
     NotFound,
-    /// The id is taken.
+    /// The id is taken by a child that has no incarnation.
     AlreadyPresent,
+    /// The id is taken by a child that runs.
+    AlreadyStarted,
     /// It runs already.
     Running,
+    /// It is being restarted, or waits for it.
+    Restarting,
+    /// Children of a `simple_one_for_one` supervisor have no specification of their own to come back to.
+    SimpleOneForOne,
     /// A later request asked for something else.
     Superseded,
     /// The start failed; what the restart type asks for follows.
@@ -171,7 +184,7 @@ pub enum Refusal {
 /// The children of one supervisor.
 pub struct Tree<P> {
     path: Arc<str>,
-    strategy: Strategy,
+    flags: SupervisorFlags,
     slots: BTreeMap<Key, Slot<P>>,
     ids: HashMap<ChildId, Key>,
     next_key: u64,
@@ -191,10 +204,10 @@ pub struct Tree<P> {
 impl<P> Tree<P> {
     /// A supervisor without children, at `path`.
     #[must_use]
-    pub fn new(path: Arc<str>, strategy: Strategy) -> Self {
+    pub fn new(path: Arc<str>, flags: SupervisorFlags) -> Self {
         Self {
             path,
-            strategy,
+            flags,
             slots: BTreeMap::new(),
             ids: HashMap::new(),
             next_key: 0,
@@ -258,10 +271,10 @@ impl<P> Tree<P> {
         self.slots.get(&key).map(|slot| slot.node(now))
     }
 
-    /// The strategy that it was made with.
+    /// What the supervisor was told about itself.
     #[must_use]
-    pub fn strategy(&self) -> Strategy {
-        self.strategy
+    pub fn flags(&self) -> &SupervisorFlags {
+        &self.flags
     }
 
     /// Every child as data with its key, in start order; what lies below a supervisor is left to the shell.
@@ -271,20 +284,20 @@ impl<P> Tree<P> {
 
     fn asked(&mut self, now: Instant, token: Token, request: Request<P>) {
         if self.closing {
-            if let Request::Add(child) = request {
+            if let Request::Start(child) | Request::Add(child) = request {
                 self.out.push(Action::Dispose(child.payload));
             }
             return self.answer(token, Err(Refusal::Closing));
         }
         let (id, goal) = match request {
-            Request::Add(child) => return self.add(now, token, child),
+            Request::Start(child) | Request::Add(child) => return self.add(now, token, child),
             Request::StartAll => return self.start_all(now, Some(token), false),
             Request::StopAll => return self.stop_all(now, token, false),
             Request::RestartAll => return self.stop_all(now, token, true),
-            Request::Start(id) => (id, Goal::Start),
-            Request::Stop(id) => (id, Goal::Stop),
-            Request::Restart(id) => (id, Goal::Restart),
-            Request::Delete(id) => (id, Goal::Delete),
+            Request::StartExisting(id) | Request::Restart(id) => (id, Goal::Start),
+            Request::Terminate(id) => (id, Goal::Stop),
+            Request::ForceRestart(id) => (id, Goal::Restart),
+            Request::Remove(id) | Request::Delete(id) => (id, Goal::Delete),
         };
         match self.ids.get(&id) {
             Some(key) => self.order(now, token, *key, goal),

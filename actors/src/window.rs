@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::spec::{Backoff, Intensity};
+use crate::flags::Intensity;
+use crate::spec::Backoff;
 
 /// The automatic restarts of a child within its period (OTP `add_restart`, a true sliding window).
 #[derive(Clone, Debug, Default)]

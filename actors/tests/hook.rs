@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
+use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
 
 static HOOKED: AtomicUsize = AtomicUsize::new(0);
 
@@ -28,7 +28,7 @@ fn the_previous_hook_hears_of_other_panics_only() {
     }));
     System::new().block_on(async {
         let (child, plain) = Child::actor(ChildSpec::new("a"), |_| Ok(Plain));
-        let root = Root::start(Strategy::OneForOne, vec![child], Arc::new(Deaf)).unwrap();
+        let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![child], Arc::new(Deaf)).unwrap();
         plain.run(|_, _| panic!("a child's")).unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while plain.incarnation() < 2 && tokio::time::Instant::now() < deadline {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
+use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
 
 struct Deaf;
 impl EventSink for Deaf {
@@ -27,7 +27,7 @@ fn shutdown_leaves_no_thread() {
         let before = threads();
         for _ in 0..3 {
             let children = (0..8).map(|n| Child::actor(ChildSpec::new(format!("c{n}")), |_| Ok(Plain)).0).collect();
-            let root = Root::start(Strategy::OneForOne, children, Arc::new(Deaf)).unwrap();
+            let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, Arc::new(Deaf)).unwrap();
             root.started().await;
             assert!(threads() > before, "children have threads of their own");
             root.shutdown().await.unwrap();

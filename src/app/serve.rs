@@ -398,7 +398,7 @@ impl Daemon {
         let agents = entries.iter().flat_map(|entry| &entry.spec.agents);
         let graces: Duration = agents.map(|agent| agent.stop_grace * agent.replicas.unwrap_or(1)).sum();
         tokio::select! {
-            stopped = supervisor.stop_child(&swarms) => {
+            stopped = supervisor.terminate_child(&swarms) => {
                 if let Err(error) = &stopped {
                     tracing::warn!(%error, "failed to stop the swarms in order");
                 }

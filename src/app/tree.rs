@@ -7,7 +7,10 @@ use std::{
 };
 
 use actix_web::web;
-use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, OnExceeded, Root, Shutdown, Strategy, SupervisorRef};
+use hivekeeper_actors::{
+    Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Root, Shutdown, Strategy, SupervisorFlags,
+    SupervisorRef,
+};
 
 use super::{follower::Follower, steward::Steward};
 use crate::{
@@ -73,18 +76,22 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Ro
         controller,
         http(parts).0,
     ];
-    let root = Root::start(Strategy::OneForOne, children, sink)?;
+    let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, sink)?;
     office.open(root.supervisor(), swarms_ref, controller_ref);
     Ok(root)
 }
 
 fn service(name: &str) -> ChildSpec {
-    ChildSpec { on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY), ..ChildSpec::new(name) }
+    ChildSpec {
+        intensity: Some(Intensity::default()),
+        on_exceeded: OnExceeded::RetryAfter(SERVICE_RETRY),
+        ..ChildSpec::new(name)
+    }
 }
 
 /// Each swarm comes under it by the controller's hand.
 fn swarms() -> (Child, SupervisorRef) {
-    Child::supervisor(service(SWARMS), Strategy::OneForOne, Vec::new())
+    Child::supervisor(service(SWARMS), SupervisorFlags::unlimited(Strategy::OneForOne), Vec::new())
 }
 
 fn steward(parts: &Parts) -> (Child, ChildRef<Steward>) {

@@ -99,7 +99,7 @@ async fn reconcile(office: Arc<Office>) {
         tree.children.into_iter().partition(|child| child.state == ChildState::Failed);
     for swarm in &fallen {
         // Its name must be free. A child that is not there any more is as good.
-        if let Err(error) = swarms.delete_child(&swarm.id).await {
+        if let Err(error) = swarms.remove_child(&swarm.id).await {
             tracing::warn!(swarm = %swarm.id, %error, "failed to forget a swarm's dead supervisor");
         }
     }
@@ -130,7 +130,7 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
     };
     let made = swarm::child(office.deps(), &plan, plan.agents.iter().filter_map(seed).collect());
     office.under_supervision(name, &made);
-    match tokio::time::timeout(SWARM_START_WAIT, swarms.start_child(made.child)).await {
+    match tokio::time::timeout(SWARM_START_WAIT, swarms.add_child(made.child)).await {
         Ok(Err(error)) => return Err(failed(error.to_string())),
         Ok(Ok(())) => tracing::info!(swarm = %name, agents = plan.agents.len(), "swarm is under supervision"),
         Err(_) => tracing::info!(swarm = %name, "swarm is under supervision, its agents are still starting"),

@@ -166,14 +166,14 @@ fn child(id: &AgentId) -> ChildId {
 async fn stop(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
     done(match target {
         Target::Swarm(_) => supervisor.stop_all().await,
-        Target::Agent(id) => supervisor.stop_child(&child(id)).await,
+        Target::Agent(id) => supervisor.terminate_child(&child(id)).await,
     })
 }
 
 async fn restart(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
     done(match target {
         Target::Swarm(_) => supervisor.restart_all().await,
-        Target::Agent(id) => supervisor.restart_child(&child(id)).await,
+        Target::Agent(id) => supervisor.force_restart(&child(id)).await,
     })
 }
 

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hivekeeper_actors::{
-    Child, ChildId, ChildRef, ChildSpec, Intensity, Placement, RestartType, Seed, Shutdown, SupervisorRef,
+    Child, ChildId, ChildRef, ChildSpec, Intensity, Placement, RestartType, Seed, Shutdown, SupervisorFlags,
+    SupervisorRef,
 };
 
 use super::plan::{PlannedAgent, PlannedSwarm};
@@ -35,7 +36,8 @@ pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, mut seeds: HashM
     let mut spec = ChildSpec::new(ChildId::from(plan.spec.name.as_str()));
     // A new one by itself would start every agent afresh, the stopped and the completed, too. The controller makes it, from the journal.
     spec.restart = RestartType::Temporary;
-    let (child, supervisor) = Child::supervisor(spec, plan.spec.strategy, children);
+    spec.retain = true;
+    let (child, supervisor) = Child::supervisor(spec, SupervisorFlags::unlimited(plan.spec.strategy), children);
     SwarmChild { child, supervisor, agents }
 }
 
@@ -51,7 +53,8 @@ fn agent_child(
     // The drive keeps the grace, which a command may set, and proves the end. This deadline only catches a drive that hangs; to drop one that
     // does not would leave the end unrecorded and the token valid.
     spec.shutdown = Shutdown::Deadline(GRACE_MAX + SHUTDOWN_MARGIN);
-    spec.intensity = Intensity { max_restarts: swarm.intensity, period: swarm.period };
+    spec.intensity = Some(Intensity { max_restarts: swarm.intensity, period: swarm.period });
+    spec.retain = true;
     spec.backoff = swarm.backoff;
     spec.on_exceeded = swarm.on_exceeded;
     spec.ready = hivekeeper_actors::Ready::Signalled;

@@ -90,6 +90,10 @@ fn cause(reason: &ExitReason) -> &'static str {
         ExitReason::Killed => "killed",
         ExitReason::DeadlineExceeded => "deadline_exceeded",
         ExitReason::ArbiterGone => "thread_ended",
+        ExitReason::Stuck => "stuck",
+        ExitReason::Overflow => "overflow",
+        ExitReason::Ignored => "ignored",
+        ExitReason::GaveUp { .. } => "gave_up",
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use crate::exit::ExitReason;
+
 use super::slot::{Force, SUPERSEDED, State, Then, Until};
 use super::{Action, Cause, Key, Refusal, Token, Tree};
 
@@ -130,7 +132,7 @@ impl<P> Tree<P> {
             AfterStop::StartAll(token) => self.start_all(now, Some(token), true),
             AfterStop::Finish => {
                 if !std::mem::replace(&mut self.finished, true) {
-                    self.out.push(Action::Finished);
+                    self.out.push(Action::Finished(ExitReason::Shutdown));
                 }
             }
         }

@@ -6,7 +6,8 @@ use super::slot::{Force, Goal, SUPERSEDED, State, Then, Until, later};
 use super::{Action, Cause, Key, Refusal, Token, Tree};
 use crate::event::EventKind;
 use crate::exit::ExitReason;
-use crate::spec::{OnExceeded, RestartType, Shutdown, Strategy};
+use crate::flags::OnExceeded;
+use crate::spec::{RestartType, Shutdown};
 
 /// How long a killed incarnation may take to end before nobody waits for it any more. A kill takes effect when the actor's handler
 /// returns; a handler that blocks its thread for longer than this is stuck.
@@ -63,9 +64,7 @@ impl<P> Tree<P> {
         self.emit(now, key, EventKind::Exited { reason: reason.clone() });
         self.release(key, Until::Ended, &Ok(()));
         match then {
-            None => match self.strategy {
-                Strategy::OneForOne => self.settle(now, chance, key, reason),
-            },
+            None => self.settle(now, chance, key, reason),
             Some(Then::Rest | Then::CountStartTimeout) => self.rest(now, key),
             Some(Then::Remove) => self.remove(now, key),
             Some(Then::Launch) => {
@@ -113,7 +112,7 @@ impl<P> Tree<P> {
             // Due at once: whoever knows why it was lost also knows when it can live again, and makes its start wait till then.
             return Verdict::Retry { attempt: slot.attempt, delay: Duration::ZERO, cause: Cause::Replacement };
         }
-        if !slot.window.admit(now, slot.spec.intensity) {
+        if slot.spec.intensity.is_some_and(|intensity| !slot.window.admit(now, intensity)) {
             return Verdict::Fail {
                 retry_in: match (slot.spec.on_exceeded, slot.spec.restart) {
                     (OnExceeded::RetryAfter(wait), RestartType::Permanent) => Some(wait),

@@ -138,7 +138,7 @@ impl<P> Slot<P> {
             SeedState::Stopped => State::Stopped,
         };
         Self {
-            window: Window::seeded(now, &seed.recent, spec.intensity),
+            window: spec.intensity.map(|intensity| Window::seeded(now, &seed.recent, intensity)).unwrap_or_default(),
             spec,
             path,
             role,
@@ -161,9 +161,13 @@ impl<P> Slot<P> {
             id: self.spec.id.clone(),
             incarnation: self.incarnation,
             restarts: self.restarts,
-            restarts_in_window: self.window.count(now, self.spec.intensity),
+            restarts_in_window: self.restarts_in_window(now),
             kind,
         }
+    }
+
+    fn restarts_in_window(&self, now: Instant) -> u32 {
+        self.spec.intensity.map_or(0, |intensity| self.window.count(now, intensity))
     }
 
     /// Forgets the failures so far, because somebody asked for a start.
@@ -195,7 +199,7 @@ impl<P> Slot<P> {
             in_state_for: age(self.since),
             incarnation: self.incarnation,
             restarts: self.restarts,
-            restarts_in_window: self.window.count(now, self.spec.intensity),
+            restarts_in_window: self.restarts_in_window(now),
             retry_in: match self.state {
                 State::BackingOff { until, .. } => Some(until.saturating_duration_since(now)),
                 State::Failed { retry_at } => retry_at.map(|at| at.saturating_duration_since(now)),

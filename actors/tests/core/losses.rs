@@ -29,7 +29,7 @@ fn temporary_lost() {
 
 #[test]
 fn a_loss_spends_no_intensity() {
-    let mut sim = Sim::running(ChildSpec { intensity: Intensity { max_restarts: 0, period: S }, ..eager("a") });
+    let mut sim = Sim::running(ChildSpec { intensity: Some(Intensity { max_restarts: 0, period: S }), ..eager("a") });
     for _ in 0..3 {
         sim.down("a", lost());
         sim.after(Duration::ZERO);
@@ -43,7 +43,8 @@ fn a_loss_spends_no_intensity() {
 
 #[test]
 fn a_loss_forgives_nothing() {
-    let mut sim = Sim::running(ChildSpec { intensity: Intensity { max_restarts: 1, period: S * 60 }, ..eager("a") });
+    let mut sim =
+        Sim::running(ChildSpec { intensity: Some(Intensity { max_restarts: 1, period: S * 60 }), ..eager("a") });
     sim.crash_and_retry("a");
     sim.down("a", lost());
     sim.after(Duration::ZERO);
@@ -73,7 +74,7 @@ fn a_loss_is_replaced_at_once_and_leaves_the_backoff_where_it_stood() {
 fn a_stop_overtakes_the_replacement_of_what_was_lost() {
     let mut sim = Sim::running(eager("a"));
     sim.down("a", lost());
-    sim.ask(1, Request::Stop(id("a")));
+    sim.ask(1, Request::Terminate(id("a")));
     sim.after(S);
     assert_eq!(sim.state("a"), ChildState::Stopped);
     assert_eq!(sim.answers(), [(1, Ok(()))]);

@@ -11,25 +11,25 @@ use crate::sim::*;
 fn child_adm() {
     let mut sim = Sim::running(eager("a"));
     sim.log();
-    sim.ask(1, Request::Start(id("a")));
-    sim.ask(2, Request::Stop(id("nobody")));
+    sim.ask(1, Request::StartExisting(id("a")));
+    sim.ask(2, Request::Terminate(id("nobody")));
     sim.ask(3, Request::Add(new_child(eager("a"))));
     assert_eq!(
         sim.answers(),
         [(1, Err(Refusal::Running)), (2, Err(Refusal::NotFound)), (3, Err(Refusal::AlreadyPresent))]
     );
     assert_eq!(sim.log(), ["dispose payload"]);
-    sim.ask(4, Request::Stop(id("a")));
-    sim.ask(5, Request::Stop(id("a")));
+    sim.ask(4, Request::Terminate(id("a")));
+    sim.ask(5, Request::Terminate(id("a")));
     assert!(sim.answers().is_empty(), "not before it has ended");
     sim.down("a", ExitReason::Shutdown);
-    sim.ask(6, Request::Stop(id("a")));
+    sim.ask(6, Request::Terminate(id("a")));
     assert_eq!(sim.answers(), [(4, Ok(())), (5, Ok(())), (6, Ok(()))]);
-    sim.ask(7, Request::Start(id("a")));
+    sim.ask(7, Request::StartExisting(id("a")));
     sim.started("a");
-    sim.ask(8, Request::Delete(id("a")));
+    sim.ask(8, Request::Remove(id("a")));
     sim.down("a", ExitReason::Shutdown);
-    sim.ask(9, Request::Start(id("a")));
+    sim.ask(9, Request::StartExisting(id("a")));
     assert_eq!(sim.answers(), [(7, Ok(())), (8, Ok(())), (9, Err(Refusal::NotFound))]);
     assert_eq!(sim.log(), ["stop a", "close a", "launch a 2", "stop a", "dispose payload"]);
     assert_eq!(sim.tree.next_deadline(), None);
@@ -51,7 +51,7 @@ fn start_child_runs_beside_and_answers_when_started() {
 fn stop_overtakes_retry() {
     let mut sim = Sim::running(ChildSpec { backoff: Backoff { initial: S, ..Backoff::default() }, ..eager("a") });
     sim.down("a", crash());
-    sim.ask(1, Request::Stop(id("a")));
+    sim.ask(1, Request::Terminate(id("a")));
     assert_eq!(sim.answers(), [(1, Ok(()))]);
     sim.log();
     sim.after(S * 10);
@@ -63,7 +63,7 @@ fn stop_overtakes_retry() {
 fn restart_while_backing_off() {
     let mut sim = Sim::running(ChildSpec { backoff: Backoff { initial: S, ..Backoff::default() }, ..eager("a") });
     sim.down("a", crash());
-    sim.ask(1, Request::Restart(id("a")));
+    sim.ask(1, Request::ForceRestart(id("a")));
     sim.started("a");
     assert_eq!(sim.answers(), [(1, Ok(()))]);
     sim.log();
@@ -75,10 +75,11 @@ fn restart_while_backing_off() {
 
 #[test]
 fn restart_by_an_operator_spends_nothing() {
-    let mut sim = Sim::running(ChildSpec { intensity: Intensity { max_restarts: 1, period: S * 60 }, ..eager("a") });
+    let mut sim =
+        Sim::running(ChildSpec { intensity: Some(Intensity { max_restarts: 1, period: S * 60 }), ..eager("a") });
     sim.crash_and_retry("a");
     for token in 0..5 {
-        sim.ask(token, Request::Restart(id("a")));
+        sim.ask(token, Request::ForceRestart(id("a")));
         assert!(sim.answers().is_empty());
         sim.down("a", ExitReason::Shutdown);
         assert!(sim.answers().is_empty(), "resolves when started");
@@ -92,28 +93,28 @@ fn restart_by_an_operator_spends_nothing() {
 #[test]
 fn restart_revives_whatever_rests() {
     let intensity = Intensity { max_restarts: 0, period: S };
-    let mut sim = Sim::running(ChildSpec { intensity, restart: RestartType::Transient, ..eager("a") });
+    let mut sim = Sim::running(ChildSpec { intensity: Some(intensity), restart: RestartType::Transient, ..eager("a") });
     for reason in [crash(), ExitReason::Normal] {
         sim.down("a", reason);
-        sim.ask(1, Request::Restart(id("a")));
+        sim.ask(1, Request::ForceRestart(id("a")));
         assert_eq!(sim.state("a"), ChildState::Starting);
         sim.started("a");
     }
-    sim.ask(2, Request::Stop(id("a")));
+    sim.ask(2, Request::Terminate(id("a")));
     sim.down("a", ExitReason::Shutdown);
-    sim.ask(3, Request::Restart(id("a")));
+    sim.ask(3, Request::ForceRestart(id("a")));
     assert_eq!(sim.state("a"), ChildState::Starting);
 }
 
 #[test]
 fn orders_that_race_with_a_crash_end_in_the_asked_state() {
     let mut sim = Sim::running(eager("a"));
-    sim.ask(1, Request::Stop(id("a")));
+    sim.ask(1, Request::Terminate(id("a")));
     sim.down("a", crash());
     assert_eq!((sim.state("a"), sim.answers()), (ChildState::Stopped, vec![(1, Ok(()))]));
 
     let mut sim = Sim::running(eager("a"));
-    sim.ask(1, Request::Restart(id("a")));
+    sim.ask(1, Request::ForceRestart(id("a")));
     sim.down("a", crash());
     sim.started("a");
     assert_eq!((sim.state("a"), sim.answers()), (ChildState::Running, vec![(1, Ok(()))]));
@@ -121,7 +122,7 @@ fn orders_that_race_with_a_crash_end_in_the_asked_state() {
 
     let mut sim = Sim::running(eager("a"));
     sim.down("a", crash());
-    sim.ask(1, Request::Stop(id("a")));
+    sim.ask(1, Request::Terminate(id("a")));
     sim.after(Duration::ZERO);
     assert_eq!(sim.state("a"), ChildState::Stopped);
 }
@@ -129,16 +130,16 @@ fn orders_that_race_with_a_crash_end_in_the_asked_state() {
 #[test]
 fn the_last_order_wins() {
     let mut sim = Sim::running(eager("a"));
-    sim.ask(1, Request::Restart(id("a")));
-    sim.ask(2, Request::Stop(id("a")));
+    sim.ask(1, Request::ForceRestart(id("a")));
+    sim.ask(2, Request::Terminate(id("a")));
     assert_eq!(sim.answers(), [(1, Err(Refusal::Superseded))]);
-    sim.ask(3, Request::Restart(id("a")));
+    sim.ask(3, Request::ForceRestart(id("a")));
     sim.down("a", ExitReason::Shutdown);
     assert_eq!(sim.answers(), [(2, Ok(()))], "it did end");
     sim.started("a");
     assert_eq!(sim.answers(), [(3, Ok(()))]);
-    sim.ask(4, Request::Delete(id("a")));
-    sim.ask(5, Request::Start(id("a")));
+    sim.ask(4, Request::Remove(id("a")));
+    sim.ask(5, Request::StartExisting(id("a")));
     assert_eq!(sim.answers(), [(5, Err(Refusal::Superseded))]);
     sim.down("a", crash());
     assert_eq!(sim.answers(), [(4, Ok(()))]);
@@ -202,7 +203,7 @@ fn start_all_during_an_ordered_start_keeps_the_order() {
 fn requests_after_shutdown_are_refused() {
     let mut sim = Sim::running(eager("a"));
     sim.step(Input::Shutdown);
-    sim.ask(1, Request::Restart(id("a")));
+    sim.ask(1, Request::ForceRestart(id("a")));
     sim.ask(2, Request::Add(new_child(eager("b"))));
     assert_eq!(sim.answers(), [(1, Err(Refusal::Closing)), (2, Err(Refusal::Closing))]);
 }
@@ -214,7 +215,7 @@ fn events_tell_the_whole_life() {
     sim.after(S);
     sim.after(S / 2);
     sim.started("a");
-    sim.ask(1, Request::Delete(id("a")));
+    sim.ask(1, Request::Remove(id("a")));
     sim.down("a", ExitReason::Shutdown);
     let kinds: Vec<EventKind> = sim.kinds.drain(..).map(|(_, kind)| kind).collect();
     assert_eq!(
@@ -251,13 +252,13 @@ fn a_crash_after_stop_all_and_start_all_is_restarted_again() {
 #[test]
 fn stop_all_comes_to_a_child_that_was_restarted_behind_its_back() {
     let intensity = Intensity { max_restarts: 0, period: S };
-    let failing = ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") };
+    let failing = ChildSpec { intensity: Some(intensity), on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") };
     for spec in [eager("a"), failing] {
         let mut sim = Sim::new(vec![spec, eager("b")]);
         sim.started("a");
         sim.started("b");
         sim.ask(1, Request::StopAll);
-        sim.ask(2, Request::Restart(id("a")));
+        sim.ask(2, Request::ForceRestart(id("a")));
         sim.down("a", ExitReason::Shutdown);
         sim.down("a", crash());
         assert!(sim.node("a").retry_in.is_some());
@@ -271,7 +272,8 @@ fn stop_all_comes_to_a_child_that_was_restarted_behind_its_back() {
 #[test]
 fn shutdown_keeps_what_has_failed_and_takes_back_its_retry() {
     let intensity = Intensity { max_restarts: 0, period: S };
-    let mut sim = Sim::running(ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") });
+    let mut sim =
+        Sim::running(ChildSpec { intensity: Some(intensity), on_exceeded: OnExceeded::RetryAfter(S), ..eager("a") });
     sim.down("a", crash());
     sim.log();
     sim.step(Input::Shutdown);

@@ -82,7 +82,7 @@ fn one_for_one() {
 
 #[test]
 fn intensity_exceeded_fails_the_child_alone() {
-    let spec = ChildSpec { intensity: Intensity { max_restarts: 2, period: S * 10 }, ..eager("a") };
+    let spec = ChildSpec { intensity: Some(Intensity { max_restarts: 2, period: S * 10 }), ..eager("a") };
     let mut sim = Sim::new(vec![spec, eager("b")]);
     sim.started("a");
     sim.started("b");
@@ -99,7 +99,7 @@ fn intensity_exceeded_fails_the_child_alone() {
 
 #[test]
 fn multiple_restarts() {
-    let spec = ChildSpec { intensity: Intensity { max_restarts: 1, period: S }, ..eager("a") };
+    let spec = ChildSpec { intensity: Some(Intensity { max_restarts: 1, period: S }), ..eager("a") };
     let mut sim = Sim::running(spec);
     for _ in 0..4 {
         sim.crash_and_retry("a");
@@ -111,7 +111,7 @@ fn multiple_restarts() {
 
 #[test]
 fn failed_starts_count() {
-    let spec = ChildSpec { intensity: Intensity { max_restarts: 2, period: S }, ..eager("a") };
+    let spec = ChildSpec { intensity: Some(Intensity { max_restarts: 2, period: S }), ..eager("a") };
     let mut sim = Sim::new(vec![spec]);
     for _ in 0..3 {
         sim.down("a", ExitReason::StartFailed("no".into()));
@@ -123,7 +123,11 @@ fn failed_starts_count() {
 #[test]
 fn retry_after_comes_with_a_fresh_window() {
     let intensity = Intensity { max_restarts: 1, period: S * 60 };
-    let mut sim = Sim::running(ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(S * 20), ..eager("a") });
+    let mut sim = Sim::running(ChildSpec {
+        intensity: Some(intensity),
+        on_exceeded: OnExceeded::RetryAfter(S * 20),
+        ..eager("a")
+    });
     sim.crash_and_retry("a");
     sim.crash_and_retry("a");
     assert_eq!((sim.state("a"), sim.node("a").retry_in), (ChildState::Failed, Some(S * 20)));
@@ -141,7 +145,8 @@ fn retry_after_comes_with_a_fresh_window() {
 fn retry_after_is_for_permanent_children() {
     let intensity = Intensity { max_restarts: 0, period: S };
     let on_exceeded = OnExceeded::RetryAfter(S);
-    let mut sim = Sim::running(ChildSpec { intensity, on_exceeded, ..of_type(RestartType::Transient) });
+    let mut sim =
+        Sim::running(ChildSpec { intensity: Some(intensity), on_exceeded, ..of_type(RestartType::Transient) });
     sim.down("a", crash());
     assert_eq!((sim.state("a"), sim.node("a").retry_in), (ChildState::Failed, None));
 }
@@ -174,7 +179,7 @@ fn backoff_restart_is_counted_once() {
 fn backoff_grows_and_resets() {
     let backoff = Backoff { jitter: 0.0, reset_after: S * 100, ..Backoff::default() };
     let intensity = Intensity { max_restarts: 100, period: S };
-    let mut sim = Sim::running(ChildSpec { backoff, intensity, ..ChildSpec::new("a") });
+    let mut sim = Sim::running(ChildSpec { backoff, intensity: Some(intensity), ..ChildSpec::new("a") });
     let mut fail = |ran: Duration| {
         sim.now += ran;
         sim.down("a", crash());
@@ -303,7 +308,7 @@ fn child_that_never_ends_cannot_hang_the_supervisor() {
     sim.down("a", ExitReason::Shutdown);
     assert_eq!(sim.answers(), [(1, Err(Refusal::Unresponsive))]);
     assert_eq!(sim.state("b"), ChildState::Stopping, "the truth: it lives");
-    sim.ask(2, Request::Restart(id("b")));
+    sim.ask(2, Request::ForceRestart(id("b")));
     assert_eq!(sim.answers(), [(2, Err(Refusal::Unresponsive))]);
     sim.down("b", ExitReason::Killed);
     assert_eq!(sim.state("b"), ChildState::Stopped);
@@ -314,17 +319,17 @@ fn times_without_end_are_no_overflow() {
     let spec = ChildSpec {
         shutdown: Shutdown::Deadline(Duration::MAX),
         start_timeout: Some(Duration::MAX),
-        intensity: Intensity { max_restarts: 0, period: Duration::MAX },
+        intensity: Some(Intensity { max_restarts: 0, period: Duration::MAX }),
         on_exceeded: OnExceeded::RetryAfter(Duration::MAX),
         backoff: Backoff { initial: Duration::MAX, ..Backoff::default() },
         ..eager("a")
     };
     let mut sim = Sim::running(spec.clone());
-    sim.ask(1, Request::Restart(id("a")));
+    sim.ask(1, Request::ForceRestart(id("a")));
     sim.down("a", ExitReason::Shutdown);
     sim.down("a", crash());
     assert_eq!(sim.state("a"), ChildState::Failed);
-    let mut sim = Sim::running(ChildSpec { intensity: Intensity::default(), ..spec });
+    let mut sim = Sim::running(ChildSpec { intensity: Some(Intensity::default()), ..spec });
     sim.down("a", crash());
     sim.after(S * 1_000_000);
     assert_eq!(sim.state("a"), ChildState::BackingOff);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Action, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
-use hivekeeper_actors::{Backoff, ChildId, ChildSpec, ChildState, ExitReason, Intensity, RestartType, Shutdown};
+use hivekeeper_actors::{
+    Backoff, ChildId, ChildSpec, ChildState, ExitReason, Intensity, RestartType, Shutdown, SupervisorFlags,
+};
 use proptest::prelude::*;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -60,7 +62,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let tree = Tree::new("root".into(), hivekeeper_actors::Strategy::OneForOne);
+        let tree = Tree::new("root".into(), SupervisorFlags::unlimited(hivekeeper_actors::Strategy::OneForOne));
         let mut world = Self {
             tree,
             now: Instant::now(),
@@ -114,7 +116,7 @@ impl World {
                 self.open.swap_remove(at);
             }
             Action::Ready | Action::Emit(_) => {}
-            Action::Finished => {
+            Action::Finished(_) => {
                 assert!(self.live.is_empty(), "finished while somebody lives");
                 self.finished = true;
             }
@@ -191,10 +193,10 @@ impl World {
         let id: ChildId = name.into();
         let request = match what {
             0 => Request::Add(child(name)),
-            1 => Request::Start(id),
-            2 => Request::Stop(id),
-            3 => Request::Restart(id),
-            4 => Request::Delete(id),
+            1 => Request::StartExisting(id),
+            2 => Request::Terminate(id),
+            3 => Request::ForceRestart(id),
+            4 => Request::Remove(id),
             5 => Request::StartAll,
             6 => Request::StopAll,
             _ => Request::RestartAll,
@@ -221,7 +223,7 @@ fn child(name: &str) -> NewChild<()> {
     let spec = ChildSpec {
         restart,
         shutdown: if name == "b" { Shutdown::Brutal } else { Shutdown::Deadline(Duration::from_secs(2)) },
-        intensity: Intensity { max_restarts: MAX_RESTARTS, period: PERIOD },
+        intensity: Some(Intensity { max_restarts: MAX_RESTARTS, period: PERIOD }),
         backoff: Backoff { jitter: 0.0, ..Backoff::default() },
         start_timeout: Some(Duration::from_secs(3)),
         ..ChildSpec::new(name)
@@ -322,6 +324,6 @@ fn refusals_name_what_is_wrong() {
     let mut world = World::new();
     world.asked += 1;
     world.open.push(Token(1));
-    let actions = world.tree.step(world.now, 0.5, Input::Asked(Token(1), Request::Start("nobody".into())));
+    let actions = world.tree.step(world.now, 0.5, Input::Asked(Token(1), Request::StartExisting("nobody".into())));
     assert_eq!(actions, [Action::Answer(Token(1), Err(Refusal::NotFound))]);
 }

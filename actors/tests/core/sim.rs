@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
 use hivekeeper_actors::{
-    Backoff, ChildId, ChildSpec, ChildState, EventKind, ExitReason, RestartType, Strategy, TreeNode,
+    Backoff, ChildId, ChildSpec, ChildState, EventKind, ExitReason, Intensity, RestartType, Strategy, SupervisorFlags,
+    TreeNode,
 };
 
 pub(crate) const S: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(specs: Vec<ChildSpec>) -> Self {
-        let tree = Tree::new("root".into(), Strategy::OneForOne);
+        let tree = Tree::new("root".into(), SupervisorFlags::unlimited(Strategy::OneForOne));
         let mut sim = Self { tree, now: Instant::now(), log: vec![], answers: vec![], kinds: vec![] };
         let children = specs.into_iter().map(new_child).collect();
         sim.step(Input::Init(children));
@@ -58,7 +59,7 @@ impl Sim {
                 Action::Close(key) => self.log.push(format!("close {}", name(key))),
                 Action::Dispose(payload) => self.log.push(format!("dispose {payload}")),
                 Action::Ready => self.log.push("ready".into()),
-                Action::Finished => self.log.push("finished".into()),
+                Action::Finished(_) => self.log.push("finished".into()),
                 Action::Answer(Token(token), result) => self.answers.push((token, result)),
                 Action::Emit(event) => self.kinds.push((event.id.to_string(), event.kind)),
             }
@@ -125,7 +126,7 @@ pub(crate) fn id(name: &str) -> ChildId {
 /// A child without delay between restarts.
 pub(crate) fn eager(name: &str) -> ChildSpec {
     let backoff = Backoff { then: Duration::ZERO, jitter: 0.0, ..Backoff::default() };
-    ChildSpec { backoff, ..ChildSpec::new(name) }
+    ChildSpec { backoff, intensity: Some(Intensity::default()), ..ChildSpec::new(name) }
 }
 
 pub(crate) fn of_type(restart: RestartType) -> ChildSpec {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use hivekeeper_actors::{
     Backoff, Child, ChildCtx, ChildRef, ChildSpec, EventKind, EventSink, ExitReason, Root, Strategy, SupervisionEvent,
+    SupervisorFlags,
 };
 use parking_lot::Mutex;
 
@@ -79,7 +80,12 @@ fn short(kind: &EventKind) -> &'static str {
 
 pub(crate) fn start(children: Vec<Child>) -> (Root, Arc<Record>) {
     let record = Arc::new(Record::default());
-    let root = Root::start(Strategy::OneForOne, children, Arc::clone(&record) as Arc<dyn EventSink>).unwrap();
+    let root = Root::start(
+        SupervisorFlags::unlimited(Strategy::OneForOne),
+        children,
+        Arc::clone(&record) as Arc<dyn EventSink>,
+    )
+    .unwrap();
     (root, record)
 }
 
@@ -171,7 +177,7 @@ pub(crate) fn scripted(spec: ChildSpec, script: Script) -> (Child, ChildRef<Prob
 /// Restarts at once, however often.
 pub(crate) fn eager(name: &str) -> ChildSpec {
     let backoff = Backoff { then: Duration::ZERO, jitter: 0.0, ..Backoff::default() };
-    let intensity = hivekeeper_actors::Intensity { max_restarts: 1000, ..Default::default() };
+    let intensity = Some(hivekeeper_actors::Intensity { max_restarts: 1000, ..Default::default() });
     ChildSpec { backoff, intensity, ..ChildSpec::new(name) }
 }
 

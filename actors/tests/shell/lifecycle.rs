@@ -47,7 +47,7 @@ fn start_timeout() {
         let spec = ChildSpec {
             ready: Ready::Signalled,
             start_timeout: Some(MS * 20),
-            intensity: Intensity { max_restarts: 1, ..Intensity::default() },
+            intensity: Some(Intensity { max_restarts: 1, ..Intensity::default() }),
             ..eager("a")
         };
         let (a, _) = scripted(spec, Script::default());
@@ -76,7 +76,7 @@ fn stopping_may_take_its_time() {
         assert_eq!(answers(&a).await, 1);
         let supervisor = root.supervisor();
         let id = "a".into();
-        let stop = supervisor.stop_child(&id);
+        let stop = supervisor.terminate_child(&id);
         let watch = async {
             record.saw("a stopping").await;
             assert_eq!(a.ask(Add(0), PATIENCE).await, Ok((0, 1)), "it answers while it winds down");
@@ -97,7 +97,7 @@ fn kill_after_the_deadline_drops_the_incarnation() {
         let (child, _) = scripted(ChildSpec { shutdown, ..eager("a") }, script.clone());
         let (root, record) = start(vec![child]);
         root.started().await;
-        root.supervisor().restart_child(&"a".into()).await.unwrap();
+        root.supervisor().force_restart(&"a".into()).await.unwrap();
         assert_eq!(record.exits("a"), [ExitReason::DeadlineExceeded]);
         assert_eq!(script.alive.load(Ordering::SeqCst), 1);
         root.shutdown().await.unwrap();
@@ -141,7 +141,7 @@ fn fail_is_an_error_and_stop_is_normal() {
 fn lose_is_a_loss_and_its_replacement_is_not_counted() {
     system(async {
         let intensity = Intensity { max_restarts: 0, ..Intensity::default() };
-        let (child, a) = scripted(ChildSpec { intensity, ..eager("a") }, Script::default());
+        let (child, a) = scripted(ChildSpec { intensity: Some(intensity), ..eager("a") }, Script::default());
         let (root, record) = start(vec![child]);
         a.run(|probe, ctx| {
             let child: ChildCtx<Probe> = probe.child.clone();
@@ -166,7 +166,7 @@ fn fail_in_started_is_a_failed_start() {
         let script = Script { in_started: Some(|probe, ctx| probe.child.clone().fail(ctx, "no")), ..Script::default() };
         let (child, _) = scripted(ChildSpec { restart: RestartType::Temporary, ..eager("a") }, script);
         let (root, record) = start(vec![]);
-        let refused = root.supervisor().start_child(child).await.unwrap_err();
+        let refused = root.supervisor().add_child(child).await.unwrap_err();
         assert_eq!(refused, SupervisorError::StartFailed { reason: ExitReason::Error("no".into()) });
         assert_eq!(record.lines(), ["a starting", "a exited", "a failed"]);
         root.shutdown().await.unwrap();
@@ -275,7 +275,7 @@ fn snapshot_names_states() {
     system(async {
         let (root, record) = start(vec![probe("a").0, probe("b").0]);
         record.saw("b started").await;
-        root.supervisor().stop_child(&"b".into()).await.unwrap();
+        root.supervisor().terminate_child(&"b".into()).await.unwrap();
         let tree = root.supervisor().snapshot().await.unwrap();
         let states: Vec<_> = tree.children.iter().map(|node| (node.path.to_string(), node.state)).collect();
         assert_eq!(states, [("root/a".into(), ChildState::Running), ("root/b".into(), ChildState::Stopped)]);

@@ -64,7 +64,7 @@ fn a_child_at_rest_refuses_and_forgets() {
         let (child, a) = probe("a");
         let (root, record) = start(vec![child]);
         record.saw("a started").await;
-        root.supervisor().stop_child(&"a".into()).await.unwrap();
+        root.supervisor().terminate_child(&"a".into()).await.unwrap();
         assert_eq!(a.tell(Add(1)), Err(TellError::Stopped));
         assert_eq!(a.ask(Add(1), PATIENCE).await, Err(AskError::Stopped));
         root.supervisor().start_existing(&"a".into()).await.unwrap();
@@ -111,7 +111,7 @@ fn a_flood_starves_neither_siblings_nor_orders() {
             let (first, _) = flood.ask(Add(0), PATIENCE).await.unwrap();
             let (second, _) = flood.ask(Add(0), PATIENCE).await.unwrap();
             assert!(first < second, "the flood goes on: {first}, {second}");
-            root.supervisor().stop_child(&format!("flood-{n}").into()).await.unwrap();
+            root.supervisor().terminate_child(&format!("flood-{n}").into()).await.unwrap();
         }
         root.shutdown().await.unwrap();
     });

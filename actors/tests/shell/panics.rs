@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix::prelude::*;
-use hivekeeper_actors::{BoxError, Child, ChildSpec, ExitReason, Intensity};
+use hivekeeper_actors::{BoxError, Child, ChildSpec, ExitReason, Intensity, SupervisorFlags};
 
 use crate::harness::*;
 
@@ -81,7 +81,7 @@ fn panic_in_started_is_a_failed_start() {
     system(async {
         let script = Script { in_started: Some(|_, _| panic!("in started")), ..Script::default() };
         let intensity = Intensity { max_restarts: 3, ..Intensity::default() };
-        let (a, _) = scripted(ChildSpec { intensity, ..eager("a") }, script);
+        let (a, _) = scripted(ChildSpec { intensity: Some(intensity), ..eager("a") }, script);
         let (b, sibling) = probe("b");
         let (root, record) = start(vec![a, b]);
         record.saw("a failed").await;
@@ -173,8 +173,12 @@ fn a_sink_that_panics_is_not_fatal() {
     }
     system(async {
         let (child, victim) = probe("a");
-        let root =
-            hivekeeper_actors::Root::start(hivekeeper_actors::Strategy::OneForOne, vec![child], Arc::new(Bad)).unwrap();
+        let root = hivekeeper_actors::Root::start(
+            SupervisorFlags::unlimited(hivekeeper_actors::Strategy::OneForOne),
+            vec![child],
+            Arc::new(Bad),
+        )
+        .unwrap();
         victim.tell(Boom).unwrap();
         assert_eq!(answers(&victim).await, 2);
         root.shutdown().await.unwrap();

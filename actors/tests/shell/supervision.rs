@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 
 use hivekeeper_actors::{
     Child, ChildKind, ChildSpec, ChildState, ExitReason, Intensity, OnExceeded, Root, SpecError, StartError, Strategy,
-    SupervisorError,
+    SupervisorError, SupervisorFlags,
 };
 
 use crate::harness::*;
 
 fn swarm(name: &str, children: Vec<Child>) -> (Child, hivekeeper_actors::SupervisorRef) {
-    Child::supervisor(eager(name), Strategy::OneForOne, children)
+    Child::supervisor(eager(name), SupervisorFlags::unlimited(Strategy::OneForOne), children)
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn one_swarm_is_restarted_alone() {
         root.started().await;
         review_ref.restart_all().await.unwrap();
         assert_eq!((answers(&in_review).await, answers(&in_build).await), (2, 1));
-        root.supervisor().restart_child(&"review".into()).await.unwrap();
+        root.supervisor().force_restart(&"review".into()).await.unwrap();
         assert_eq!((answers(&in_review).await, answers(&in_build).await), (3, 1), "numbers grow across supervisors");
         assert_eq!(record.count("b exited"), 0);
-        root.supervisor().delete_child(&"review".into()).await.unwrap();
+        root.supervisor().remove_child(&"review".into()).await.unwrap();
         assert_eq!(review_ref.stop_all().await, Err(SupervisorError::Gone));
         assert_eq!(root.supervisor().snapshot().await.unwrap().children.len(), 1);
         root.shutdown().await.unwrap();
@@ -65,18 +65,18 @@ fn dynamic_children_come_and_go() {
         let (root, record) = start(vec![]);
         let supervisor = root.supervisor();
         let (child, a) = probe("a");
-        supervisor.start_child(child).await.unwrap();
-        assert_eq!(supervisor.start_child(probe("a").0).await, Err(SupervisorError::AlreadyPresent));
+        supervisor.add_child(child).await.unwrap();
+        assert_eq!(supervisor.add_child(probe("a").0).await, Err(SupervisorError::AlreadyPresent));
         assert_eq!(supervisor.start_existing(&"a".into()).await, Err(SupervisorError::Running));
-        assert_eq!(supervisor.stop_child(&"b".into()).await, Err(SupervisorError::NotFound));
+        assert_eq!(supervisor.terminate_child(&"b".into()).await, Err(SupervisorError::NotFound));
         assert_eq!(answers(&a).await, 1);
-        supervisor.delete_child(&"a".into()).await.unwrap();
-        supervisor.start_child(probe("a").0).await.unwrap();
+        supervisor.remove_child(&"a".into()).await.unwrap();
+        supervisor.add_child(probe("a").0).await.unwrap();
         assert_eq!(record.count("a removed"), 1);
-        let invalid = supervisor.start_child(probe("a/b").0).await;
+        let invalid = supervisor.add_child(probe("a/b").0).await;
         assert_eq!(invalid, Err(SupervisorError::Invalid(SpecError::Id { id: "a/b".into() })));
         root.shutdown().await.unwrap();
-        assert_eq!(supervisor.start_child(probe("c").0).await, Err(SupervisorError::Gone));
+        assert_eq!(supervisor.add_child(probe("c").0).await, Err(SupervisorError::Gone));
     });
 }
 
@@ -85,7 +85,9 @@ fn faulty_specs_start_nothing() {
     system(async {
         let (twins, _) = swarm("twins", vec![probe("a").0, probe("a").0]);
         let record = std::sync::Arc::new(Record::default());
-        let refused = Root::start(Strategy::OneForOne, vec![probe("b").0, twins], record.clone()).err();
+        let refused =
+            Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![probe("b").0, twins], record.clone())
+                .err();
         assert_eq!(refused, Some(StartError::Invalid(SpecError::Duplicate { id: "a".into() })));
         assert!(record.lines().is_empty());
     });
@@ -95,10 +97,10 @@ fn faulty_specs_start_nothing() {
 fn a_failed_child_is_tried_again_and_restarted_by_hand() {
     system(async {
         let intensity = Intensity { max_restarts: 1, ..Intensity::default() };
-        let spec = ChildSpec { intensity, on_exceeded: OnExceeded::RetryAfter(MS * 20), ..eager("a") };
+        let spec = ChildSpec { intensity: Some(intensity), on_exceeded: OnExceeded::RetryAfter(MS * 20), ..eager("a") };
         let (child, a) = scripted(spec, Script::default());
         let (b, by_hand) = scripted(
-            ChildSpec { intensity: Intensity { max_restarts: 0, ..intensity }, ..eager("b") },
+            ChildSpec { intensity: Some(Intensity { max_restarts: 0, ..intensity }), ..eager("b") },
             Script::default(),
         );
         let (root, record) = start(vec![child, b]);
@@ -110,7 +112,7 @@ fn a_failed_child_is_tried_again_and_restarted_by_hand() {
         assert_eq!(answers(&a).await, 3);
         by_hand.tell(Boom).unwrap();
         record.saw("b failed").await;
-        root.supervisor().restart_child(&"b".into()).await.unwrap();
+        root.supervisor().force_restart(&"b".into()).await.unwrap();
         assert_eq!(answers(&by_hand).await, 2);
         root.shutdown().await.unwrap();
     });
@@ -118,7 +120,9 @@ fn a_failed_child_is_tried_again_and_restarted_by_hand() {
 
 #[test]
 fn outside_a_system_nothing_starts() {
-    let refused = Root::start(Strategy::OneForOne, vec![], std::sync::Arc::new(Record::default())).err();
+    let refused =
+        Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![], std::sync::Arc::new(Record::default()))
+            .err();
     assert_eq!(refused, Some(StartError::Threads));
 }
 
@@ -134,13 +138,13 @@ fn orders_race_with_crashes() {
         for round in 0..100 {
             let _ = a.tell(Boom);
             if round % 3 == 0 {
-                supervisor.stop_child(&id).await.unwrap();
+                supervisor.terminate_child(&id).await.unwrap();
                 assert_eq!(script.alive.load(Ordering::SeqCst), 0);
                 let state = supervisor.snapshot().await.unwrap().children[0].state;
                 assert_eq!(state, ChildState::Stopped);
             }
             // The crash may hit the new incarnation while it starts; it is then an automatic restart that follows.
-            match supervisor.restart_child(&id).await {
+            match supervisor.force_restart(&id).await {
                 Ok(()) | Err(SupervisorError::StartFailed { reason: ExitReason::Panic { .. } }) => {}
                 Err(other) => panic!("{other}"),
             }

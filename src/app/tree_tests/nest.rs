@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hivekeeper_actors::{ChildRef, ExitReason, Root, Strategy, SupervisorRef, TreeNode};
+use hivekeeper_actors::{ChildRef, ExitReason, Root, Strategy, SupervisorFlags, SupervisorRef, TreeNode};
 
 use super::super::{
     super::{boot, sinks},
@@ -322,7 +322,7 @@ impl Egg {
         let (controller, controller_ref) = controller(&parts.office);
         let (server, http_ref) = http(parts);
         let children = vec![steward, chronicle, monitor, warden, listener, swarms, controller, server];
-        let root = Root::start(Strategy::OneForOne, children, Arc::new(sink)).unwrap();
+        let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, Arc::new(sink)).unwrap();
         office.open(root.supervisor(), swarms_ref.clone(), controller_ref.clone());
         let refs = Refs {
             steward: steward_ref,

@@ -16,7 +16,7 @@ use hivekeeper::{
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats},
     model::{Admission, AgentId, Refusal, Telemetry, TelemetryKind, TelemetrySink},
 };
-use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent};
+use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
 use serde_json::{Value, json};
 
 /// Longest wait for anything that should happen.
@@ -114,7 +114,8 @@ impl Plane {
         };
         let thread = thread::spawn(move || {
             System::new().block_on(async move {
-                let root = Root::start(Strategy::OneForOne, vec![child], Arc::new(Unheard)).unwrap();
+                let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![child], Arc::new(Unheard))
+                    .unwrap();
                 let _ended = ended.await;
                 root.shutdown().await.unwrap();
             });

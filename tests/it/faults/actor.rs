@@ -20,7 +20,7 @@ use hivekeeper::{
 };
 use hivekeeper_actors::{
     Backoff, Child, ChildRef, ChildSpec, EventSink, Ready as ChildReady, Root, Seed, Shutdown, Strategy,
-    SupervisionEvent, SupervisorRef,
+    SupervisionEvent, SupervisorFlags, SupervisorRef,
 };
 
 use crate::hive::{PATIENCE, lives};
@@ -97,8 +97,9 @@ impl Bench {
             sample_interval: Duration::from_secs(1),
             fenced: Arc::new(|| panic!("fenced")),
         });
-        let (top, top_ref) = Child::supervisor(ChildSpec::new("top"), Strategy::OneForOne, Vec::new());
-        let root = Root::start(Strategy::OneForOne, vec![top], Arc::new(Quiet)).unwrap();
+        let (top, top_ref) =
+            Child::supervisor(ChildSpec::new("top"), SupervisorFlags::unlimited(Strategy::OneForOne), Vec::new());
+        let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![top], Arc::new(Quiet)).unwrap();
         Self { deps, runtime, seen, root, top: top_ref, dir }
     }
 
@@ -131,8 +132,11 @@ impl Bench {
         };
         let (agent, actor) = Child::actor(child, move |child| Ok(AgentActor::new(child, Arc::clone(&job))));
         let restart = hivekeeper_actors::RestartType::Temporary;
-        let (swarm, supervisor) =
-            Child::supervisor(ChildSpec { restart, ..ChildSpec::new(name) }, Strategy::OneForOne, vec![agent]);
+        let (swarm, supervisor) = Child::supervisor(
+            ChildSpec { restart, ..ChildSpec::new(name) },
+            SupervisorFlags::unlimited(Strategy::OneForOne),
+            vec![agent],
+        );
         (swarm, supervisor, actor)
     }
 
@@ -181,7 +185,7 @@ fn a_panic_in_an_agents_actor_ends_the_whole_tree_before_the_next_one_starts() {
         let bench = Bench::new();
         let script = format!("trap '' TERM; {LONER}; while :; do sleep 0.02; done");
         let (swarm, _, actor) = bench.swarm("s", &script, 0);
-        bench.top.start_child(swarm).await.unwrap();
+        bench.top.add_child(swarm).await.unwrap();
         let mut before = bench.pids(&[]).await;
         for incarnation in 2..=4 {
             actor.run(|_, _| panic!("a bug in an agent's actor")).unwrap();
@@ -202,7 +206,7 @@ fn an_actor_that_winds_its_agent_down_is_left_to_it_by_its_successor() {
         let bench = Bench::new();
         let script = format!("trap 'sleep 0.5; echo yes > clean; exit 0' TERM; {LONER}; while :; do sleep 0.02; done");
         let (swarm, supervisor, _) = bench.swarm("first", &script, 0);
-        bench.top.start_child(swarm).await.unwrap();
+        bench.top.add_child(swarm).await.unwrap();
         let before = bench.pids(&[]).await;
         {
             let mut asked = Box::pin(supervisor.snapshot());
@@ -210,7 +214,7 @@ fn an_actor_that_winds_its_agent_down_is_left_to_it_by_its_successor() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let (again, _, actor) = bench.swarm("second", &script, 1);
-        bench.top.start_child(again).await.unwrap();
+        bench.top.add_child(again).await.unwrap();
         bench.saw(2, "alive").await;
         assert_eq!(bench.file("clean"), "yes\n", "it had its grace");
         bench.pids(&before).await;
