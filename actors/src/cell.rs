@@ -37,6 +37,8 @@ const STOP: u8 = 1;
 /// The supervisor is gone: stop, and judge the deadline yourself.
 const ORPHANED: u8 = 2;
 const KILL: u8 = 3;
+/// Another incarnation has taken its place: end without a word.
+const FENCED: u8 = 4;
 
 /// What an incarnation, its supervisor and its cell share.
 pub(crate) struct Seat {
@@ -49,8 +51,14 @@ pub(crate) struct Seat {
     pub(crate) env: Arc<Env>,
     order: AtomicU8,
     waker: AtomicWaker,
+    /// The cell that waits for this incarnation to make room.
+    successor: AtomicWaker,
     ready_said: AtomicBool,
-    failure: Mutex<Option<ExitReason>>,
+    /// The watcher knows of the end.
+    told: AtomicBool,
+    ended: AtomicBool,
+    /// Why the incarnation is about to end, and from `ended` on why it did.
+    reason: Mutex<Option<ExitReason>>,
 }
 
 impl Seat {
@@ -71,8 +79,11 @@ impl Seat {
             env,
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            successor: AtomicWaker::new(),
             ready_said: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            told: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            reason: Mutex::new(None),
         }
     }
 
@@ -92,7 +103,45 @@ impl Seat {
 
     /// Names the failure that the incarnation is about to end with; the first one counts.
     pub(crate) fn say_failed(&self, reason: ExitReason) {
-        self.failure.lock().get_or_insert(reason);
+        self.reason.lock().get_or_insert(reason);
+    }
+
+    /// Ends a stuck incarnation without its help: reports `reason`, and the next one may enter at once. This one handles no message any more; when
+    /// its thread comes back, its cell drops it without hooks and reports nothing. `false` when its end was reported before.
+    pub(crate) fn fence(&self, reason: ExitReason) -> bool {
+        if self.told.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.note_end(&reason);
+        self.order(FENCED);
+        self.successor.wake();
+        self.watcher.down(self.key, self.incarnation, reason);
+        true
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.order.load(Ordering::Acquire) == FENCED
+    }
+
+    /// Has the task woken when this incarnation makes room.
+    pub(crate) fn succeed(&self, cx: &TaskContext<'_>) {
+        self.successor.register(cx.waker());
+    }
+
+    /// Why the incarnation ended; `None` while it lives.
+    pub(crate) fn end(&self) -> Option<ExitReason> {
+        if self.ended.load(Ordering::Acquire) { self.reason.lock().clone() } else { None }
+    }
+
+    /// Keeps the reason of the end for whoever waits for an answer of this incarnation; the first one counts. Says whether it is this one.
+    fn note_end(&self, reason: &ExitReason) -> bool {
+        let mut kept = self.reason.lock();
+        let first = !self.ended.load(Ordering::Acquire);
+        if first {
+            *kept = Some(reason.clone());
+            self.ended.store(true, Ordering::Release);
+        }
+        first
     }
 
     fn order(&self, order: u8) {
@@ -112,6 +161,11 @@ impl Leash {
     pub(crate) fn kill(&self) {
         self.0.order(KILL);
     }
+
+    /// See [`Seat::fence`].
+    pub(crate) fn fence(&self, reason: ExitReason) -> bool {
+        self.0.fence(reason)
+    }
 }
 
 impl Drop for Leash {
@@ -124,19 +178,15 @@ impl Drop for Leash {
 struct Report<A: Actor> {
     seat: Arc<Seat>,
     inbox: Arc<Inbox<A>>,
-    entered: bool,
-    told: bool,
 }
 
 impl<A: Actor> Report<A> {
-    fn tell(&mut self, reason: ExitReason) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
+    fn tell(&self, reason: ExitReason) {
+        self.inbox.leave(&self.seat);
+        self.seat.successor.wake();
+        if !self.seat.told.swap(true, Ordering::AcqRel) {
+            self.seat.watcher.down(self.seat.key, self.seat.incarnation, reason);
         }
-        if std::mem::take(&mut self.entered) {
-            self.inbox.leave();
-        }
-        self.seat.watcher.down(self.seat.key, self.seat.incarnation, reason);
     }
 }
 
@@ -154,7 +204,7 @@ pub(crate) struct Unborn<A: Actor<Context = Context<A>>> {
 
 impl<A: Actor<Context = Context<A>>> Unborn<A> {
     pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox<A>>, factory: Arc<Factory<A>>) -> Self {
-        Self { report: Report { seat, inbox, entered: false, told: false }, factory }
+        Self { report: Report { seat, inbox }, factory }
     }
 
     /// Starts the incarnation on the thread that calls.
@@ -185,8 +235,7 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
         match this.advance(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(reason) => {
-                this.bury();
-                this.report.tell(reason);
+                this.end(reason);
                 Poll::Ready(())
             }
         }
@@ -196,24 +245,28 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
 impl<A: Actor<Context = Context<A>>> Cell<A> {
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
         let Self { actor, factory, stop_passed_on, judge, report } = self;
-        let Report { seat, inbox, entered, .. } = report;
+        let Report { seat, inbox } = report;
         seat.waker.register(cx.waker());
         let order = seat.order.load(Ordering::Acquire);
+        if order == FENCED {
+            return Poll::Ready(ExitReason::Stuck);
+        }
         if order == KILL || (order == ORPHANED && orphan_is_overdue(judge, seat.spec.shutdown, cx)) {
             return Poll::Ready(ExitReason::Killed);
         }
         let actor = match actor {
             Some(actor) => actor,
             None if order >= STOP => return Poll::Ready(ExitReason::Shutdown),
-            None if !inbox.enter(cx) => return Poll::Pending,
-            None => {
-                *entered = true;
-                match make(seat, inbox, factory) {
-                    Ok(made) => actor.insert(made),
-                    Err(reason) => return Poll::Ready(reason),
-                }
-            }
+            None if !inbox.enter(seat, cx) => return Poll::Pending,
+            None => match make(seat, inbox, factory) {
+                Ok(made) => actor.insert(made),
+                Err(reason) => return Poll::Ready(reason),
+            },
         };
+        // Its factory may have been what was stuck.
+        if seat.is_fenced() {
+            return Poll::Ready(ExitReason::Stuck);
+        }
         if order >= STOP && !std::mem::replace(stop_passed_on, true) {
             actor.ctx().stop();
         }
@@ -221,7 +274,7 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
             Ok(polled) => polled.is_ready(),
             Err(panic) => return Poll::Ready(panic),
         };
-        let failure = seat.failure.lock().clone();
+        let failure = seat.reason.lock().clone();
         if failure.is_none() && (!ended || order < STOP) {
             seat.say_hook_returned();
         }
@@ -231,6 +284,13 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
             (true, None) if order >= STOP => Poll::Ready(ExitReason::Shutdown),
             (true, None) => Poll::Ready(ExitReason::Normal),
         }
+    }
+
+    /// The reason is noted before the actor is dropped: whoever waits for its answer wakes up then and asks for it.
+    fn end(&mut self, reason: ExitReason) {
+        self.report.seat.note_end(&reason);
+        self.bury();
+        self.report.tell(reason);
     }
 
     /// Drops the actor so that neither hooks nor messages run on it and a panic of its destructor goes no further.
@@ -247,7 +307,9 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
 
 impl<A: Actor<Context = Context<A>>> Drop for Cell<A> {
     fn drop(&mut self) {
-        self.bury();
+        if self.actor.is_some() {
+            self.end(ExitReason::ArbiterGone);
+        }
     }
 }
 
@@ -274,3 +336,6 @@ fn orphan_is_overdue(judge: &mut Option<Pin<Box<Sleep>>>, shutdown: Shutdown, cx
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,32 +38,34 @@ pub enum TellError {
 pub(crate) struct Inbox<A: Actor> {
     /// Written by everyone.
     arriving: Mutex<VecDeque<Envelope<A>>>,
-    /// Read by the pump alone, which swaps the two when it is empty: the lock that senders want is taken once a batch.
-    batch: Mutex<VecDeque<Envelope<A>>>,
+    reading: Mutex<Reading<A>>,
     waiting: AtomicUsize,
     capacity: usize,
     pump: AtomicWaker,
     open: AtomicBool,
     /// The latest incarnation that was launched; 0 is none.
     incarnation: AtomicU64,
-    /// An incarnation lives. At most one does, whatever its supervisor believes.
-    taken: AtomicBool,
-    /// The cell that waits for the old incarnation to end.
-    next_tenant: AtomicWaker,
+}
+
+/// The pump's side.
+struct Reading<A: Actor> {
+    /// Swapped with the other when it is empty: the lock that senders want is taken once a batch. It stays here and is taken from one by one, so
+    /// that an incarnation that never comes back from a handler takes nothing along but that one message.
+    batch: VecDeque<Envelope<A>>,
+    /// The incarnation that lives. At most one does, whatever its supervisor believes; a fenced one lives no more.
+    tenant: Option<Arc<Seat>>,
 }
 
 impl<A: Actor> Inbox<A> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             arriving: Mutex::new(VecDeque::new()),
-            batch: Mutex::new(VecDeque::new()),
+            reading: Mutex::new(Reading { batch: VecDeque::new(), tenant: None }),
             waiting: AtomicUsize::new(0),
             capacity,
             pump: AtomicWaker::new(),
             open: AtomicBool::new(true),
             incarnation: AtomicU64::new(0),
-            taken: AtomicBool::new(false),
-            next_tenant: AtomicWaker::new(),
         }
     }
 
@@ -92,8 +94,14 @@ impl<A: Actor> Inbox<A> {
         }
     }
 
-    fn pop(&self, cx: &TaskContext<'_>) -> Option<Envelope<A>> {
-        let mut batch = self.batch.lock();
+    /// The next message for an incarnation; a fenced one gets none. The fence is looked at under the lock that its successor enters with, so
+    /// nothing that the successor could have had goes to it.
+    fn pop(&self, seat: &Seat, cx: &TaskContext<'_>) -> Option<Envelope<A>> {
+        let mut reading = self.reading.lock();
+        if seat.is_fenced() {
+            return None;
+        }
+        let batch = &mut reading.batch;
         if batch.is_empty() {
             self.pump.register(cx.waker());
             let mut arriving = self.arriving.lock();
@@ -103,7 +111,7 @@ impl<A: Actor> Inbox<A> {
                 }
                 return None;
             }
-            std::mem::swap(&mut *arriving, &mut *batch);
+            std::mem::swap(&mut *arriving, batch);
         }
         let envelope = batch.pop_front();
         if envelope.is_some() {
@@ -128,11 +136,11 @@ impl<A: Actor> Inbox<A> {
     /// Refuses messages from now on and drops those that wait.
     pub(crate) fn close(&self) {
         let dropped = {
-            let mut batch = self.batch.lock();
+            let mut reading = self.reading.lock();
             let mut arriving = self.arriving.lock();
             self.open.store(false, Ordering::Release);
             self.waiting.store(0, Ordering::Relaxed);
-            (std::mem::take(&mut *batch), std::mem::take(&mut *arriving))
+            (std::mem::take(&mut reading.batch), std::mem::take(&mut *arriving))
         };
         drop(dropped);
     }
@@ -146,28 +154,40 @@ impl<A: Actor> Inbox<A> {
         self.incarnation.load(Ordering::Acquire)
     }
 
-    /// Takes the place of the one living incarnation; when it is taken, wakes the task once it is free.
-    pub(crate) fn enter(&self, cx: &TaskContext<'_>) -> bool {
-        self.next_tenant.register(cx.waker());
-        self.taken.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Takes the place of the one living incarnation; when it is taken, the task is woken once it is free. A fenced incarnation comes too late.
+    pub(crate) fn enter(&self, seat: &Arc<Seat>, cx: &TaskContext<'_>) -> bool {
+        let mut reading = self.reading.lock();
+        if seat.is_fenced() {
+            return false;
+        }
+        if let Some(tenant) = &reading.tenant {
+            // Registered first: a fence that falls in between wakes it.
+            tenant.succeed(cx);
+            if !tenant.is_fenced() {
+                return false;
+            }
+        }
+        reading.tenant = Some(Arc::clone(seat));
+        true
     }
 
-    pub(crate) fn leave(&self) {
-        self.taken.store(false, Ordering::Release);
-        self.next_tenant.wake();
+    /// Makes room, unless another has taken the place already.
+    pub(crate) fn leave(&self, seat: &Arc<Seat>) {
+        let left = self.reading.lock().tenant.take_if(|tenant| Arc::ptr_eq(tenant, seat));
+        drop(left);
     }
 }
 
 /// Carries messages into an actor; lives in the actor's own context.
 pub(crate) struct Pump<A: Actor> {
     inbox: Arc<Inbox<A>>,
-    /// Until the first poll, which comes right after the `started()` hook: it counts as started before it sees a message.
-    seat: Option<Arc<Seat>>,
+    seat: Arc<Seat>,
+    begun: bool,
 }
 
 impl<A: Actor> Pump<A> {
     pub(crate) fn new(inbox: Arc<Inbox<A>>, seat: Arc<Seat>) -> Self {
-        Self { inbox, seat: Some(seat) }
+        Self { inbox, seat, begun: false }
     }
 }
 
@@ -180,15 +200,16 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         context: &mut Context<A>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Self::Output> {
-        if let Some(seat) = self.seat.take() {
-            seat.say_hook_returned();
+        // The first poll comes right after the `started()` hook: it counts as started before it sees a message.
+        if !std::mem::replace(&mut self.begun, true) {
+            self.seat.say_hook_returned();
         }
         for _ in 0..BUDGET {
             // A future that the actor waits for, or a stop, is in force: the context polls us again when it is over.
             if context.waiting() {
                 return Poll::Pending;
             }
-            match self.inbox.pop(cx) {
+            match self.inbox.pop(&self.seat, cx) {
                 Some(mut envelope) => envelope.handle(actor, context),
                 None => return Poll::Pending,
             }

@@ -1,0 +1,168 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use actix_rt::{Arbiter, System};
+
+use super::*;
+use crate::child::{Blueprint, Child};
+use crate::child_ref::ChildRef;
+use crate::event::{EventSink, SupervisionEvent};
+use crate::pool::Pool;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<(u64, ExitReason)>>);
+
+impl Watcher for Heard {
+    fn started(&self, _: Key, _: u64) {}
+
+    fn down(&self, _: Key, incarnation: u64, reason: ExitReason) {
+        self.0.lock().push((incarnation, reason));
+    }
+
+    fn supervisor(&self) -> Option<SupervisorRef> {
+        None
+    }
+}
+
+impl EventSink for Heard {
+    fn event(&self, _: SupervisionEvent) {}
+}
+
+#[derive(Default)]
+struct Seen {
+    made: AtomicU32,
+    hooks: AtomicU32,
+    handled: Mutex<Vec<(u64, u32)>>,
+    freed: AtomicU32,
+}
+
+struct Blocker {
+    incarnation: u64,
+    seen: Arc<Seen>,
+}
+
+impl Actor for Blocker {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.seen.hooks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Blocker {
+    fn drop(&mut self) {
+        self.seen.freed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !met() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+struct Stage {
+    seen: Arc<Seen>,
+    heard: Arc<Heard>,
+    env: Arc<Env>,
+    child: Child,
+    child_ref: ChildRef<Blocker>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (seen, heard) = (Arc::new(Seen::default()), Arc::new(Heard::default()));
+        let env = Arc::new(Env { pool: Pool::new().unwrap(), sink: Arc::clone(&heard) as Arc<dyn EventSink> });
+        let theirs = Arc::clone(&seen);
+        let spec = ChildSpec { placement: crate::spec::Placement::WithSupervisor, ..ChildSpec::new("blocker") };
+        let (child, child_ref) = Child::actor(spec, move |ctx| {
+            theirs.made.fetch_add(1, Ordering::SeqCst);
+            Ok(Blocker { incarnation: ctx.incarnation(), seen: Arc::clone(&theirs) })
+        });
+        Self { seen, heard, env, child, child_ref }
+    }
+
+    fn launch(&self, incarnation: u64, arbiter: &Arbiter) -> Leash {
+        let watcher = Arc::clone(&self.heard) as Arc<dyn Watcher>;
+        let (spec, path) = (Arc::clone(&self.child.spec), Arc::from("root/blocker"));
+        let seat =
+            Arc::new(Seat::new(Key::ROOT, (incarnation, Cause::Asked), (spec, path), watcher, Arc::clone(&self.env)));
+        let (blueprint, theirs): (Arc<dyn Blueprint>, _) = (Arc::clone(&self.child.blueprint), Arc::clone(&seat));
+        arbiter.spawn_fn(move || blueprint.launch(theirs));
+        Leash(seat)
+    }
+
+    fn note(&self, number: u32) {
+        let work =
+            move |me: &mut Blocker, _: &mut Context<Blocker>| me.seen.handled.lock().push((me.incarnation, number));
+        self.child_ref.run(work).unwrap();
+    }
+
+    /// Holds the child's thread until the sender is dropped.
+    fn block(&self) -> mpsc::Sender<()> {
+        let (gate, wait) = mpsc::channel::<()>();
+        self.child_ref.run(move |_, _| assert!(wait.recv().is_err())).unwrap();
+        gate
+    }
+}
+
+#[test]
+fn a_fenced_incarnation_leaves_its_queue_to_the_next_and_handles_nothing_more() {
+    let system = System::new();
+    system.block_on(async {
+        let stage = Stage::new();
+        let (stuck, spare) = (Arbiter::new(), Arbiter::new());
+        let gate = stage.block();
+        (1..=200).for_each(|number| stage.note(number));
+        let first = stage.launch(1, &stuck);
+        until("the handler blocks", || stage.child_ref.len() == 200);
+        // The next one waits for the place before the first is fenced.
+        let _second = stage.launch(2, &spare);
+        assert!(first.fence(ExitReason::Stuck));
+        assert!(!first.fence(ExitReason::Stuck), "once");
+        until("the next one has them all", || stage.seen.handled.lock().len() == 200);
+        let in_order: Vec<_> = (1..=200).map(|number| (2, number)).collect();
+        assert_eq!(*stage.seen.handled.lock(), in_order);
+        drop(gate);
+        until("the fenced one is dropped", || stage.seen.freed.load(Ordering::SeqCst) == 1);
+        stage.note(201);
+        until("the next one handles more", || stage.seen.handled.lock().last() == Some(&(2, 201)));
+        assert_eq!(stage.seen.hooks.load(Ordering::SeqCst), 0, "no hook of the fenced one ran");
+        assert_eq!(*stage.heard.0.lock(), [(1, ExitReason::Stuck)], "told once");
+        assert_eq!(first.0.end(), Some(ExitReason::Stuck));
+        for arbiter in [stuck, spare] {
+            arbiter.stop();
+            arbiter.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn one_that_is_fenced_before_its_thread_comes_to_it_is_never_made() {
+    let system = System::new();
+    system.block_on(async {
+        let stage = Stage::new();
+        let (stuck, spare) = (Arbiter::new(), Arbiter::new());
+        let (gate, wait) = mpsc::channel::<()>();
+        stuck.spawn_fn(move || assert!(wait.recv().is_err()));
+        let first = stage.launch(1, &stuck);
+        assert!(first.fence(ExitReason::Stuck));
+        let _second = stage.launch(2, &spare);
+        stage.note(1);
+        until("the next one answers", || *stage.seen.handled.lock() == [(2, 1)]);
+        drop(gate);
+        stuck.stop();
+        stuck.join().unwrap();
+        assert_eq!(stage.seen.made.load(Ordering::SeqCst), 1, "only the next one was made");
+        assert_eq!(*stage.heard.0.lock(), [(1, ExitReason::Stuck)]);
+        spare.stop();
+        spare.join().unwrap();
+    });
+}
