@@ -130,9 +130,14 @@ fn a_fenced_incarnation_leaves_its_queue_to_the_next_and_handles_nothing_more() 
         until("the next one has them all", || stage.seen.handled.lock().len() == 200);
         let in_order: Vec<_> = (1..=200).map(|number| (2, number)).collect();
         assert_eq!(*stage.seen.handled.lock(), in_order);
-        drop(gate);
-        until("the fenced one is dropped", || stage.seen.freed.load(Ordering::SeqCst) == 1);
+        // While the next one is busy, the fenced one comes back and finds messages.
+        let second_gate = stage.block();
+        until("the next one is busy", || stage.child_ref.is_empty());
         stage.note(201);
+        drop(gate);
+        until("the fenced one is gone", || Arc::strong_count(&first.0) == 1);
+        assert_eq!(stage.seen.freed.load(Ordering::SeqCst), 1);
+        drop(second_gate);
         until("the next one handles more", || stage.seen.handled.lock().last() == Some(&(2, 201)));
         assert_eq!(stage.seen.hooks.load(Ordering::SeqCst), 0, "no hook of the fenced one ran");
         assert_eq!(*stage.heard.0.lock(), [(1, ExitReason::Stuck)], "told once");
@@ -158,6 +163,7 @@ fn one_that_is_fenced_before_its_thread_comes_to_it_is_never_made() {
         stage.note(1);
         until("the next one answers", || *stage.seen.handled.lock() == [(2, 1)]);
         drop(gate);
+        until("its cell is gone", || Arc::strong_count(&first.0) == 1);
         stuck.stop();
         stuck.join().unwrap();
         assert_eq!(stage.seen.made.load(Ordering::SeqCst), 1, "only the next one was made");
