@@ -8,11 +8,9 @@ use actix::{Actor, ActorContext, Context};
 use crate::cell::{Seat, Unborn};
 use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
-use crate::flags::SupervisorFlags;
 use crate::inbox::Inbox;
 use crate::pool::Env;
-use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError};
-use crate::supervisor::Supervisor;
+use crate::spec::{ChildId, ChildSpec, Placement, Ready, SpecError};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Role};
 
@@ -28,7 +26,7 @@ pub struct Child {
     pub(crate) spec: Arc<ChildSpec>,
     pub(crate) role: Role,
     pub(crate) blueprint: Arc<dyn Blueprint>,
-    problem: Option<SpecError>,
+    pub(crate) problem: Option<SpecError>,
 }
 
 impl Child {
@@ -46,30 +44,6 @@ impl Child {
         let made = Made { inbox, factory: Arc::new(factory), nested: None };
         let problem = spec.validate().err();
         (Self { spec: Arc::new(spec), role: Role::Worker, blueprint: Arc::new(made), problem }, child_ref)
-    }
-
-    /// A supervisor with the children that it starts with, each time it starts.
-    ///
-    /// It counts as started when each of them has started or failed to. It stops when they have stopped, each within its own
-    /// deadline. The `ready`, `shutdown`, `start_timeout` and `placement` of `spec` therefore don't apply: they are `Signalled`, `Infinity`,
-    /// none and `WithSupervisor`. Children that were added later are not started again when the supervisor is restarted.
-    #[must_use]
-    pub fn supervisor(mut spec: ChildSpec, flags: SupervisorFlags, children: Vec<Self>) -> (Self, SupervisorRef) {
-        spec.ready = Ready::Signalled;
-        spec.shutdown = Shutdown::Infinity;
-        spec.start_timeout = None;
-        spec.placement = Placement::WithSupervisor;
-        let problem = spec.validate().err().or_else(|| problem_among(&children));
-        let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
-        let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
-        let role = Role::Supervisor(flags.strategy);
-        let children: Arc<[Self]> = children.into();
-        let made = Made {
-            inbox,
-            factory: Arc::new(move |child| Ok(Supervisor::new(child, flags.clone(), Arc::clone(&children)))),
-            nested: Some(supervisor_ref.clone()),
-        };
-        (Self { spec: Arc::new(spec), role, blueprint: Arc::new(made), problem }, supervisor_ref)
     }
 
     /// Its name.
@@ -98,15 +72,6 @@ impl fmt::Debug for Child {
     }
 }
 
-fn problem_among(children: &[Child]) -> Option<SpecError> {
-    let mut ids = std::collections::HashSet::new();
-    children.iter().find_map(|child| match child.validate() {
-        Err(problem) => Some(problem),
-        Ok(()) if !ids.insert(child.id()) => Some(SpecError::Duplicate { id: child.id().clone() }),
-        Ok(()) => None,
-    })
-}
-
 /// How a supervisor makes incarnations of a child whose type it doesn't know.
 pub(crate) trait Blueprint: Send + Sync {
     /// Makes an incarnation; its end is reported to the seat's watcher whatever happens.
@@ -119,10 +84,10 @@ pub(crate) trait Blueprint: Send + Sync {
     fn nested(&self) -> Option<&SupervisorRef>;
 }
 
-struct Made<A: Actor<Context = Context<A>>> {
-    inbox: Arc<Inbox<A>>,
-    factory: Arc<Factory<A>>,
-    nested: Option<SupervisorRef>,
+pub(crate) struct Made<A: Actor<Context = Context<A>>> {
+    pub(crate) inbox: Arc<Inbox<A>>,
+    pub(crate) factory: Arc<Factory<A>>,
+    pub(crate) nested: Option<SupervisorRef>,
 }
 
 impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {

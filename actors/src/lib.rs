@@ -82,13 +82,17 @@
 #[cfg(not(panic = "unwind"))]
 compile_error!("panic isolation rests on unwinding: build with panic = \"unwind\"");
 
+mod admin;
+mod broadcast;
 mod cell;
 mod child;
 mod child_ref;
+mod dynamic;
 mod event;
 mod exit;
 mod flags;
 mod inbox;
+mod init;
 mod panics;
 mod pool;
 mod root;
@@ -99,12 +103,16 @@ mod supervisor_ref;
 pub mod tree;
 mod window;
 
+pub use admin::{ChildInfo, Counts, Presence, Started};
+pub use broadcast::{Broadcast, Heard, Listener};
 pub use child::{BoxError, Child, ChildCtx, Ignore};
 pub use child_ref::{AskError, ChildRef};
+pub use dynamic::{DynamicRef, Template};
 pub use event::{EventKind, EventSink, SupervisionEvent};
 pub use exit::ExitReason;
 pub use flags::{AutoShutdown, Intensity, Meltdown, OnExceeded, Strategy, SupervisorFlags};
 pub use inbox::TellError;
+pub use init::{SupervisorCtx, check_childspecs};
 pub use root::{Root, ShutdownError, StartError};
 pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{

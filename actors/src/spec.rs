@@ -358,6 +358,18 @@ pub enum SpecError {
         /// The child.
         id: ChildId,
     },
+    /// What a supervisor is told of its own limit is no window.
+    #[error("a supervisor's {} restarts in {:?} are not a window (at most {MAX_RESTARTS_LIMIT}, period above zero)", intensity.max_restarts, intensity.period)]
+    Limit {
+        /// What was given.
+        intensity: Intensity,
+    },
+    /// Children of a `simple_one_for_one` supervisor are added when it runs.
+    #[error("child `{id}`: a simple_one_for_one supervisor starts without children")]
+    Static {
+        /// The child.
+        id: ChildId,
+    },
     /// Two children of one supervisor have the same name.
     #[error("the id `{id}` is used twice")]
     Duplicate {

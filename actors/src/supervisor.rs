@@ -8,25 +8,30 @@ use std::time::Instant;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Running, SpawnHandle};
 use tokio::sync::oneshot;
 
+use crate::admin::{ChildInfo, Counts, Presence};
 use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child, ChildCtx};
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
+use crate::init::{Plan, significance};
 use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
-use crate::spec::{RestartType, Seed};
-use crate::supervisor_ref::SupervisorRef;
+use crate::spec::{ChildId, ChildSpec, RestartType, Seed};
+use crate::supervisor_ref::{SupervisorError, SupervisorRef};
 use crate::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Token, Tree};
 
 /// A supervisor: itself the actor of a cell, so that its parent supervises it like any other child.
 pub(crate) struct Supervisor {
     tree: Tree<Bench>,
     child: ChildCtx<Self>,
-    children: Arc<[Child]>,
+    /// What it starts with; empty once it has.
+    children: Vec<Child>,
+    /// What its next incarnation starts with, unless it asks anew.
+    plan: Option<Arc<Plan>>,
     /// How children reach this incarnation; a later one doesn't hear of them.
     watcher: Option<Arc<dyn Watcher>>,
-    answers: HashMap<Token, oneshot::Sender<Result<(), Refusal>>>,
+    answers: HashMap<Token, Asker>,
     asked: u64,
     /// When the next tick comes, and how to take it back unless it is on its way.
     alarm: Option<(Instant, Option<SpawnHandle>)>,
@@ -34,6 +39,15 @@ pub(crate) struct Supervisor {
     state: ChildState,
     finished: bool,
 }
+
+/// Whoever waits for an answer, and the child that the answer speaks of.
+struct Asker {
+    about: Option<ChildId>,
+    sender: oneshot::Sender<Answer>,
+}
+
+/// What was asked for has happened: the incarnation of the child that was asked about, if one runs.
+pub(crate) type Answer = Result<Option<u64>, Refusal>;
 
 /// What the shell keeps with a child.
 pub(crate) struct Bench {
@@ -52,11 +66,17 @@ pub(crate) struct View {
 }
 
 impl Supervisor {
-    pub(crate) fn new(child: ChildCtx<Self>, flags: SupervisorFlags, children: Arc<[Child]>) -> Self {
+    pub(crate) fn new(
+        child: ChildCtx<Self>,
+        flags: SupervisorFlags,
+        children: Vec<Child>,
+        plan: Option<Arc<Plan>>,
+    ) -> Self {
         Self {
             tree: Tree::new(Arc::clone(child.path()), flags),
             child,
             children,
+            plan,
             watcher: None,
             answers: HashMap::new(),
             asked: 0,
@@ -72,12 +92,43 @@ impl Supervisor {
         &mut self,
         context: &mut Context<Self>,
         request: Request<Bench>,
-        answer: oneshot::Sender<Result<(), Refusal>>,
-    ) {
+    ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
+        let about = match &request {
+            Request::Start(child) | Request::Add(child) => {
+                significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
+                Some(child.spec.id.clone())
+            }
+            Request::Restart(id) => Some(id.clone()),
+            _ => None,
+        };
+        let (sender, receiver) = oneshot::channel();
         self.asked += 1;
         let token = Token(self.asked);
-        self.answers.insert(token, answer);
+        self.answers.insert(token, Asker { about, sender });
         self.feed(context, Input::Asked(token, request));
+        Ok(receiver)
+    }
+
+    pub(crate) fn change(
+        &mut self,
+        _context: &mut Context<Self>,
+        flags: SupervisorFlags,
+        children: Vec<Child>,
+    ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
+        if let Some(plan) = &self.plan {
+            *plan.lock() = (flags, children);
+        }
+        Err(SupervisorError::Unreachable)
+    }
+
+    fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
+        let Some(Asker { about, sender }) = self.answers.remove(&token) else { return };
+        let running = |id: ChildId| {
+            let node = self.tree.node(now(), self.tree.key_of(&id)?)?;
+            (node.state == ChildState::Running).then_some(node.incarnation)
+        };
+        // Whoever asked may have gone; what was asked has happened all the same.
+        let _ = sender.send(result.map(|()| about.and_then(running)));
     }
 
     pub(crate) fn view(&self) -> View {
@@ -109,6 +160,48 @@ impl Supervisor {
         self.tree.node(now(), key)
     }
 
+    pub(crate) fn which(&self) -> Vec<ChildInfo> {
+        let info =
+            |(key, node): (Key, TreeNode)| ChildInfo { state: self.presence(key, &node), id: node.id, kind: node.kind };
+        self.tree.nodes(now()).map(info).collect()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for (key, node) in self.tree.nodes(now()) {
+            counts.specs += 1;
+            counts.active += usize::from(matches!(self.presence(key, &node), Presence::Running(_)));
+            match node.kind {
+                ChildKind::Worker => counts.workers += 1,
+                ChildKind::Supervisor => counts.supervisors += 1,
+            }
+        }
+        counts
+    }
+
+    /// OTP's word for the state of a child. Its `restarting` begins with the exit and ends when the next incarnation is ready.
+    fn presence(&self, key: Key, node: &TreeNode) -> Presence {
+        let by_itself = || {
+            let leash = self.tree.payload(key).and_then(|bench| bench.leash.as_ref());
+            leash.is_some_and(|leash| matches!(leash.0.cause, Cause::Automatic | Cause::Replacement))
+        };
+        match node.state {
+            ChildState::Running | ChildState::Stopping => Presence::Running(node.incarnation),
+            ChildState::BackingOff => Presence::Restarting,
+            ChildState::Starting if by_itself() => Presence::Restarting,
+            ChildState::Pending if node.last_exit.is_some() => Presence::Restarting,
+            ChildState::Starting
+            | ChildState::Pending
+            | ChildState::Stopped
+            | ChildState::Completed
+            | ChildState::Failed => Presence::Undefined,
+        }
+    }
+
+    pub(crate) fn spec_of(&self, id: &ChildId) -> Option<Arc<ChildSpec>> {
+        self.tree.child(self.tree.key_of(id)?).map(|(_, spec)| Arc::clone(spec))
+    }
+
     fn nested(&self, key: Key) -> Option<SupervisorRef> {
         self.tree.payload(key).and_then(|bench| bench.blueprint.nested().cloned())
     }
@@ -135,12 +228,7 @@ impl Supervisor {
                 }
             }
             Action::Dispose(bench) => bench.blueprint.close(),
-            Action::Answer(token, result) => {
-                if let Some(answer) = self.answers.remove(&token) {
-                    // Whoever asked may have gone; what was asked has happened all the same.
-                    let _ = answer.send(result);
-                }
-            }
+            Action::Answer(token, result) => self.answer(token, result),
             Action::Ready => {
                 self.enter(ChildState::Running);
                 self.child.ready();
@@ -225,7 +313,7 @@ impl Actor for Supervisor {
     fn started(&mut self, context: &mut Self::Context) {
         let me = SupervisorRef::new(self.child.self_ref());
         self.watcher = Some(Arc::new(ToSupervisor { address: context.address(), me }));
-        let children = self.children.iter().cloned().map(Bench::admit).collect();
+        let children = std::mem::take(&mut self.children).into_iter().map(Bench::admit).collect();
         self.feed(context, Input::Init(children));
     }
 

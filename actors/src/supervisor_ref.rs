@@ -61,8 +61,17 @@ pub enum SupervisorError {
     /// The supervisor did not look at the request in time; the request is void.
     #[error("the supervisor does not answer")]
     Unreachable,
-    /// The child's specification is not valid.
-    #[error("the child is not valid")]
+    /// The factory [declined](crate::Ignore) to make the child; nothing is kept of it.
+    #[error("the child was not wanted")]
+    Ignored,
+    /// A change gives a child of this name a factory for another type of actor; nothing is changed.
+    #[error("child `{id}` is another type of actor")]
+    OtherActor {
+        /// The child.
+        id: ChildId,
+    },
+    /// The child's specification, or what the supervisor is told about itself, is not valid.
+    #[error("the specification is not valid")]
     Invalid(#[source] SpecError),
 }
 
@@ -104,7 +113,7 @@ impl SupervisorRef {
     /// `AlreadyPresent`, `Invalid`; `StartFailed` (the child is kept and goes on as its specification says); `Superseded`.
     pub async fn add_child(&self, child: Child) -> Result<(), SupervisorError> {
         child.validate().map_err(SupervisorError::Invalid)?;
-        self.request(Request::Add(Bench::admit(child))).await
+        self.request(Request::Add(Bench::admit(child))).await.map(drop)
     }
 
     /// Starts a child that is stopped, completed, failed or backing off, with a clean record. Resolves when it has started.
@@ -112,15 +121,7 @@ impl SupervisorRef {
     /// # Errors
     /// `NotFound`, `Running`, `StartFailed`, `Superseded`.
     pub async fn start_existing(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::StartExisting(id.clone())).await
-    }
-
-    /// Stops a child and keeps it. Resolves when its incarnation has ended.
-    ///
-    /// # Errors
-    /// `NotFound`, `Unresponsive`, `Superseded` (it is being deleted).
-    pub async fn terminate_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Terminate(id.clone())).await
+        self.request(Request::StartExisting(id.clone())).await.map(drop)
     }
 
     /// Stops a child if it lives, waits until the incarnation has really ended, and starts it with a clean record: whatever state it is
@@ -129,7 +130,7 @@ impl SupervisorRef {
     /// # Errors
     /// `NotFound`, `StartFailed`, `Unresponsive`, `Superseded`.
     pub async fn force_restart(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::ForceRestart(id.clone())).await
+        self.request(Request::ForceRestart(id.clone())).await.map(drop)
     }
 
     /// Stops a child and forgets it. Resolves when it is gone.
@@ -137,7 +138,7 @@ impl SupervisorRef {
     /// # Errors
     /// `NotFound`, `Unresponsive`.
     pub async fn remove_child(&self, id: &ChildId) -> Result<(), SupervisorError> {
-        self.request(Request::Remove(id.clone())).await
+        self.request(Request::Remove(id.clone())).await.map(drop)
     }
 
     /// Stops every child in reverse order, then starts every child in order with a clean record, those that were stopped, failed or
@@ -146,7 +147,7 @@ impl SupervisorRef {
     /// # Errors
     /// `Superseded`.
     pub async fn restart_all(&self) -> Result<(), SupervisorError> {
-        self.request(Request::RestartAll).await
+        self.request(Request::RestartAll).await.map(drop)
     }
 
     /// Stops every child in reverse order, each within its deadline. What is completed stays so.
@@ -154,7 +155,7 @@ impl SupervisorRef {
     /// # Errors
     /// `Superseded`, `Unresponsive` (the others are stopped).
     pub async fn stop_all(&self) -> Result<(), SupervisorError> {
-        self.request(Request::StopAll).await
+        self.request(Request::StopAll).await.map(drop)
     }
 
     /// Starts in order, with a clean record, every child that is stopped, failed or backing off. Resolves when each has started or
@@ -163,7 +164,7 @@ impl SupervisorRef {
     /// # Errors
     /// `Superseded`.
     pub async fn start_all(&self) -> Result<(), SupervisorError> {
-        self.request(Request::StartAll).await
+        self.request(Request::StartAll).await.map(drop)
     }
 
     /// The supervisor and everything below it as data.
@@ -184,19 +185,14 @@ impl SupervisorRef {
         Ok(node)
     }
 
-    async fn request(&self, request: Request<Bench>) -> Result<(), SupervisorError> {
-        let answer = self
-            .accepted(move |supervisor, context| {
-                let (sender, receiver) = oneshot::channel();
-                supervisor.ask(context, request, sender);
-                receiver
-            })
-            .await?;
+    /// Asks, and waits until it has happened. What is said of the child then is its incarnation, if one runs.
+    pub(crate) async fn request(&self, request: Request<Bench>) -> Result<Option<u64>, SupervisorError> {
+        let answer = self.accepted(move |supervisor, context| supervisor.ask(context, request)).await??;
         answer.await.map_err(|_| SupervisorError::Gone)?.map_err(SupervisorError::from)
     }
 
     /// Runs `work` inside the supervisor; when its turn does not come in time, it never will.
-    async fn accepted<R: Send + 'static>(
+    pub(crate) async fn accepted<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Supervisor, &mut Context<Supervisor>) -> R + Send + 'static,
     ) -> Result<R, SupervisorError> {
