@@ -16,9 +16,10 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::child::{ChildCtx, Factory};
+use crate::child::{ChildCtx, Factory, Ignore};
 use crate::exit::ExitReason;
 use crate::inbox::{Inbox, Pump};
+use crate::log;
 use crate::panics::guarded;
 use crate::pool::Env;
 use crate::spec::{ChildSpec, Ready, Shutdown};
@@ -270,7 +271,7 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         if order >= STOP && !std::mem::replace(stop_passed_on, true) {
             actor.ctx().stop();
         }
-        let ended = match guarded(&seat.path, || Pin::new(actor).poll(cx)) {
+        let ended = match guarded(|| Pin::new(actor).poll(cx)) {
             Ok(polled) => polled.is_ready(),
             Err(panic) => return Poll::Ready(panic),
         };
@@ -296,11 +297,14 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
     /// Drops the actor so that neither hooks nor messages run on it and a panic of its destructor goes no further.
     fn bury(&mut self) {
         if let Some(mut actor) = self.actor.take() {
-            // The reason of the end is known already; this panic, if any, is logged.
-            let _ = guarded(&self.report.seat.path, move || {
+            let buried = guarded(move || {
                 actor.ctx().terminate();
                 drop(actor);
             });
+            // The reason of the end is known already.
+            if let Err(panic) = buried {
+                log::late_panic(&self.report.seat.path, &panic);
+            }
         }
     }
 }
@@ -319,8 +323,10 @@ fn make<A: Actor<Context = Context<A>>>(
     factory: &Arc<Factory<A>>,
 ) -> Result<ContextFut<A, Context<A>>, ExitReason> {
     let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
-    let actor =
-        guarded(&seat.path, || factory(child))?.map_err(|error| ExitReason::StartFailed(error.to_string().into()))?;
+    let actor = guarded(|| factory(child))?.map_err(|error| match error.is::<Ignore>() {
+        true => ExitReason::Ignored,
+        false => ExitReason::StartFailed(error.to_string().into()),
+    })?;
     let mut context = Context::new();
     context.spawn(Pump::new(Arc::clone(inbox), Arc::clone(seat)));
     Ok(context.into_future(actor))

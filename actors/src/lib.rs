@@ -93,6 +93,7 @@ mod exit;
 mod flags;
 mod inbox;
 mod init;
+mod log;
 mod panics;
 mod pool;
 mod root;

@@ -4,17 +4,8 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Arc, Once};
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 use crate::exit::ExitReason;
-
-/// Panics logged within [`LOG_PERIOD`]; a storm of crashing children must not drown the log. Every panic is in the events all the same.
-const LOGGED_PER_PERIOD: u32 = 10;
-
-/// See [`LOGGED_PER_PERIOD`].
-const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// `Some` while this thread polls a supervised actor; holds where the latest panic of that poll happened: earlier ones
@@ -46,8 +37,8 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
         .unwrap_or(false)
 }
 
-/// Runs a piece of a supervised actor; a panic in it becomes an exit reason and is logged.
-pub(crate) fn guarded<R>(path: &str, piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
+/// Runs a piece of a supervised actor; a panic in it becomes an exit reason, and whoever is given that sees to it that it is told.
+pub(crate) fn guarded<R>(piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
     // A thread that is ending has no thread-locals any more: the panic is caught all the same, and printed by the hook.
     let outer = WATCHED.try_with(|watched| watched.replace(Some(None))).unwrap_or_default();
     let result = catch_unwind(AssertUnwindSafe(piece));
@@ -59,9 +50,6 @@ pub(crate) fn guarded<R>(path: &str, piece: impl FnOnce() -> R) -> Result<R, Exi
             std::mem::forget(second);
         }
         let location = location.unwrap_or_else(|| "unknown".into());
-        if let Some(unlogged) = LOG.lock().admit(Instant::now()) {
-            tracing::error!(actor = path, %text, %location, unlogged, "actor panicked");
-        }
         ExitReason::Panic { text, location }
     })
 }
@@ -76,50 +64,15 @@ fn text_of(payload: &(dyn Any + Send)) -> Arc<str> {
     }
 }
 
-static LOG: Mutex<Ration> = Mutex::new(Ration { since: None, used: 0, refused: 0 });
-
-/// So many per period.
-struct Ration {
-    since: Option<Instant>,
-    used: u32,
-    refused: u64,
-}
-
-impl Ration {
-    /// `Some(number refused since the last one)` when there is one left.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= LOG_PERIOD) {
-            self.since = Some(now);
-            self.used = 0;
-        }
-        if self.used == LOGGED_PER_PERIOD {
-            self.refused += 1;
-            return None;
-        }
-        self.used += 1;
-        Some(std::mem::take(&mut self.refused))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ration_refuses_counts_and_refills() {
-        let t0 = Instant::now();
-        let mut ration = Ration { since: None, used: 0, refused: 0 };
-        let admitted = (0..15).filter(|_| ration.admit(t0).is_some()).count();
-        assert_eq!(admitted, LOGGED_PER_PERIOD as usize);
-        assert_eq!(ration.admit(t0 + LOG_PERIOD), Some(5));
-        assert_eq!(ration.admit(t0 + LOG_PERIOD), Some(0));
-    }
-
-    #[test]
     fn guarded_names_text_and_place() {
         install_hook();
         let line = line!() + 1;
-        let reason = guarded("t", || panic!("boom {}", 7)).err();
+        let reason = guarded(|| panic!("boom {}", 7)).err();
         let Some(ExitReason::Panic { text, location }) = reason else { panic!("no panic seen: {reason:?}") };
         assert_eq!(&*text, "boom 7");
         assert!(location.contains(&format!("panics.rs:{line}")), "{location}");
@@ -134,7 +87,7 @@ mod tests {
             }
         }
         install_hook();
-        let reason = guarded("t", || std::panic::panic_any(Bomb)).err();
+        let reason = guarded(|| std::panic::panic_any(Bomb)).err();
         assert!(matches!(reason, Some(ExitReason::Panic { text, .. }) if &*text == "a panic without text"));
     }
 }

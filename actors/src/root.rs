@@ -9,6 +9,7 @@ use crate::child::{Blueprint, Child};
 use crate::event::EventSink;
 use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
+use crate::log;
 use crate::panics;
 use crate::pool::{Env, Pool};
 use crate::spec::{ChildSpec, SpecError};
@@ -115,6 +116,7 @@ impl Watcher for RootWatcher {
     }
 
     fn down(&self, _: Key, _: u64, reason: ExitReason) {
+        log::root(&reason);
         self.supervisor.close();
         self.life.send_modify(|life| life.ended = Some(reason));
     }

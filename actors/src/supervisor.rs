@@ -15,6 +15,7 @@ use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
 use crate::init::{Plan, significance};
+use crate::log;
 use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
 use crate::spec::{ChildId, ChildSpec, RestartType, Seed};
@@ -260,9 +261,10 @@ impl Supervisor {
     }
 
     fn emit(&self, event: SupervisionEvent) {
-        let (path, sink) = (self.child.path(), &self.child.env().sink);
-        if guarded(path, || sink.event(event)).is_err() {
-            tracing::error!(supervisor = &**path, "the event sink panicked, the event is lost");
+        log::child(&event);
+        let sink = &self.child.env().sink;
+        if let Err(panic) = guarded(|| sink.event(event)) {
+            log::late_panic(self.child.path(), &panic);
         }
     }
 
