@@ -1,0 +1,57 @@
+//! P5, P8: the message that was being handled, and starts that wait for an answer.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hivekeeper_actors::AskError;
+
+use crate::harness::*;
+
+/// Delivery is at most once: the message in the handler that panics is gone, so that it can't crash its successor for ever, and who asked is
+/// told.
+#[test]
+fn p05_the_message_that_crashes_is_consumed_and_its_caller_is_told() {
+    system(async {
+        let seen = Arc::new(Seen::default());
+        let (child, a) = specimen(eager("a"), Manner::Well, &seen);
+        // A poisoned message in front of two that are well.
+        let poisoned = a.ask(Boom, PATIENCE);
+        let (first, second) = (a.ask(Ping, PATIENCE), a.ask(Ping, PATIENCE));
+        let running = async {
+            let (root, record) = start(vec![child]);
+            record.saw("a Exited").await;
+            (root, record)
+        };
+        let (poisoned, first, second, (root, record)) = tokio::join!(poisoned, first, second, running);
+        assert_eq!(poisoned, Err(AskError::Crashed));
+        assert_eq!((first, second), (Ok(1), Ok(2)), "the others are handled by the next incarnation, in order");
+        assert_eq!((a.incarnation(), record.exits("a").len()), (2, 1), "one message, one crash");
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// A start is acknowledged across threads. Children that are added don't wait for one another, those in a list do, because order is what a
+/// list is for.
+#[test]
+fn p08_added_children_start_side_by_side_and_listed_ones_in_turn() {
+    /// Fewer than the messages that a supervisor handles in one turn.
+    const ADDED: usize = 100;
+    system(async {
+        let listed = ["a", "b", "c"].map(|name| specimen(eager(name), Manner::Well, &Arc::default()).0);
+        let (root, record) = start(listed.into());
+        root.started().await;
+        let turns = ["a", "b", "c"].map(|name| ["Starting", "Started"].map(|what| format!("{name} {what}")));
+        assert_eq!(record.lines(), turns.concat());
+
+        let supervisor = root.supervisor();
+        let adding = (0..ADDED).map(|n| {
+            let (child, _) = specimen(eager(&format!("added-{n}")), Manner::Well, &Arc::default());
+            supervisor.add_child(child)
+        });
+        let added = join_all(adding).await;
+        assert!(added.iter().all(Result::is_ok), "{added:?}");
+        let lines = record.lines().split_off(6);
+        assert!(lines[..ADDED].iter().all(|line| line.ends_with(" Starting")), "{lines:?}");
+        root.shutdown().await.unwrap();
+    });
+}
