@@ -248,6 +248,12 @@ impl Record {
         self.0.lock().iter().filter_map(exit).collect()
     }
 
+    /// What `pick` takes from the events of `id`.
+    pub(crate) fn of<T>(&self, id: &str, pick: impl Fn(&EventKind) -> Option<T>) -> Vec<T> {
+        let events = self.0.lock();
+        events.iter().filter(|event| event.id.as_str() == id).filter_map(|event| pick(&event.kind)).collect()
+    }
+
     /// What the panics that ended `id` said.
     pub(crate) fn panics(&self, id: &str) -> Vec<String> {
         let text = |exit: ExitReason| match exit {
