@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::dev::ContextFut;
 use actix::{Actor, ActorContext, AsyncContext, Context};
@@ -18,10 +18,11 @@ use tokio::time::Sleep;
 
 use crate::child::{ChildCtx, Factory, Ignore};
 use crate::exit::ExitReason;
-use crate::inbox::{Inbox, Pump};
+use crate::inbox::Inbox;
 use crate::log;
 use crate::panics::guarded;
 use crate::pool::Env;
+use crate::pump::Pump;
 use crate::spec::{ChildSpec, Ready, Shutdown};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
@@ -34,12 +35,14 @@ pub(crate) trait Watcher: Send + Sync {
     fn supervisor(&self) -> Option<SupervisorRef>;
 }
 
-const STOP: u8 = 1;
+/// Its inbox overflowed: end, as by a failure of your own.
+const FAIL: u8 = 1;
+const STOP: u8 = 2;
 /// The supervisor is gone: stop, and judge the deadline yourself.
-const ORPHANED: u8 = 2;
-const KILL: u8 = 3;
+const ORPHANED: u8 = 3;
+const KILL: u8 = 4;
 /// Another incarnation has taken its place: end without a word.
-const FENCED: u8 = 4;
+const FENCED: u8 = 5;
 
 /// What an incarnation, its supervisor and its cell share.
 pub(crate) struct Seat {
@@ -52,14 +55,19 @@ pub(crate) struct Seat {
     pub(crate) env: Arc<Env>,
     order: AtomicU8,
     waker: AtomicWaker,
-    /// The cell that waits for this incarnation to make room.
-    successor: AtomicWaker,
     ready_said: AtomicBool,
     /// The watcher knows of the end.
     told: AtomicBool,
     ended: AtomicBool,
+    end: Mutex<End>,
+}
+
+#[derive(Default)]
+struct End {
     /// Why the incarnation is about to end, and from `ended` on why it did.
-    reason: Mutex<Option<ExitReason>>,
+    reason: Option<ExitReason>,
+    /// The cell that waits for this incarnation to make room. Few ever do.
+    successor: Option<Box<Waker>>,
 }
 
 impl Seat {
@@ -80,11 +88,10 @@ impl Seat {
             env,
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
-            successor: AtomicWaker::new(),
             ready_said: AtomicBool::new(false),
             told: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            reason: Mutex::new(None),
+            end: Mutex::default(),
         }
     }
 
@@ -104,7 +111,7 @@ impl Seat {
 
     /// Names the failure that the incarnation is about to end with; the first one counts.
     pub(crate) fn say_failed(&self, reason: ExitReason) {
-        self.reason.lock().get_or_insert(reason);
+        self.end.lock().reason.get_or_insert(reason);
     }
 
     /// Ends a stuck incarnation without its help: reports `reason`, and the next one may enter at once. This one handles no message any more; when
@@ -115,7 +122,7 @@ impl Seat {
         }
         self.note_end(&reason);
         self.order(FENCED);
-        self.successor.wake();
+        self.make_room();
         self.watcher.down(self.key, self.incarnation, reason);
         true
     }
@@ -126,20 +133,44 @@ impl Seat {
 
     /// Has the task woken when this incarnation makes room.
     pub(crate) fn succeed(&self, cx: &TaskContext<'_>) {
-        self.successor.register(cx.waker());
+        self.end.lock().successor = Some(Box::new(cx.waker().clone()));
+    }
+
+    fn make_room(&self) {
+        let successor = self.end.lock().successor.take();
+        if let Some(successor) = successor {
+            successor.wake();
+        }
+    }
+
+    /// Ends it because its inbox is full, unless its end was ordered anyway.
+    pub(crate) fn overflowed(&self) {
+        if self.order.load(Ordering::Acquire) < FAIL {
+            self.say_failed(ExitReason::Overflow);
+            self.order(FAIL);
+        }
+    }
+
+    /// It is about to end for a reason of its own.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.end.lock().reason.is_some()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Why the incarnation ended; `None` while it lives.
     pub(crate) fn end(&self) -> Option<ExitReason> {
-        if self.ended.load(Ordering::Acquire) { self.reason.lock().clone() } else { None }
+        if self.has_ended() { self.end.lock().reason.clone() } else { None }
     }
 
     /// Keeps the reason of the end for whoever waits for an answer of this incarnation; the first one counts. Says whether it is this one.
     fn note_end(&self, reason: &ExitReason) -> bool {
-        let mut kept = self.reason.lock();
-        let first = !self.ended.load(Ordering::Acquire);
+        let mut end = self.end.lock();
+        let first = !self.has_ended();
         if first {
-            *kept = Some(reason.clone());
+            end.reason = Some(reason.clone());
             self.ended.store(true, Ordering::Release);
         }
         first
@@ -184,7 +215,7 @@ struct Report<A: Actor> {
 impl<A: Actor> Report<A> {
     fn tell(&self, reason: ExitReason) {
         self.inbox.leave(&self.seat);
-        self.seat.successor.wake();
+        self.seat.make_room();
         if !self.seat.told.swap(true, Ordering::AcqRel) {
             self.seat.watcher.down(self.seat.key, self.seat.incarnation, reason);
         }
@@ -212,7 +243,7 @@ impl<A: Actor<Context = Context<A>>> Unborn<A> {
     pub(crate) fn spawn_here(self) {
         // The cell reports its own end; its owner is the leash, which ends it.
         let Self { report, factory } = self;
-        drop(actix_rt::spawn(Cell { actor: None, factory, stop_passed_on: false, judge: None, report }));
+        drop(actix_rt::spawn(Cell { actor: None, factory, passed_on: 0, judge: None, report }));
     }
 }
 
@@ -220,7 +251,8 @@ impl<A: Actor<Context = Context<A>>> Unborn<A> {
 struct Cell<A: Actor<Context = Context<A>>> {
     actor: Option<ContextFut<A, Context<A>>>,
     factory: Arc<Factory<A>>,
-    stop_passed_on: bool,
+    /// The strongest order to stop that the actor knows of.
+    passed_on: u8,
     /// Runs out when an orphan has had its time.
     judge: Option<Pin<Box<Sleep>>>,
     report: Report<A>,
@@ -245,13 +277,10 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
 
 impl<A: Actor<Context = Context<A>>> Cell<A> {
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
-        let Self { actor, factory, stop_passed_on, judge, report } = self;
+        let Self { actor, factory, passed_on, judge, report } = self;
         let Report { seat, inbox } = report;
         seat.waker.register(cx.waker());
         let order = seat.order.load(Ordering::Acquire);
-        if order == FENCED {
-            return Poll::Ready(ExitReason::Stuck);
-        }
         if order == KILL || (order == ORPHANED && orphan_is_overdue(judge, seat.spec.shutdown, cx)) {
             return Poll::Ready(ExitReason::Killed);
         }
@@ -268,14 +297,15 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         if seat.is_fenced() {
             return Poll::Ready(ExitReason::Stuck);
         }
-        if order >= STOP && !std::mem::replace(stop_passed_on, true) {
+        let pass_on = order.min(STOP);
+        if pass_on > std::mem::replace(passed_on, pass_on) {
             actor.ctx().stop();
         }
         let ended = match guarded(|| Pin::new(actor).poll(cx)) {
             Ok(polled) => polled.is_ready(),
             Err(panic) => return Poll::Ready(panic),
         };
-        let failure = seat.reason.lock().clone();
+        let failure = seat.end.lock().reason.clone();
         if failure.is_none() && (!ended || order < STOP) {
             seat.say_hook_returned();
         }
@@ -289,7 +319,10 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
 
     /// The reason is noted before the actor is dropped: whoever waits for its answer wakes up then and asks for it.
     fn end(&mut self, reason: ExitReason) {
-        self.report.seat.note_end(&reason);
+        let Report { seat, inbox } = &self.report;
+        if seat.note_end(&reason) {
+            inbox.ended(seat, seat.order.load(Ordering::Acquire) >= STOP);
+        }
         self.bury();
         self.report.tell(reason);
     }

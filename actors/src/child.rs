@@ -39,7 +39,7 @@ impl Child {
         A: Actor<Context = Context<A>>,
         F: Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync + 'static,
     {
-        let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
+        let inbox = Arc::new(Inbox::new(&spec));
         let child_ref = ChildRef::new(Arc::clone(&inbox));
         let made = Made { inbox, factory: Arc::new(factory), nested: None };
         let problem = spec.validate().err();
@@ -92,8 +92,7 @@ pub(crate) struct Made<A: Actor<Context = Context<A>>> {
 
 impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
     fn launch(&self, seat: Arc<Seat>) {
-        self.inbox.note(seat.incarnation);
-        self.inbox.open();
+        self.inbox.launch(&seat);
         let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
         let unborn = Unborn::new(seat, Arc::clone(&self.inbox), Arc::clone(&self.factory));
         match placement {

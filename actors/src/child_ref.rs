@@ -3,24 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::{Envelope, EnvelopeProxy};
 use actix::{Actor, Context, Handler, Message};
-use tokio::sync::oneshot;
 
-use crate::inbox::{Inbox, TellError};
+use crate::exit::ExitReason;
+use crate::inbox::{ChildStats, Inbox, TellError};
+use crate::letter::{Letter, Slip};
+use crate::recipient::{TellRef, ask};
 
 /// Why an answer did not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
-    /// As many messages as fit are waiting already; the message was not taken.
+    /// As many messages as fit are waiting already and the message was not taken, or it was dropped to make room for another.
     #[error("the inbox is full")]
     Full,
-    /// The child is stopped, done, failed or gone.
+    /// The child is stopped, done, failed or gone, or became so while the message waited.
     #[error("the child is stopped")]
     Stopped,
+    /// No incarnation had the message: it was thrown out when one ended ([`OnRestart`](crate::OnRestart)), or time ran out between two.
+    #[error("the child is restarting")]
+    Restarting,
     /// The incarnation that had the message ended before it answered. It may or may not have acted on it.
-    #[error("the child ended before it answered")]
-    Crashed,
+    #[error("the child ended before it answered: {reason}")]
+    Crashed {
+        /// How that incarnation ended. [`ExitReason::Error`] also stands for a handler that lives and let go of its answer.
+        reason: ExitReason,
+    },
     /// No answer in time. A message that was not begun yet will not be handled.
     #[error("no answer in time")]
     Timeout,
@@ -37,8 +44,10 @@ impl From<TellError> for AskError {
 
 /// A handle on a child, valid across its restarts. Cheap to clone.
 ///
-/// Messages wait in the child's own inbox: those that a crash leaves behind are handled by the next incarnation, in order. The one that
-/// was being handled is lost. A child that rests (stopped, completed, failed) refuses messages and forgets those that waited.
+/// Messages wait in the child's own inbox: those that a crash leaves behind are handled by the next incarnation, in order, unless
+/// [`OnRestart`](crate::OnRestart) says otherwise. The one that was being handled is lost, unless it was sent to be
+/// [delivered again](ChildRef::tell_redeliver). A child that rests (stopped, completed, failed) refuses messages; those that waited become
+/// [dead letters](crate::DeadLetters). Whoever drops the future of an ask takes the message back if it was not begun.
 pub struct ChildRef<A: Actor<Context = Context<A>>> {
     inbox: Arc<Inbox<A>>,
 }
@@ -48,7 +57,7 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         Self { inbox }
     }
 
-    /// Puts a message into the inbox.
+    /// Puts a message into the inbox. Under [`Overflow::DropNewest`](crate::Overflow::DropNewest) one that finds no room is dropped without a word.
     ///
     /// # Errors
     /// When there is no room, or when the child rests.
@@ -58,7 +67,37 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        self.inbox.push(Envelope::new(message, None))
+        self.inbox.tell(Letter::tell(message))
+    }
+
+    /// Puts a message into the inbox and, under [`Overflow::Block`](crate::Overflow::Block), waits for room if there is none. Whoever waits longest
+    /// is served first, though one who doesn't wait may be faster. Dropping the future drops the message.
+    ///
+    /// # Errors
+    /// When there is no room in time, or when the child rests.
+    pub async fn tell_wait<M>(&self, message: M, timeout: Duration) -> Result<(), TellError>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        self.inbox.tell_wait(Letter::tell(message), timeout).await
+    }
+
+    /// Puts a message into the inbox that survives its own crash: when its handler panics, or [fails](crate::ChildCtx::fail), a copy of it is the
+    /// first message of the next incarnation, at most `times` times. After that it is a [dead letter](crate::DeadLetters).
+    ///
+    /// A crash in a future that the handler leaves behind is none of the handler. The sender's wish beats [`OnRestart`](crate::OnRestart).
+    ///
+    /// # Errors
+    /// As [`ChildRef::tell`].
+    pub fn tell_redeliver<M>(&self, message: M, times: u32) -> Result<(), TellError>
+    where
+        A: Handler<M>,
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
+    {
+        self.inbox.tell(Letter::Kept(Arc::new(Slip::repeated(message, None, times))))
     }
 
     /// Puts a message into the inbox and waits for its answer.
@@ -71,14 +110,20 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let (sender, receiver) = oneshot::channel();
-        self.inbox.push(Envelope::new(message, Some(sender)))?;
-        match tokio::time::timeout(timeout, receiver).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) if self.inbox.is_open() => Err(AskError::Crashed),
-            Ok(Err(_)) => Err(AskError::Stopped),
-            Err(_) => Err(AskError::Timeout),
-        }
+        ask(&*self.inbox, |reply| Slip::new(message, Some(reply)), timeout).await
+    }
+
+    /// Asks with a message that survives its own crash, as with [`ChildRef::tell_redeliver`]: the answer may come from a later incarnation.
+    ///
+    /// # Errors
+    /// As [`ChildRef::ask`]; `Crashed` tells how the last incarnation ended that had it.
+    pub async fn ask_redeliver<M>(&self, message: M, times: u32, timeout: Duration) -> Result<M::Result, AskError>
+    where
+        A: Handler<M>,
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
+    {
+        ask(&*self.inbox, |reply| Slip::repeated(message, Some(reply), times), timeout).await
     }
 
     /// Runs a closure inside the actor, in its turn among the messages: for introspection and for fault injection in tests.
@@ -86,7 +131,19 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
     /// # Errors
     /// As [`ChildRef::tell`].
     pub fn run(&self, work: impl FnOnce(&mut A, &mut Context<A>) + Send + 'static) -> Result<(), TellError> {
-        self.inbox.push(Envelope::with_proxy(Box::new(Work(Some(work)))))
+        self.inbox.tell(Letter::work(work))
+    }
+
+    /// A handle that knows only the message, for those who don't care which actor takes it.
+    #[must_use]
+    pub fn recipient<M>(&self) -> TellRef<M>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let post = Arc::clone(&self.inbox);
+        TellRef::new(post)
     }
 
     /// Messages that wait.
@@ -106,6 +163,12 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
     pub fn incarnation(&self) -> u64 {
         self.inbox.incarnation()
     }
+
+    /// What is known of the child without asking it, all of one moment.
+    #[must_use]
+    pub fn stats(&self) -> ChildStats {
+        self.inbox.stats()
+    }
 }
 
 impl<A: Actor<Context = Context<A>>> Clone for ChildRef<A> {
@@ -117,16 +180,5 @@ impl<A: Actor<Context = Context<A>>> Clone for ChildRef<A> {
 impl<A: Actor<Context = Context<A>>> std::fmt::Debug for ChildRef<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChildRef").field("incarnation", &self.incarnation()).field("len", &self.len()).finish()
-    }
-}
-
-/// A closure as a message.
-struct Work<F>(Option<F>);
-
-impl<A: Actor, F: FnOnce(&mut A, &mut A::Context)> EnvelopeProxy<A> for Work<F> {
-    fn handle(&mut self, actor: &mut A, context: &mut A::Context) {
-        if let Some(work) = self.0.take() {
-            work(actor, context);
-        }
     }
 }

@@ -1,24 +1,26 @@
 //! The inbox of a child: it belongs to the child, not to an incarnation, so messages survive a crash.
 //!
 //! actix's own mailbox dies with its context, is not really bounded, and is drained in one poll however long it is. This one is kept by
-//! the child's cell, refuses at its capacity, and is pumped into the actor [`BUDGET`] messages at a time.
+//! the child's cell, is bounded, and is pumped into the actor a few messages at a time (`pump`).
+//!
+//! Two locks: the one that senders want is taken by the pump once a batch. Whoever takes both takes `reading` first.
+
+mod turnover;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::task::Context as TaskContext;
+use std::time::Duration;
 
-use actix::dev::{Envelope, EnvelopeProxy};
-use actix::fut::ActorFuture;
-use actix::{Actor, AsyncContext, Context};
+use actix::Actor;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use crate::cell::Seat;
-
-/// Messages handled in one poll before the other actors of the thread get their turn; tokio's own budget for a task is the same.
-const BUDGET: usize = 128;
+use crate::letter::{Letter, Refusal};
+use crate::spec::{ChildSpec, Overflow};
 
 /// Emptied queues larger than this give their memory back, so that one burst is not paid for ever.
 const KEPT_CAPACITY: usize = 1024;
@@ -34,187 +36,302 @@ pub enum TellError {
     Stopped,
 }
 
+/// What is known of a child without asking it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildStats {
+    /// The latest incarnation that was made; 0 when the child was never started.
+    pub incarnation: u64,
+    /// Whether an incarnation lives.
+    pub live: bool,
+    /// Messages that wait.
+    pub waiting: usize,
+    /// Messages that an incarnation had, those that crashed it and those that were given up included. One that is delivered again counts again.
+    pub handled: u64,
+    /// Messages that an overflow or [`OnRestart::Drop`](crate::OnRestart::Drop) dropped, and those that waited when the child came to rest and are no dead letters.
+    pub dropped: u64,
+    /// Messages that became [dead letters](crate::DeadLetters).
+    pub dead_lettered: u64,
+    /// Deliveries after a crash.
+    pub redelivered: u64,
+}
+
 /// What outlives the incarnations of a child: its messages and its count.
 pub(crate) struct Inbox<A: Actor> {
-    /// Written by everyone.
-    arriving: Mutex<VecDeque<Envelope<A>>>,
+    arriving: Mutex<Arriving<A>>,
     reading: Mutex<Reading<A>>,
-    waiting: AtomicUsize,
-    capacity: usize,
+    /// The length of the batch; written under the lock of `reading`, and read by senders, who count it.
+    batch_left: AtomicUsize,
     pump: AtomicWaker,
-    open: AtomicBool,
     /// The latest incarnation that was launched; 0 is none.
     incarnation: AtomicU64,
+    /// Somebody waits for room. A hint: who misses its change hears of the room at the next message.
+    wanted: AtomicBool,
+}
+
+/// The senders' side.
+struct Arriving<A: Actor> {
+    queue: VecDeque<Letter<A>>,
+    /// The latest incarnation that was launched, until the child comes to rest.
+    latest: Option<Arc<Seat>>,
+    rare: Option<Box<Rare>>,
+    capacity: usize,
+    /// Messages that waited when an incarnation was stopped. If another one follows, `on_restart` is for them.
+    stale: usize,
+    open: bool,
+    overflow: Overflow,
+}
+
+/// What most inboxes never need.
+#[derive(Default)]
+struct Rare {
+    dropped: u64,
+    dead_lettered: u64,
+    redelivered: u64,
+    /// Senders that wait for room.
+    senders: usize,
+    room: Arc<Notify>,
 }
 
 /// The pump's side.
 struct Reading<A: Actor> {
-    /// Swapped with the other when it is empty: the lock that senders want is taken once a batch. It stays here and is taken from one by one, so
-    /// that an incarnation that never comes back from a handler takes nothing along but that one message.
-    batch: VecDeque<Envelope<A>>,
+    /// Swapped with the queue when it is empty. It stays here and is taken from one by one, so that an incarnation that never comes back from a
+    /// handler takes nothing along but that one message.
+    batch: VecDeque<Letter<A>>,
     /// The incarnation that lives. At most one does, whatever its supervisor believes; a fenced one lives no more.
     tenant: Option<Arc<Seat>>,
+    handled: u64,
+}
+
+impl<A: Actor> Reading<A> {
+    fn is_live(&self) -> bool {
+        self.tenant.as_ref().is_some_and(|tenant| !tenant.has_ended())
+    }
+}
+
+/// A message that was not taken.
+pub(crate) struct Refused<A: Actor> {
+    pub(crate) error: TellError,
+    pub(crate) letter: Letter<A>,
+    overflow: Overflow,
+}
+
+impl<A: Actor> Arriving<A> {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
 }
 
 impl<A: Actor> Inbox<A> {
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(spec: &ChildSpec) -> Self {
         Self {
-            arriving: Mutex::new(VecDeque::new()),
-            reading: Mutex::new(Reading { batch: VecDeque::new(), tenant: None }),
-            waiting: AtomicUsize::new(0),
-            capacity,
+            arriving: Mutex::new(Arriving {
+                queue: VecDeque::new(),
+                latest: None,
+                rare: None,
+                capacity: spec.inbox_capacity,
+                stale: 0,
+                open: true,
+                overflow: spec.overflow,
+            }),
+            reading: Mutex::new(Reading { batch: VecDeque::new(), tenant: None, handled: 0 }),
+            batch_left: AtomicUsize::new(0),
             pump: AtomicWaker::new(),
-            open: AtomicBool::new(true),
             incarnation: AtomicU64::new(0),
+            wanted: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn push(&self, envelope: Envelope<A>) -> Result<(), TellError> {
-        let refused = {
-            let mut arriving = self.arriving.lock();
-            if !self.is_open() {
-                Err((TellError::Stopped, envelope))
-            } else if self.waiting.load(Ordering::Relaxed) >= self.capacity {
-                Err((TellError::Full, envelope))
-            } else {
-                self.waiting.fetch_add(1, Ordering::Relaxed);
-                arriving.push_back(envelope);
-                Ok(arriving.len() == 1)
-            }
-        };
-        match refused {
-            Ok(first) => {
-                if first {
-                    self.pump.wake();
-                }
-                Ok(())
-            }
+    /// Takes a message that nobody waits for.
+    pub(crate) fn tell(&self, letter: Letter<A>) -> Result<(), TellError> {
+        match self.push(letter) {
+            // Lossy by choice: the sender is told of nothing, the loss is counted.
+            Err(Refused { error: TellError::Full, overflow: Overflow::DropNewest, .. }) => Ok(()),
             // The message is dropped here, outside the lock: its destructor is not ours.
-            Err((error, _envelope)) => Err(error),
+            result => result.map_err(|refused| refused.error),
         }
+    }
+
+    /// As [`Inbox::tell`], and waits for room under [`Overflow::Block`].
+    pub(crate) async fn tell_wait(&self, letter: Letter<A>, timeout: Duration) -> Result<(), TellError> {
+        match self.push(letter) {
+            Err(Refused { error: TellError::Full, overflow: Overflow::Block, letter }) => {
+                tokio::time::timeout(timeout, self.push_wait(letter)).await.unwrap_or(Err(TellError::Full))
+            }
+            Err(Refused { error: TellError::Full, overflow: Overflow::DropNewest, .. }) => Ok(()),
+            result => result.map_err(|refused| refused.error),
+        }
+    }
+
+    async fn push_wait(&self, mut letter: Letter<A>) -> Result<(), TellError> {
+        let queue = Queue::join(self);
+        loop {
+            let mut turn = std::pin::pin!(queue.room.notified());
+            // In the queue before the look: room that is made in between is heard of.
+            turn.as_mut().enable();
+            match self.push(letter) {
+                Err(Refused { error: TellError::Full, overflow: Overflow::Block, letter: back }) => letter = back,
+                result => return result.map_err(|refused| refused.error),
+            }
+            turn.await;
+        }
+    }
+
+    pub(crate) fn push(&self, letter: Letter<A>) -> Result<(), Refused<A>> {
+        let mut arriving = self.arriving.lock();
+        if !arriving.open {
+            return Err(Refused { error: TellError::Stopped, letter, overflow: arriving.overflow });
+        }
+        if arriving.queue.len() + self.batch_left.load(Ordering::Relaxed) >= arriving.capacity {
+            return self.overflow(arriving, letter);
+        }
+        arriving.queue.push_back(letter);
+        let first = arriving.queue.len() == 1;
+        drop(arriving);
+        if first {
+            self.pump.wake();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn overflow(&self, mut arriving: MutexGuard<'_, Arriving<A>>, letter: Letter<A>) -> Result<(), Refused<A>> {
+        let overflow = arriving.overflow;
+        match overflow {
+            Overflow::Block => {}
+            Overflow::DropNewest => arriving.rare().dropped += 1,
+            Overflow::DropOldest => {
+                drop(arriving);
+                return self.replace_oldest(letter);
+            }
+            Overflow::Stop => {
+                drop(arriving);
+                let tenant = self.reading.lock().tenant.clone();
+                if let Some(tenant) = tenant {
+                    tenant.overflowed();
+                }
+            }
+        }
+        Err(Refused { error: TellError::Full, letter, overflow })
+    }
+
+    fn replace_oldest(&self, letter: Letter<A>) -> Result<(), Refused<A>> {
+        let (oldest, first, path) = {
+            let mut reading = self.reading.lock();
+            let mut arriving = self.arriving.lock();
+            if !arriving.open {
+                return Err(Refused { error: TellError::Stopped, letter, overflow: arriving.overflow });
+            }
+            let full = arriving.queue.len() + reading.batch.len() >= arriving.capacity;
+            let oldest = if full { reading.batch.pop_front().or_else(|| arriving.queue.pop_front()) } else { None };
+            self.batch_left.store(reading.batch.len(), Ordering::Relaxed);
+            if oldest.is_some() {
+                arriving.rare().dropped += 1;
+                arriving.stale = arriving.stale.saturating_sub(1);
+            }
+            arriving.queue.push_back(letter);
+            (oldest, arriving.queue.len() == 1, arriving.latest.as_ref().map(|seat| Arc::clone(&seat.path)))
+        };
+        if first {
+            self.pump.wake();
+        }
+        if let Some(oldest) = oldest {
+            oldest.discard(Refusal::Full, path.as_deref().unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// The next message for an incarnation; a fenced one gets none. The fence is looked at under the lock that its successor enters with, so
     /// nothing that the successor could have had goes to it.
-    fn pop(&self, seat: &Seat, cx: &TaskContext<'_>) -> Option<Envelope<A>> {
+    pub(crate) fn pop(&self, seat: &Seat, cx: &TaskContext<'_>) -> Option<Letter<A>> {
         let mut reading = self.reading.lock();
         if seat.is_fenced() {
             return None;
         }
-        let batch = &mut reading.batch;
-        if batch.is_empty() {
+        let reading = &mut *reading;
+        if reading.batch.is_empty() {
             self.pump.register(cx.waker());
             let mut arriving = self.arriving.lock();
-            if arriving.is_empty() {
-                if batch.capacity() > KEPT_CAPACITY {
-                    *batch = VecDeque::new();
+            self.offer_room(&mut arriving);
+            if arriving.queue.is_empty() {
+                if reading.batch.capacity() > KEPT_CAPACITY {
+                    reading.batch = VecDeque::new();
                 }
                 return None;
             }
-            std::mem::swap(&mut *arriving, batch);
+            std::mem::swap(&mut arriving.queue, &mut reading.batch);
+            self.batch_left.store(reading.batch.len(), Ordering::Relaxed);
         }
-        let envelope = batch.pop_front();
-        if envelope.is_some() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let letter = reading.batch.pop_front();
+        reading.handled += 1;
+        self.batch_left.store(reading.batch.len(), Ordering::Relaxed);
+        if self.wanted.load(Ordering::Relaxed) {
+            self.offer_room(&mut self.arriving.lock());
         }
-        envelope
+        letter
+    }
+
+    /// Wakes as many of those who wait for room as there is room for.
+    fn offer_room(&self, arriving: &mut Arriving<A>) {
+        let room = arriving.capacity.saturating_sub(arriving.queue.len() + self.batch_left.load(Ordering::Relaxed));
+        if let Some(rare) = &arriving.rare {
+            for _ in 0..rare.senders.min(room) {
+                rare.room.notify_one();
+            }
+        }
     }
 
     /// Messages that wait.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.arriving.lock().queue.len() + self.batch_left.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+    /// Whether an incarnation lives, or none was ever made.
+    pub(crate) fn lives(&self) -> bool {
+        self.incarnation() == 0 || self.reading.lock().is_live()
     }
 
-    pub(crate) fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// Refuses messages from now on and drops those that wait.
-    pub(crate) fn close(&self) {
-        let dropped = {
-            let mut reading = self.reading.lock();
-            let mut arriving = self.arriving.lock();
-            self.open.store(false, Ordering::Release);
-            self.waiting.store(0, Ordering::Relaxed);
-            (std::mem::take(&mut reading.batch), std::mem::take(&mut *arriving))
-        };
-        drop(dropped);
-    }
-
-    /// Notes that an incarnation is being made.
-    pub(crate) fn note(&self, incarnation: u64) {
-        self.incarnation.fetch_max(incarnation, Ordering::AcqRel);
+    pub(crate) fn stats(&self) -> ChildStats {
+        let reading = self.reading.lock();
+        let arriving = self.arriving.lock();
+        let (dropped, dead_lettered, redelivered) =
+            arriving.rare.as_ref().map_or((0, 0, 0), |rare| (rare.dropped, rare.dead_lettered, rare.redelivered));
+        ChildStats {
+            incarnation: self.incarnation(),
+            live: reading.is_live(),
+            waiting: arriving.queue.len() + reading.batch.len(),
+            handled: reading.handled,
+            dropped,
+            dead_lettered,
+            redelivered,
+        }
     }
 
     pub(crate) fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::Acquire)
     }
+}
 
-    /// Takes the place of the one living incarnation; when it is taken, the task is woken once it is free. A fenced incarnation comes too late.
-    pub(crate) fn enter(&self, seat: &Arc<Seat>, cx: &TaskContext<'_>) -> bool {
-        let mut reading = self.reading.lock();
-        if seat.is_fenced() {
-            return false;
-        }
-        if let Some(tenant) = &reading.tenant {
-            // Registered first: a fence that falls in between wakes it.
-            tenant.succeed(cx);
-            if !tenant.is_fenced() {
-                return false;
-            }
-        }
-        reading.tenant = Some(Arc::clone(seat));
-        true
-    }
+/// A place among those who wait for room.
+struct Queue<'a, A: Actor> {
+    inbox: &'a Inbox<A>,
+    room: Arc<Notify>,
+}
 
-    /// Makes room, unless another has taken the place already.
-    pub(crate) fn leave(&self, seat: &Arc<Seat>) {
-        let left = self.reading.lock().tenant.take_if(|tenant| Arc::ptr_eq(tenant, seat));
-        drop(left);
+impl<'a, A: Actor> Queue<'a, A> {
+    fn join(inbox: &'a Inbox<A>) -> Self {
+        let mut arriving = inbox.arriving.lock();
+        let rare = arriving.rare();
+        rare.senders += 1;
+        inbox.wanted.store(true, Ordering::Relaxed);
+        Self { inbox, room: Arc::clone(&rare.room) }
     }
 }
 
-/// Carries messages into an actor; lives in the actor's own context.
-pub(crate) struct Pump<A: Actor> {
-    inbox: Arc<Inbox<A>>,
-    seat: Arc<Seat>,
-    begun: bool,
-}
-
-impl<A: Actor> Pump<A> {
-    pub(crate) fn new(inbox: Arc<Inbox<A>>, seat: Arc<Seat>) -> Self {
-        Self { inbox, seat, begun: false }
-    }
-}
-
-impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
-    type Output = ();
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        actor: &mut A,
-        context: &mut Context<A>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Self::Output> {
-        // The first poll comes right after the `started()` hook: it counts as started before it sees a message.
-        if !std::mem::replace(&mut self.begun, true) {
-            self.seat.say_hook_returned();
-        }
-        for _ in 0..BUDGET {
-            // A future that the actor waits for, or a stop, is in force: the context polls us again when it is over.
-            if context.waiting() {
-                return Poll::Pending;
-            }
-            match self.inbox.pop(&self.seat, cx) {
-                Some(mut envelope) => envelope.handle(actor, context),
-                None => return Poll::Pending,
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+impl<A: Actor> Drop for Queue<'_, A> {
+    fn drop(&mut self) {
+        let mut arriving = self.inbox.arriving.lock();
+        let rare = arriving.rare();
+        rare.senders -= 1;
+        self.inbox.wanted.store(rare.senders > 0, Ordering::Relaxed);
     }
 }

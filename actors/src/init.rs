@@ -73,7 +73,7 @@ fn supervisor(
     spec.start_timeout = None;
     spec.placement = Placement::WithSupervisor;
     let problem = spec.validate().err();
-    let inbox = Arc::new(Inbox::new(spec.inbox_capacity));
+    let inbox = Arc::new(Inbox::new(&spec));
     let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
     let factory = Arc::new(move |child| make(SupervisorCtx(child)));
     let made = Made { inbox, factory, nested: Some(supervisor_ref.clone()) };

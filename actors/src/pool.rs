@@ -9,6 +9,7 @@ use actix_rt::{Arbiter, System};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::dead_letters::DeadLetters;
 use crate::event::EventSink;
 
 /// Threads for children at most. They run short handlers and wait for IO; more threads would add wake-ups, not speed.
@@ -21,6 +22,7 @@ const JOIN_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Env {
     pub(crate) pool: Pool,
     pub(crate) sink: Arc<dyn EventSink>,
+    pub(crate) dead_letters: DeadLetters,
 }
 
 /// A few arbiters that take children in turn. Supervisors live on the thread of the root, so that no child here can hold one up.

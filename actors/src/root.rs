@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child};
+use crate::dead_letters::DeadLetters;
 use crate::event::EventSink;
 use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
@@ -62,7 +63,7 @@ impl Root {
         child.validate().map_err(StartError::Invalid)?;
         panics::install_hook();
         let pool = Pool::new().ok_or(StartError::Threads)?;
-        let env = Arc::new(Env { pool, sink });
+        let env = Arc::new(Env { pool, sink, dead_letters: DeadLetters::default() });
         let (sender, life) = watch::channel(Life::default());
         let watcher = Arc::new(RootWatcher { life: sender, supervisor: Arc::clone(&child.blueprint) });
         let seat =
@@ -76,6 +77,12 @@ impl Root {
     #[must_use]
     pub fn supervisor(&self) -> SupervisorRef {
         self.supervisor.clone()
+    }
+
+    /// The messages of this tree that were taken and will never be handled.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.leash.0.env.dead_letters.clone()
     }
 
     /// Resolves when every child that the tree was started with has started or failed to, or when the tree has ended before.

@@ -79,7 +79,11 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (seen, heard) = (Arc::new(Seen::default()), Arc::new(Heard::default()));
-        let env = Arc::new(Env { pool: Pool::new().unwrap(), sink: Arc::clone(&heard) as Arc<dyn EventSink> });
+        let env = Arc::new(Env {
+            pool: Pool::new().unwrap(),
+            sink: Arc::clone(&heard) as Arc<dyn EventSink>,
+            dead_letters: Default::default(),
+        });
         let theirs = Arc::clone(&seen);
         let spec = ChildSpec { placement: crate::spec::Placement::WithSupervisor, ..ChildSpec::new("blocker") };
         let (child, child_ref) = Child::actor(spec, move |ctx| {

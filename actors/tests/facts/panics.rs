@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use hivekeeper_actors::{AskError, Child, ChildRef};
+use hivekeeper_actors::{AskError, Child, ChildRef, ExitReason};
 
 use crate::harness::*;
 
@@ -57,7 +57,8 @@ fn f01_the_caller_of_the_panic_is_told() {
     system(async {
         let (child, a) = specimen(eager("a"), Manner::Well, &Arc::default());
         let (root, _) = start(vec![child]);
-        assert_eq!(a.ask(Boom, PATIENCE).await, Err(AskError::Crashed));
+        let told = a.ask(Boom, PATIENCE).await;
+        assert!(matches!(told, Err(AskError::Crashed { reason: ExitReason::Panic { .. } })), "{told:?}");
         assert_eq!(a.ask(Ping, PATIENCE).await, Ok(1));
         root.shutdown().await.unwrap();
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hivekeeper_actors::AskError;
+use hivekeeper_actors::{AskError, ExitReason};
 
 use crate::harness::*;
 
@@ -23,7 +23,7 @@ fn p05_the_message_that_crashes_is_consumed_and_its_caller_is_told() {
             (root, record)
         };
         let (poisoned, first, second, (root, record)) = tokio::join!(poisoned, first, second, running);
-        assert_eq!(poisoned, Err(AskError::Crashed));
+        assert!(matches!(poisoned, Err(AskError::Crashed { reason: ExitReason::Panic { .. } })), "{poisoned:?}");
         assert_eq!((first, second), (Ok(1), Ok(2)), "the others are handled by the next incarnation, in order");
         assert_eq!((a.incarnation(), record.exits("a").len()), (2, 1), "one message, one crash");
         root.shutdown().await.unwrap();

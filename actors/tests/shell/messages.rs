@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::prelude::*;
-use hivekeeper_actors::{AskError, ChildSpec, TellError};
+use hivekeeper_actors::{AskError, ChildSpec, ExitReason, TellError};
 
 use crate::harness::*;
 
@@ -35,7 +35,11 @@ fn queue_survives_a_panic_and_the_ask_in_flight_crashes() {
                 panic!("in an ask");
             }
         }
-        assert_eq!(victim.ask(AskBoom, PATIENCE).await, Err(AskError::Crashed));
+        let Err(AskError::Crashed { reason: ExitReason::Panic { text, .. } }) = victim.ask(AskBoom, PATIENCE).await
+        else {
+            panic!("the reason is missing")
+        };
+        assert_eq!(&*text, "in an ask");
         assert_eq!(answers(&victim).await, 3);
         root.shutdown().await.unwrap();
     });

@@ -1,0 +1,72 @@
+//! Carries messages into an actor; lives in the actor's own context.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use actix::fut::ActorFuture;
+use actix::{Actor, AsyncContext, Context};
+
+use crate::cell::Seat;
+use crate::inbox::Inbox;
+use crate::letter::{Delivery, Kept, Letter};
+
+/// Messages handled in one poll before the other actors of the thread get their turn; tokio's own budget for a task is the same.
+const BUDGET: usize = 128;
+
+pub(crate) struct Pump<A: Actor> {
+    inbox: Arc<Inbox<A>>,
+    seat: Arc<Seat>,
+    begun: bool,
+    /// What the handler has while it runs. After a crash it is dropped with the actor, when the reason of the end is known.
+    current: Option<Arc<dyn Kept<A>>>,
+}
+
+impl<A: Actor> Pump<A> {
+    pub(crate) fn new(inbox: Arc<Inbox<A>>, seat: Arc<Seat>) -> Self {
+        Self { inbox, seat, begun: false, current: None }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut A,
+        context: &mut Context<A>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Self::Output> {
+        let Self { inbox, seat, begun, current } = &mut *self;
+        // The first poll comes right after the `started()` hook: it counts as started before it sees a message.
+        if !std::mem::replace(begun, true) {
+            seat.say_hook_returned();
+        }
+        for _ in 0..BUDGET {
+            // A future that the actor waits for, or a stop, is in force: the context polls us again when it is over. An actor that failed over a
+            // message that is delivered again, and winds down before it stops, gets no more.
+            if context.waiting() || current.is_some() {
+                return Poll::Pending;
+            }
+            match inbox.pop(seat, cx) {
+                Some(Letter::Plain(letter)) => letter.handle(actor, context),
+                Some(Letter::Kept(letter)) => {
+                    if current.insert(letter).deliver(actor, context, seat) == Delivery::Done {
+                        *current = None;
+                    }
+                }
+                None => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<A: Actor> Drop for Pump<A> {
+    fn drop(&mut self) {
+        if let Some(letter) = self.current.take() {
+            self.inbox.crashed(letter, &self.seat);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A handle on whatever takes a message, and the wait for an answer that all handles share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Message};
+use tokio::sync::oneshot;
+
+use crate::child_ref::AskError;
+use crate::inbox::{Inbox, TellError};
+use crate::letter::{Letter, Slip};
+
+/// A handle on a child by the message that it takes (actix `Recipient`), valid across its restarts. Cheap to clone.
+pub struct TellRef<M: Message>(Arc<dyn Post<M>>);
+
+impl<M: Message + Send + 'static> TellRef<M> {
+    pub(crate) fn new(post: Arc<dyn Post<M>>) -> Self {
+        Self(post)
+    }
+
+    /// See [`ChildRef::tell`](crate::ChildRef::tell).
+    ///
+    /// # Errors
+    /// When there is no room, or when the child rests.
+    pub fn tell(&self, message: M) -> Result<(), TellError> {
+        self.0.tell(message)
+    }
+
+    /// See [`ChildRef::ask`](crate::ChildRef::ask).
+    ///
+    /// # Errors
+    /// When the message is refused, and when no answer comes, in time or ever.
+    pub async fn ask(&self, message: M, timeout: Duration) -> Result<M::Result, AskError> {
+        ask(&*self.0, |reply| Slip::new(message, Some(reply)), timeout).await
+    }
+}
+
+impl<M: Message> Clone for TellRef<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M: Message> fmt::Debug for TellRef<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TellRef").field(&std::any::type_name::<M>()).finish()
+    }
+}
+
+/// An inbox to which a message can be sent.
+pub(crate) trait Post<M: Message>: Send + Sync {
+    fn tell(&self, message: M) -> Result<(), TellError>;
+    fn send(&self, slip: Arc<Slip<M>>) -> Result<(), TellError>;
+    fn lives(&self) -> bool;
+}
+
+impl<A, M> Post<M> for Inbox<A>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn tell(&self, message: M) -> Result<(), TellError> {
+        Inbox::tell(self, Letter::tell(message))
+    }
+
+    fn send(&self, slip: Arc<Slip<M>>) -> Result<(), TellError> {
+        self.push(Letter::Kept(slip)).map_err(|refused| refused.error)
+    }
+
+    fn lives(&self) -> bool {
+        Inbox::lives(self)
+    }
+}
+
+/// Sends what `write` makes for the given channel and waits for the answer.
+pub(crate) async fn ask<M: Message>(
+    post: &(impl Post<M> + ?Sized),
+    write: impl FnOnce(oneshot::Sender<M::Result>) -> Slip<M>,
+    timeout: Duration,
+) -> Result<M::Result, AskError> {
+    let (reply, answer) = oneshot::channel();
+    let slip = Arc::new(write(reply));
+    post.send(Arc::clone(&slip))?;
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(slip.why_closed()),
+        Err(_) => Err(slip.why_late(post.lives())),
+    }
+}
