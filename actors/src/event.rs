@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::ExitReason;
+use crate::flags::Intensity;
 use crate::spec::ChildId;
 
 /// Receives what every supervisor of a tree does.
@@ -25,7 +26,7 @@ pub struct SupervisionEvent {
     pub incarnation: u64,
     /// Automatic restarts that were launched so far, the seed's included; replacements of what was lost are none.
     pub restarts: u64,
-    /// Automatic restarts that its intensity window holds, a delayed one included.
+    /// Automatic restarts, a delayed one included, in the window of its own limit; in that of its supervisor's when it has none of its own.
     pub restarts_in_window: u32,
     /// What happened.
     pub kind: EventKind,
@@ -57,7 +58,25 @@ pub enum EventKind {
         /// The delay before it.
         delay: Duration,
     },
-    /// It is not restarted: it spent its intensity, or its restart type forbids it.
+    /// Its failure takes siblings along: they are stopped in reverse order, and all of them start again in order after its back-off.
+    GroupRestart {
+        /// The siblings that were alive, in start order. The temporary ones among them don't come back.
+        siblings: Arc<[ChildId]>,
+    },
+    /// A sibling's failure took it down. It starts again in its turn.
+    Pending,
+    /// One more automatic restart would be more than a limit allows.
+    LimitReached {
+        /// Whose limit it is.
+        limit: Limit,
+        /// How many restarts it allows.
+        intensity: Intensity,
+        /// What the limit asks for now.
+        follows: LimitFollows,
+    },
+    /// It is significant and has ended by itself, which ends its supervisor (OTP `auto_shutdown`).
+    AutoShutdown,
+    /// It is not restarted: a limit was reached, its own, its supervisor's, or that of a sibling in its group; or its restart type forbids it.
     Failed {
         /// The exit that was too many.
         reason: ExitReason,
@@ -72,4 +91,26 @@ pub enum EventKind {
     Stopped,
     /// It is gone from the supervisor.
     Removed,
+}
+
+/// Whose limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The child's own.
+    Child,
+    /// The supervisor's, which counts the restarts of all its children.
+    Supervisor,
+}
+
+/// What a limit asks for when it was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitFollows {
+    /// The child is failed.
+    ChildFails,
+    /// The child is failed, and the siblings that would have been restarted with it.
+    GroupFails,
+    /// Every child of the supervisor is failed, and it lives on.
+    AllFail,
+    /// The supervisor stops every child and gives up.
+    GivesUp,
 }

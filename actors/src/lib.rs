@@ -114,14 +114,14 @@ pub use child::{BoxError, Child, ChildCtx, Ignore};
 pub use child_ref::{AskError, ChildRef};
 pub use dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, DeadReason};
 pub use dynamic::{DynamicRef, Template};
-pub use event::{EventKind, EventSink, SupervisionEvent};
+pub use event::{EventKind, EventSink, Limit, LimitFollows, SupervisionEvent};
 pub use exit::ExitReason;
 pub use flags::{AutoShutdown, Intensity, Meltdown, OnExceeded, Strategy, SupervisorFlags};
 pub use inbox::{ChildStats, TellError};
 pub use init::{SupervisorCtx, check_childspecs};
 pub use recipient::TellRef;
 pub use root::{Root, ShutdownError, StartError};
-pub use snapshot::{ChildKind, ChildState, LastExit, TreeNode};
+pub use snapshot::{ChildCounts, ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{
     Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,
     RestartType, Seed, SeedState, Shutdown, SpecError,

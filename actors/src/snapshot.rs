@@ -28,7 +28,7 @@ pub struct TreeNode {
     pub incarnation: u64,
     /// Automatic restarts that were launched so far; replacements of what was lost are none.
     pub restarts: u64,
-    /// Automatic restarts in its intensity window, a delayed one included.
+    /// Automatic restarts, a delayed one included, in the window of its own limit; in that of its supervisor's when it has none of its own.
     pub restarts_in_window: u32,
     /// Time until the automatic restart, in back-off and when failed with a retry.
     pub retry_in: Option<Duration>,
@@ -66,6 +66,19 @@ pub enum ChildState {
     Completed,
     /// It is not restarted (or not yet, see `retry_in`).
     Failed,
+}
+
+/// How many children a supervisor has (OTP `count_children`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildCounts {
+    /// All of them.
+    pub specs: usize,
+    /// Those that have an incarnation, save one that is still being restarted.
+    pub active: usize,
+    /// Those that are supervisors, alive or not.
+    pub supervisors: usize,
+    /// The others.
+    pub workers: usize,
 }
 
 /// How an incarnation ended.

@@ -229,6 +229,7 @@ impl Supervisor {
                 }
             }
             Action::Dispose(bench) => bench.blueprint.close(),
+            Action::Adopt { payload, .. } => payload.blueprint.close(),
             Action::Answer(token, result) => self.answer(token, result),
             Action::Ready => {
                 self.enter(ChildState::Running);

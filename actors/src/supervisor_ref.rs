@@ -88,6 +88,7 @@ impl From<Refusal> for SupervisorError {
             Refusal::StartFailed(reason) => Self::StartFailed { reason },
             Refusal::Unresponsive => Self::Unresponsive,
             Refusal::Closing => Self::Gone,
+            Refusal::Invalid(error) => Self::Invalid(error),
         }
     }
 }

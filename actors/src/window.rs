@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::flags::Intensity;
 use crate::spec::Backoff;
 
-/// The automatic restarts of a child within its period (OTP `add_restart`, a true sliding window).
+/// The automatic restarts of a child, or of all children of a supervisor, within a period (OTP `add_restart`, a true sliding window).
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     /// Oldest first; never more than `max_restarts`.
@@ -27,14 +27,26 @@ impl Window {
     /// Admits one more restart at `now`, or refuses it because the window is full.
     #[must_use]
     pub fn admit(&mut self, now: Instant, intensity: Intensity) -> bool {
+        let room = self.has_room(now, intensity);
+        if room {
+            self.restarts.push_back(now);
+        }
+        room
+    }
+
+    /// Whether one more restart at `now` would be admitted; for two windows that must both admit it.
+    #[must_use]
+    pub fn has_room(&mut self, now: Instant, intensity: Intensity) -> bool {
         while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > intensity.period) {
             self.restarts.pop_front();
         }
-        if self.restarts.len() >= intensity.max_restarts as usize {
-            return false;
-        }
-        self.restarts.push_back(now);
-        true
+        self.restarts.len() < intensity.max_restarts as usize
+    }
+
+    /// Whether it holds nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.restarts.is_empty()
     }
 
     /// The restarts that lie in the window at `now`.

@@ -170,6 +170,13 @@ impl Agent {
                 self.ending.get_or_insert_with(|| reason.to_string());
                 retry_at = retry_in.and_then(|wait| now.wall.checked_add(wait));
             }
+            EventKind::Pending => {
+                self.phase = Phase::Pending;
+                self.end();
+            }
+            EventKind::GroupRestart { .. } | EventKind::LimitReached { .. } | EventKind::AutoShutdown => {
+                retry_at = self.doc.retry_at;
+            }
             EventKind::Completed => self.phase = Phase::Completed,
             EventKind::Stopping => self.phase = Phase::Stopping,
             EventKind::Stopped | EventKind::Removed => {

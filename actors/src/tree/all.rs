@@ -1,155 +1,231 @@
-//! What happens to all children: ordered starts, reverse-ordered stops.
+//! What happens to several children in order: starts, and stops in reverse.
 //!
 //! Both are driven by looking at the child whose turn it is after every input, so that an exit, a timeout or an operator's order in
 //! between needs no case of its own.
 
 use std::time::Instant;
 
-use crate::exit::ExitReason;
-
-use super::slot::{Force, SUPERSEDED, State, Then, Until};
+use super::slot::{Fate, Force, SUPERSEDED, State, Then, Until};
 use super::{Action, Cause, Key, Refusal, Token, Tree};
+use crate::exit::ExitReason;
+use crate::flags::Strategy;
 
 /// An ordered stop under way.
 pub(super) struct StopRun {
-    /// In start order; the last is the one being stopped.
-    remaining: Vec<Key>,
+    /// The first child that it concerns.
+    from: Key,
+    /// It has come down to here: the child before this is the one being stopped.
+    until: Key,
     then: AfterStop,
+    /// Why those come back that do.
+    cause: Cause,
     /// A child was killed and has not ended.
     stuck: bool,
 }
 
 enum AfterStop {
+    /// Each child's fate says what becomes of it.
+    Nothing,
     Answer(Token),
     StartAll(Token),
-    Finish,
+    Finish(ExitReason),
+}
+
+impl AfterStop {
+    fn token(&self) -> Option<Token> {
+        match self {
+            Self::Answer(token) | Self::StartAll(token) => Some(*token),
+            Self::Nothing | Self::Finish(_) => None,
+        }
+    }
 }
 
 impl<P> Tree<P> {
-    /// Starts in order whatever does not run. What is done stays done, unless `completed` asks for it, too.
-    pub(super) fn start_all(&mut self, now: Instant, token: Option<Token>, completed: bool) {
-        if let (Some(StopRun { then: then @ AfterStop::Answer(_), .. }), Some(token)) = (&mut self.stops, token) {
+    /// Starts in order whatever does not run, with a clean record. What is done stays done, unless `completed` asks for it, too.
+    pub(super) fn start_all(&mut self, now: Instant, token: Token, completed: bool) {
+        if let Some(StopRun { then: then @ AfterStop::Answer(_), .. }) = &mut self.stops {
             // The stop goes on to its end, and the start follows: whoever asked for the stop sees it happen no more.
-            let AfterStop::Answer(stopper) = std::mem::replace(then, AfterStop::StartAll(token)) else { return };
-            return self.answer(stopper, SUPERSEDED);
-        }
-        let keys: Vec<Key> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| match slot.state {
-                State::Stopped | State::Failed { .. } | State::BackingOff { .. } | State::Pending => true,
-                State::Completed => completed,
-                // Its turn goes on: the next child waits for it.
-                State::Starting { .. } => true,
-                State::Running | State::Stopping { .. } => false,
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in &keys {
-            self.clear_record(*key);
-            if self.slots.get(key).is_some_and(|slot| !slot.state.lives()) {
-                self.enter(now, *key, State::Pending);
+            if let AfterStop::Answer(stopper) = std::mem::replace(then, AfterStop::StartAll(token)) {
+                self.answer(stopper, SUPERSEDED);
             }
+            return;
         }
-        self.starts = keys.into();
-        self.start_waiters.extend(token);
+        self.window.clear();
+        let keys: Vec<Key> = self.slots.keys().copied().collect();
+        for key in keys {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            if slot.fate == Fate::Fail {
+                slot.fate = Fate::Return;
+            }
+            match slot.state {
+                State::Running => continue,
+                State::Completed if !completed => continue,
+                // Its turn goes on: the next child waits for it.
+                State::Starting { .. } => {
+                    self.turns.insert(key);
+                }
+                State::Stopping { then: Then::Fail, force, until } => {
+                    self.enter_quietly(key, State::Stopping { then: Then::Return, force, until });
+                }
+                State::Stopping { .. } => {}
+                State::Pending { .. }
+                | State::BackingOff { .. }
+                | State::Stopped
+                | State::Completed
+                | State::Failed { .. } => self.start_in_turn(now, key, Cause::Asked),
+            }
+            self.clear_record(key);
+        }
+        self.start_waiters.push(token);
     }
 
     /// Stops everything in reverse order, then starts everything if `restart`.
     pub(super) fn stop_all(&mut self, now: Instant, token: Token, restart: bool) {
         let then = if restart { AfterStop::StartAll(token) } else { AfterStop::Answer(token) };
-        self.begin_stop_run(now, then);
+        self.stop_everything(now, then);
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) {
-        if !self.closing {
-            self.closing = true;
-            self.begin_stop_run(now, AfterStop::Finish);
+        self.finish(now, ExitReason::Shutdown);
+    }
+
+    /// Stops everything in reverse order and ends with `reason`; the first reason counts.
+    pub(super) fn finish(&mut self, now: Instant, reason: ExitReason) {
+        if !std::mem::replace(&mut self.closing, true) {
+            self.stop_everything(now, AfterStop::Finish(reason));
         }
     }
 
-    fn begin_stop_run(&mut self, now: Instant, then: AfterStop) {
-        if let Some(StopRun { then: AfterStop::Answer(token) | AfterStop::StartAll(token), .. }) = self.stops.take() {
-            self.answer(token, SUPERSEDED);
-        }
-        self.starts.clear();
-        for token in std::mem::take(&mut self.start_waiters) {
+    fn stop_everything(&mut self, now: Instant, then: AfterStop) {
+        let superseded = self.stops.take().and_then(|run| run.then.token());
+        self.turns.clear();
+        self.turn = None;
+        for token in superseded.into_iter().chain(std::mem::take(&mut self.start_waiters)) {
             self.answer(token, SUPERSEDED);
         }
         let keys: Vec<Key> = self.slots.keys().copied().collect();
-        for key in keys.iter().rev() {
-            let Some(slot) = self.slots.get_mut(key) else { continue };
+        for key in keys.into_iter().rev() {
+            let Some(slot) = self.slots.get_mut(&key) else { continue };
             match slot.state {
-                State::Starting { .. } | State::Running => slot.doomed = true,
-                State::Stopping { then: Then::Launch | Then::CountStartTimeout, force, until } => {
-                    slot.state = State::Stopping { then: Then::Rest, force, until };
-                    self.release(*key, Until::Started, &SUPERSEDED);
+                State::Starting { .. } | State::Running if self.flags.strategy == Strategy::SimpleOneForOne => {
+                    // Nobody depends on anybody: all at once, each within its own deadline.
+                    self.release(key, Until::Started, &SUPERSEDED);
+                    self.begin_stop(now, key, Then::Rest);
+                }
+                State::Starting { .. } | State::Running => slot.fate = Fate::Rest,
+                State::Stopping {
+                    then: Then::Launch | Then::CountStartTimeout | Then::Return | Then::Fail,
+                    force,
+                    until,
+                } => {
+                    self.enter_quietly(key, State::Stopping { then: Then::Rest, force, until });
+                    self.release(key, Until::Started, &SUPERSEDED);
                 }
                 // What has failed is still failed when the daemon comes back; only its retry is off.
-                State::Failed { .. } if self.closing => self.enter_quietly(*key, State::Failed { retry_at: None }),
-                State::Pending | State::BackingOff { .. } | State::Failed { .. } => self.rest(now, *key),
+                State::Failed { .. } if self.closing => self.enter_quietly(key, State::Failed { retry_at: None }),
+                State::Pending { .. } | State::BackingOff { .. } | State::Failed { .. } => self.rest(now, key),
                 State::Stopping { then: Then::Rest | Then::Remove, .. } | State::Stopped | State::Completed => {}
             }
         }
-        self.stops = Some(StopRun { remaining: keys, then, stuck: false });
+        let until = self.upcoming();
+        self.stops = Some(StopRun { from: Key::FIRST, until, then, cause: Cause::Asked, stuck: false });
+    }
+
+    /// Stops in reverse order what has a fate, from `from` on; one that is under way goes over it all once more.
+    pub(super) fn sweep(&mut self, from: Key, cause: Cause) {
+        let until = self.upcoming();
+        match &mut self.stops {
+            Some(run) => {
+                run.from = run.from.min(from);
+                run.until = until;
+                if cause == Cause::Automatic {
+                    run.cause = cause;
+                }
+            }
+            None => self.stops = Some(StopRun { from, until, then: AfterStop::Nothing, cause, stuck: false }),
+        }
+    }
+
+    /// Why those come back that are stopped now.
+    pub(super) fn stop_cause(&self) -> Cause {
+        self.stops.as_ref().map_or(Cause::Automatic, |run| run.cause)
     }
 
     /// Takes the ordered start and stop as far as they can go now.
     pub(super) fn drive(&mut self, now: Instant) {
         self.drive_stops(now);
-        if self.stops.is_none() {
+        if self.stops.is_none() && !self.closing {
             self.drive_starts(now);
         }
     }
 
     fn drive_stops(&mut self, now: Instant) {
-        while let Some(key) = self.stops.as_ref().and_then(|run| run.remaining.last().copied()) {
-            match self.slots.get(&key).map(|slot| slot.state) {
-                Some(State::Starting { .. } | State::Running) => {
-                    self.release(key, Until::Started, &SUPERSEDED);
-                    return self.begin_stop(now, key, Then::Rest);
-                }
-                Some(State::Stopping { force: Force::GivenUp, .. }) => {
-                    if let Some(run) = &mut self.stops {
-                        run.stuck = true;
+        while let Some(run) = &mut self.stops {
+            let Some((&key, slot)) = self.slots.range(run.from..run.until).next_back() else { break };
+            let all = !matches!(run.then, AfterStop::Nothing);
+            let then = match slot.fate {
+                Fate::Rest => Some(Then::Rest),
+                Fate::Return => Some(Then::Return),
+                Fate::Fail => Some(Then::Fail),
+                // Somebody asked for a start after the run had begun: one that stops everything still comes to it.
+                Fate::Free => all.then_some(Then::Rest),
+            };
+            match (slot.state, then) {
+                (State::Starting { .. } | State::Running, Some(then)) => {
+                    if then == Then::Rest {
+                        self.release(key, Until::Started, &SUPERSEDED);
                     }
+                    return self.begin_stop(now, key, then);
                 }
-                Some(State::Stopping { .. }) => return,
-                // Somebody asked for a start after the run had begun: this run still comes to it.
-                Some(State::BackingOff { .. } | State::Pending | State::Failed { retry_at: Some(_) }) => {
+                (State::Stopping { force: Force::GivenUp, .. }, _) => run.stuck = true,
+                (State::Stopping { .. }, _) => return,
+                (State::BackingOff { .. } | State::Pending { .. } | State::Failed { retry_at: Some(_) }, _) if all => {
                     self.rest(now, key);
                 }
-                Some(State::Stopped | State::Completed | State::Failed { retry_at: None }) | None => {}
+                _ => {}
             }
             if let Some(run) = &mut self.stops {
-                run.remaining.pop();
+                run.until = key;
             }
         }
         let Some(run) = self.stops.take() else { return };
         match run.then {
+            AfterStop::Nothing => {
+                if self.failing.take_if(|failing| failing.is_over(now)).is_some() {
+                    // The stops took longer than the retry was to wait: all start in one order.
+                    self.tick(now);
+                }
+            }
             AfterStop::Answer(token) if run.stuck => self.answer(token, Err(Refusal::Unresponsive)),
             AfterStop::Answer(token) => self.answer(token, Ok(())),
-            AfterStop::StartAll(token) => self.start_all(now, Some(token), true),
-            AfterStop::Finish => {
+            AfterStop::StartAll(token) => self.start_all(now, token, true),
+            AfterStop::Finish(reason) => {
                 if !std::mem::replace(&mut self.finished, true) {
-                    self.out.push(Action::Finished(ExitReason::Shutdown));
+                    self.out.push(Action::Finished(reason));
                 }
             }
         }
     }
 
     fn drive_starts(&mut self, now: Instant) {
-        if self.closing {
-            return;
-        }
-        while let Some(key) = self.starts.front().copied() {
-            match self.slots.get(&key).map(|slot| slot.state) {
-                Some(State::Pending) => return self.launch(now, key, Cause::Asked),
+        loop {
+            match self.turn.and_then(|key| self.slots.get(&key)).map(|slot| slot.state) {
                 Some(State::Stopping { force: Force::GivenUp, .. }) => {}
                 Some(State::Starting { .. } | State::Stopping { .. }) => return,
-                Some(_) | None => {}
+                _ => {}
             }
-            self.starts.pop_front();
+            self.turn = None;
+            let Some(key) = self.next_turn() else { break };
+            self.turns.remove(&key);
+            match self.slots.get(&key).map(|slot| slot.state) {
+                Some(State::Pending { cause }) => self.launch(now, key, cause),
+                Some(_) => {}
+                None => continue,
+            }
+            self.turn = Some(key);
+        }
+        if !self.turns.is_empty() {
+            return;
         }
         for token in std::mem::take(&mut self.start_waiters) {
             self.answer(token, Ok(()));
@@ -157,5 +233,26 @@ impl<P> Tree<P> {
         if !std::mem::replace(&mut self.born, true) {
             self.out.push(Action::Ready);
         }
+    }
+
+    /// The next child that may start: the first whose turn is to come, unless one that it depends on is backing off. What lives already and
+    /// is only taken over waits for nobody.
+    fn next_turn(&self) -> Option<Key> {
+        let first = self.turns.first().copied()?;
+        let held = self.index.first_backing_off().is_some_and(|failed| match self.flags.strategy {
+            Strategy::OneForAll => true,
+            Strategy::RestForOne => failed < first,
+            Strategy::OneForOne | Strategy::SimpleOneForOne => false,
+        });
+        match held {
+            false => Some(first),
+            true if self.born => None,
+            true => self.turns.iter().copied().find(|key| self.slots.get(key).is_some_and(|slot| slot.adopt)),
+        }
+    }
+
+    /// The key of the next child, which is above all others.
+    fn upcoming(&self) -> Key {
+        Key(self.next_key)
     }
 }

@@ -1,4 +1,4 @@
-//! One child in the core: its state and its record.
+//! One child in the core: its state and its record. A supervisor may have 100,000 of them, so what few children need is boxed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::{Cause, NewChild, Refusal, Role, Token};
 use crate::event::{EventKind, SupervisionEvent};
 use crate::exit::ExitReason;
+use crate::flags::Strategy;
 use crate::snapshot::{ChildKind, ChildState, LastExit, TreeNode};
-use crate::spec::{ChildSpec, SeedState};
+use crate::spec::{ChildSpec, RestartType, SeedState};
 use crate::window::Window;
 
 /// Further than any daemon runs; stands for instants that the clock can't name.
@@ -18,15 +19,6 @@ pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + FAR)
 }
 
-/// What an operator wants of one child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
-    Start,
-    Stop,
-    Restart,
-    Delete,
-}
-
 /// What follows when a stopping incarnation has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
@@ -35,6 +27,10 @@ pub(super) enum Then {
     Remove,
     /// The start took too long: its end counts as an exit.
     CountStartTimeout,
+    /// It comes back with its group, in its turn.
+    Return,
+    /// It is failed along with its group.
+    Fail,
 }
 
 /// How far a stop has gone.
@@ -51,8 +47,8 @@ pub(super) enum Force {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum State {
-    Pending,
-    Starting { give_up_at: Option<Instant> },
+    Pending { cause: Cause },
+    Starting { give_up_at: Option<Instant>, cause: Cause },
     Running,
     BackingOff { until: Instant, cause: Cause },
     Stopping { then: Then, force: Force, until: Option<Instant> },
@@ -72,20 +68,36 @@ impl State {
         matches!(self, Self::Stopped | Self::Completed | Self::Failed { .. })
     }
 
+    /// It has ended for good, unless somebody starts it.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Completed | Self::Failed { retry_at: None })
+    }
+
+    /// It has no incarnation that is ready, because one has failed: OTP's `restarting`.
+    pub(super) fn is_restarting(&self) -> bool {
+        match self {
+            Self::BackingOff { .. } => true,
+            Self::Pending { cause } | Self::Starting { cause, .. } => {
+                matches!(cause, Cause::Automatic | Cause::Replacement)
+            }
+            _ => false,
+        }
+    }
+
     /// When it wants to be looked at.
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
-            Self::Starting { give_up_at } => *give_up_at,
+            Self::Starting { give_up_at, .. } => *give_up_at,
             Self::BackingOff { until, .. } => Some(*until),
             Self::Stopping { until, .. } => *until,
             Self::Failed { retry_at } => *retry_at,
-            Self::Pending | Self::Running | Self::Stopped | Self::Completed => None,
+            Self::Pending { .. } | Self::Running | Self::Stopped | Self::Completed => None,
         }
     }
 
     fn public(&self) -> ChildState {
         match self {
-            Self::Pending => ChildState::Pending,
+            Self::Pending { .. } => ChildState::Pending,
             Self::Starting { .. } => ChildState::Starting,
             Self::Running => ChildState::Running,
             Self::BackingOff { .. } => ChildState::BackingOff,
@@ -95,6 +107,28 @@ impl State {
             Self::Failed { .. } => ChildState::Failed,
         }
     }
+}
+
+/// What an ordered stop under way, which has not reached it yet, will make of a living child. An end before that leads to the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fate {
+    #[default]
+    Free,
+    Rest,
+    Return,
+    Fail,
+}
+
+/// What follows when a start that somebody waits for fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// What follows any exit.
+    #[default]
+    None,
+    /// It rests (OTP `restart_child`).
+    Rest,
+    /// It is forgotten (OTP `start_child`).
+    Discard,
 }
 
 /// What somebody waits for.
@@ -108,28 +142,36 @@ pub(super) enum Until {
 pub(super) struct Slot<P> {
     pub(super) spec: Arc<ChildSpec>,
     pub(super) path: Arc<str>,
-    pub(super) role: Role,
     pub(super) payload: P,
     pub(super) state: State,
     pub(super) since: Instant,
     pub(super) incarnation: u64,
     pub(super) restarts: u64,
-    pub(super) attempt: u32,
-    pub(super) window: Window,
-    /// Why, when and which incarnation.
-    pub(super) last_exit: Option<(ExitReason, Instant, u64)>,
+    past: Option<Box<Past>>,
+    waiters: Vec<(Token, Until)>,
+    pub(super) role: Role,
+    pub(super) fate: Fate,
+    pub(super) trial: Trial,
     /// The next launch takes over the seed's incarnation.
     pub(super) adopt: bool,
-    /// An ordered stop will reach it: an exit before that is not followed by a restart.
-    pub(super) doomed: bool,
-    pub(super) waiters: Vec<(Token, Until)>,
+}
+
+/// What a child that has never ended does not need.
+#[derive(Default)]
+pub(super) struct Past {
+    /// Its own automatic restarts; empty without a limit of its own.
+    pub(super) window: Window,
+    /// Automatic restarts since the back-off started over.
+    pub(super) attempt: u32,
+    /// Why, when and which incarnation.
+    pub(super) last_exit: Option<(ExitReason, Instant, u64)>,
 }
 
 impl<P> Slot<P> {
     pub(super) fn new(now: Instant, path: Arc<str>, child: NewChild<P>) -> Self {
         let NewChild { spec, seed, role, payload } = child;
         let state = match seed.state {
-            SeedState::Fresh | SeedState::Running => State::Pending,
+            SeedState::Fresh | SeedState::Running => State::Pending { cause: Cause::Asked },
             SeedState::Delayed { retry_in } => {
                 State::BackingOff { until: later(now, retry_in), cause: Cause::Automatic }
             }
@@ -137,52 +179,88 @@ impl<P> Slot<P> {
             SeedState::Completed => State::Completed,
             SeedState::Stopped => State::Stopped,
         };
+        let window = spec.intensity.map(|intensity| Window::seeded(now, &seed.recent, intensity)).unwrap_or_default();
+        let past = Past { window, attempt: seed.attempt, last_exit: None };
+        let fresh = past.attempt == 0 && past.window.is_empty();
         Self {
-            window: spec.intensity.map(|intensity| Window::seeded(now, &seed.recent, intensity)).unwrap_or_default(),
             spec,
             path,
-            role,
             payload,
             state,
             since: now,
             incarnation: seed.incarnation,
             restarts: seed.restarts,
-            attempt: seed.attempt,
-            last_exit: None,
-            adopt: seed.state == SeedState::Running,
-            doomed: false,
+            past: (!fresh).then(|| Box::new(past)),
             waiters: Vec::new(),
+            role,
+            fate: Fate::default(),
+            trial: Trial::default(),
+            adopt: seed.state == SeedState::Running,
         }
     }
 
-    pub(super) fn event(&self, now: Instant, kind: EventKind) -> SupervisionEvent {
+    pub(super) fn past(&self) -> Option<&Past> {
+        self.past.as_deref()
+    }
+
+    pub(super) fn past_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
+
+    pub(super) fn attempt(&self) -> u32 {
+        self.past().map_or(0, |past| past.attempt)
+    }
+
+    /// Whether nothing of it is kept when it has ended for good.
+    pub(super) fn is_forgettable(&self, strategy: Strategy) -> bool {
+        !self.spec.retain
+            && (self.spec.restart == RestartType::Temporary || strategy == Strategy::SimpleOneForOne)
+    }
+
+    /// Automatic restarts in its own window; `None` when it has no limit of its own.
+    fn own_restarts_in_window(&self, now: Instant) -> Option<u32> {
+        self.spec.intensity.map(|intensity| self.past().map_or(0, |past| past.window.count(now, intensity)))
+    }
+
+    /// `shared` is the count of the supervisor's window, for a child without a limit of its own.
+    pub(super) fn event(&self, now: Instant, shared: u32, kind: EventKind) -> SupervisionEvent {
         SupervisionEvent {
             path: Arc::clone(&self.path),
             id: self.spec.id.clone(),
             incarnation: self.incarnation,
             restarts: self.restarts,
-            restarts_in_window: self.restarts_in_window(now),
+            restarts_in_window: self.own_restarts_in_window(now).unwrap_or(shared),
             kind,
         }
     }
 
-    fn restarts_in_window(&self, now: Instant) -> u32 {
-        self.spec.intensity.map_or(0, |intensity| self.window.count(now, intensity))
-    }
-
     /// Forgets the failures so far, because somebody asked for a start.
     pub(super) fn clear_record(&mut self) {
-        self.window.clear();
-        self.attempt = 0;
+        if let Some(past) = &mut self.past {
+            past.window.clear();
+            past.attempt = 0;
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, token: Token, until: Until) {
+        self.waiters.push((token, until));
     }
 
     /// Takes out everyone who waits for `until`.
     pub(super) fn take_waiters(&mut self, until: Until) -> Vec<Token> {
-        self.waiters.extract_if(.., |(_, wanted)| *wanted == until).map(|(token, _)| token).collect()
+        if self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let (taken, kept) = std::mem::take(&mut self.waiters).into_iter().partition(|(_, wanted)| *wanted == until);
+        self.waiters = kept;
+        let taken: Vec<(Token, Until)> = taken;
+        taken.into_iter().map(|(token, _)| token).collect()
     }
 
-    pub(super) fn node(&self, now: Instant) -> TreeNode {
+    /// `shared` as for [`Slot::event`].
+    pub(super) fn node(&self, now: Instant, shared: u32) -> TreeNode {
         let age = |at: Instant| now.saturating_duration_since(at);
+        let last_exit = self.past().and_then(|past| past.last_exit.as_ref());
         TreeNode {
             id: self.spec.id.clone(),
             path: Arc::clone(&self.path),
@@ -199,13 +277,13 @@ impl<P> Slot<P> {
             in_state_for: age(self.since),
             incarnation: self.incarnation,
             restarts: self.restarts,
-            restarts_in_window: self.restarts_in_window(now),
+            restarts_in_window: self.own_restarts_in_window(now).unwrap_or(shared),
             retry_in: match self.state {
                 State::BackingOff { until, .. } => Some(until.saturating_duration_since(now)),
                 State::Failed { retry_at } => retry_at.map(|at| at.saturating_duration_since(now)),
                 _ => None,
             },
-            last_exit: self.last_exit.as_ref().map(|(reason, at, incarnation)| LastExit {
+            last_exit: last_exit.map(|(reason, at, incarnation)| LastExit {
                 reason: reason.clone(),
                 age: age(*at),
                 incarnation: *incarnation,

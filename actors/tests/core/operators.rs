@@ -16,7 +16,7 @@ fn child_adm() {
     sim.ask(3, Request::Add(new_child(eager("a"))));
     assert_eq!(
         sim.answers(),
-        [(1, Err(Refusal::Running)), (2, Err(Refusal::NotFound)), (3, Err(Refusal::AlreadyPresent))]
+        [(1, Err(Refusal::Running)), (2, Err(Refusal::NotFound)), (3, Err(Refusal::AlreadyStarted))]
     );
     assert_eq!(sim.log(), ["dispose payload"]);
     sim.ask(4, Request::Terminate(id("a")));

@@ -358,7 +358,7 @@ fn stale_down_is_ignored() {
 
 #[test]
 fn start_timeout_counts_as_an_exit() {
-    let spec = ChildSpec { start_timeout: Some(S), restart: RestartType::Temporary, ..eager("a") };
+    let spec = ChildSpec { start_timeout: Some(S), ..of_type(RestartType::Temporary) };
     let mut sim = Sim::new(vec![spec, eager("b")]);
     sim.after(S);
     assert_eq!(sim.log(), ["launch a 1", "stop a"]);

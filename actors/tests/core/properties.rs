@@ -110,7 +110,7 @@ impl World {
             Action::Stop(key) => self.live.get_mut(&key).expect("only the living are stopped").stopping = true,
             Action::Kill(key) => self.end(key, ExitReason::Killed),
             Action::Close(key) => assert!(!self.live.contains_key(&key), "closed while it lives"),
-            Action::Dispose(()) => {}
+            Action::Dispose(()) | Action::Adopt { .. } => {}
             Action::Answer(token, _) => {
                 let at = self.open.iter().position(|open| *open == token).expect("one answer to each request");
                 self.open.swap_remove(at);

@@ -57,6 +57,7 @@ impl Sim {
                 Action::Stop(key) => self.log.push(format!("stop {}", name(key))),
                 Action::Kill(key) => self.log.push(format!("kill {}", name(key))),
                 Action::Close(key) => self.log.push(format!("close {}", name(key))),
+                Action::Adopt { key, payload } => self.log.push(format!("adopt {} {payload}", name(key))),
                 Action::Dispose(payload) => self.log.push(format!("dispose {payload}")),
                 Action::Ready => self.log.push("ready".into()),
                 Action::Finished(_) => self.log.push("finished".into()),
@@ -129,8 +130,9 @@ pub(crate) fn eager(name: &str) -> ChildSpec {
     ChildSpec { backoff, intensity: Some(Intensity::default()), ..ChildSpec::new(name) }
 }
 
+/// A child of this restart type that is kept when it has ended.
 pub(crate) fn of_type(restart: RestartType) -> ChildSpec {
-    ChildSpec { restart, ..eager("a") }
+    ChildSpec { restart, retain: true, ..eager("a") }
 }
 
 pub(crate) fn exit_of(restart: RestartType, reason: ExitReason) -> Sim {

@@ -1,0 +1,63 @@
+//! New flags and specifications for a supervisor that goes on running: OTP's `code_change`.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::{Action, Key, NewChild, Refusal, Token, Tree};
+use crate::flags::{AutoShutdown, SupervisorFlags};
+use crate::spec::{SeedState, SpecError};
+
+impl<P> Tree<P> {
+    /// Takes new flags and specifications, all of them or, after an error, none.
+    ///
+    /// As in OTP a child that is not named is kept, and a new one is not started. Unlike there, where the order of the new list counts, those
+    /// that are there keep their places: the order in which children were started is the order in which they are stopped.
+    pub(super) fn change(&mut self, now: Instant, token: Token, flags: SupervisorFlags, children: Vec<NewChild<P>>) {
+        let checked = self.check(&flags, &children);
+        if let Err(error) = checked {
+            self.out.extend(children.into_iter().map(|child| Action::Dispose(child.payload)));
+            return self.answer(token, Err(Refusal::Invalid(error)));
+        }
+        self.flags = flags;
+        for mut child in children {
+            match self.key_of(&child.spec.id) {
+                Some(key) => self.respecify(key, child),
+                None => {
+                    child.seed.state = SeedState::Stopped;
+                    self.insert(now, child);
+                }
+            }
+        }
+        self.answer(token, Ok(()));
+    }
+
+    fn check(&self, flags: &SupervisorFlags, children: &[NewChild<P>]) -> Result<(), SpecError> {
+        let mut named = HashSet::new();
+        for child in children {
+            child.spec.validate()?;
+            if !named.insert(&child.spec.id) {
+                return Err(SpecError::Duplicate { id: child.spec.id.clone() });
+            }
+        }
+        if flags.auto_shutdown == AutoShutdown::Never {
+            let kept = self.slots.values().map(|slot| &slot.spec).filter(|spec| !named.contains(&spec.id));
+            let mut all = children.iter().map(|child| &child.spec).chain(kept);
+            if let Some(spec) = all.find(|spec| spec.significant) {
+                return Err(SpecError::AutoShutdown { id: spec.id.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Its incarnation, its record and its state are untouched.
+    fn respecify(&mut self, key: Key, child: NewChild<P>) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let NewChild { spec, role, payload, seed: _ } = child;
+        self.index.leave(key, slot);
+        self.backoffs.join(&spec);
+        self.backoffs.leave(&slot.spec);
+        (slot.spec, slot.role) = (spec, role);
+        self.index.join(key, slot);
+        self.out.push(Action::Adopt { key, payload });
+    }
+}
