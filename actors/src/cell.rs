@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::dev::ContextFut;
@@ -23,9 +23,10 @@ use crate::log;
 use crate::panics::guarded;
 use crate::pool::Env;
 use crate::pump::Pump;
-use crate::spec::{ChildSpec, Ready, Shutdown};
+use crate::spec::{ChildSpec, Placement, Ready, Shutdown};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
+use crate::watch::{SUPERVISORS, ThreadId};
 
 /// Hears what becomes of incarnations.
 pub(crate) trait Watcher: Send + Sync {
@@ -44,6 +45,11 @@ const KILL: u8 = 4;
 /// Another incarnation has taken its place: end without a word.
 const FENCED: u8 = 5;
 
+/// The incarnation has, or had, tasks of its own.
+const TASKS: u8 = 1;
+/// It has ended and can have none any more.
+const NO_TASKS: u8 = 2;
+
 /// What an incarnation, its supervisor and its cell share.
 pub(crate) struct Seat {
     pub(crate) key: Key,
@@ -59,6 +65,9 @@ pub(crate) struct Seat {
     /// The watcher knows of the end.
     told: AtomicBool,
     ended: AtomicBool,
+    /// See [`Seat::note_tasks`].
+    tasks: AtomicU8,
+    thread: AtomicU32,
     end: Mutex<End>,
 }
 
@@ -91,6 +100,8 @@ impl Seat {
             ready_said: AtomicBool::new(false),
             told: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            tasks: AtomicU8::new(0),
+            thread: AtomicU32::new(SUPERVISORS),
             end: Mutex::default(),
         }
     }
@@ -98,6 +109,7 @@ impl Seat {
     /// Says once that the incarnation is ready.
     pub(crate) fn say_ready(&self) {
         if !self.ready_said.load(Ordering::Acquire) && !self.ready_said.swap(true, Ordering::AcqRel) {
+            self.env.registry.publish(self);
             self.watcher.started(self.key, self.incarnation);
         }
     }
@@ -121,6 +133,7 @@ impl Seat {
             return false;
         }
         self.note_end(&reason);
+        self.part();
         self.order(FENCED);
         self.make_room();
         self.watcher.down(self.key, self.incarnation, reason);
@@ -176,6 +189,37 @@ impl Seat {
         first
     }
 
+    /// Ends the incarnation with `reason`, with hooks, as [`ChildCtx::fail`] does.
+    pub(crate) fn end_with(&self, reason: ExitReason) {
+        self.say_failed(reason);
+        self.order(STOP);
+    }
+
+    /// Names the thread on which the incarnation will live.
+    pub(crate) fn live_on(&self, thread: ThreadId) {
+        self.thread.store(thread, Ordering::Release);
+    }
+
+    pub(crate) fn thread(&self) -> ThreadId {
+        self.thread.load(Ordering::Acquire)
+    }
+
+    /// Notes that the incarnation is about to have a task; `false` when it has ended.
+    pub(crate) fn note_tasks(&self) -> bool {
+        self.tasks.fetch_or(TASKS, Ordering::AcqRel) & NO_TASKS == 0
+    }
+
+    /// Gives back what the tree keeps for the incarnation: its name, its tasks, its thread.
+    fn part(&self) {
+        self.env.registry.give_back(self);
+        if self.tasks.fetch_or(NO_TASKS, Ordering::AcqRel) & TASKS != 0 {
+            self.env.tasks.end(self);
+        }
+        if self.spec.placement == Placement::Dedicated {
+            self.env.pool.release(self.thread());
+        }
+    }
+
     fn order(&self, order: u8) {
         self.order.fetch_max(order, Ordering::AcqRel);
         self.waker.wake();
@@ -214,6 +258,7 @@ struct Report<A: Actor> {
 
 impl<A: Actor> Report<A> {
     fn tell(&self, reason: ExitReason) {
+        self.seat.part();
         self.inbox.leave(&self.seat);
         self.seat.make_room();
         if !self.seat.told.swap(true, Ordering::AcqRel) {
@@ -237,6 +282,12 @@ pub(crate) struct Unborn<A: Actor<Context = Context<A>>> {
 impl<A: Actor<Context = Context<A>>> Unborn<A> {
     pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox<A>>, factory: Arc<Factory<A>>) -> Self {
         Self { report: Report { seat, inbox }, factory }
+    }
+
+    /// Ends the incarnation before it begins.
+    pub(crate) fn refuse(self, reason: ExitReason) {
+        self.report.seat.note_end(&reason);
+        self.report.tell(reason);
     }
 
     /// Starts the incarnation on the thread that calls.
@@ -355,6 +406,7 @@ fn make<A: Actor<Context = Context<A>>>(
     inbox: &Arc<Inbox<A>>,
     factory: &Arc<Factory<A>>,
 ) -> Result<ContextFut<A, Context<A>>, ExitReason> {
+    seat.env.registry.take(seat, inbox).map_err(|name_taken| ExitReason::StartFailed(name_taken.to_string().into()))?;
     let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
     let actor = guarded(|| factory(child))?.map_err(|error| match error.is::<Ignore>() {
         true => ExitReason::Ignored,

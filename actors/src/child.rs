@@ -10,9 +10,12 @@ use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
 use crate::inbox::Inbox;
 use crate::pool::Env;
+use crate::registry::Registry;
 use crate::spec::{ChildId, ChildSpec, Placement, Ready, SpecError};
 use crate::supervisor_ref::SupervisorRef;
+use crate::tasks::Tie;
 use crate::tree::{Cause, Role};
+use crate::watch::ThreadId;
 
 /// Any error that a factory may fail with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -78,6 +81,8 @@ pub(crate) trait Blueprint: Send + Sync {
     fn launch(&self, seat: Arc<Seat>);
     /// Refuses and forgets messages.
     fn close(&self);
+    /// Fences the incarnation if it lives on this thread, which is blocked.
+    fn fence_on(&self, thread: ThreadId);
     /// The latest incarnation that was launched; 0 is none.
     fn incarnation(&self) -> u64;
     /// The handle on the supervisor, if it is one.
@@ -94,17 +99,25 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
     fn launch(&self, seat: Arc<Seat>) {
         self.inbox.launch(&seat);
         let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
-        let unborn = Unborn::new(seat, Arc::clone(&self.inbox), Arc::clone(&self.factory));
+        let unborn = Unborn::new(Arc::clone(&seat), Arc::clone(&self.inbox), Arc::clone(&self.factory));
         match placement {
-            Placement::Pool => env.pool.place(move || unborn.spawn_here()),
+            Placement::Pool => env.pool.place(&seat, move || unborn.spawn_here()),
             Placement::WithSupervisor => unborn.spawn_here(),
-            // Until dedicated threads exist it shares one.
-            Placement::Dedicated => env.pool.place(move || unborn.spawn_here()),
+            Placement::Dedicated => match env.pool.dedicate(&seat) {
+                Ok(thread) => {
+                    thread.spawn_fn(move || unborn.spawn_here());
+                }
+                Err(error) => unborn.refuse(ExitReason::StartFailed(format!("no thread of its own: {error}").into())),
+            },
         }
     }
 
     fn close(&self) {
         self.inbox.close();
+    }
+
+    fn fence_on(&self, thread: ThreadId) {
+        self.inbox.fence_on(thread);
     }
 
     fn incarnation(&self) -> u64 {
@@ -183,6 +196,28 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
     #[must_use]
     pub fn self_ref(&self) -> ChildRef<A> {
         ChildRef::new(Arc::clone(&self.inbox))
+    }
+
+    /// The names of the tree.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.seat.env.registry
+    }
+
+    /// Runs a future beside the actor, on the calling thread, which has to be that of an arbiter: until it is done, or until the incarnation
+    /// ends, whatever ends it. It is aborted then, and dropped at its thread's next turn; a future that comes too late is dropped unpolled.
+    /// (What is given to `actix::spawn` or `tokio::spawn` outlives the incarnation.)
+    ///
+    /// A panic in it is caught, logged and counted ([`TreeStats::task_panics`](crate::TreeStats::task_panics)), and ends nothing but the
+    /// future; [`spawn_linked`](Self::spawn_linked) is for futures that the actor can't do without.
+    pub fn spawn_task(&self, future: impl Future<Output = ()> + 'static) {
+        self.seat.env.tasks.spawn(&self.seat, Tie::Loose, future);
+    }
+
+    /// As [`spawn_task`](Self::spawn_task), and a panic in it ends the incarnation, too: with [`ExitReason::Panic`], with the hooks as after
+    /// `ctx.stop()`.
+    pub fn spawn_linked(&self, future: impl Future<Output = ()> + 'static) {
+        self.seat.env.tasks.spawn(&self.seat, Tie::Linked, future);
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

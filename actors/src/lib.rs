@@ -94,18 +94,23 @@ mod exit;
 mod flags;
 mod inbox;
 mod init;
+mod keeper;
 mod letter;
 mod log;
 mod panics;
 mod pool;
 mod pump;
 mod recipient;
+mod registry;
 mod root;
+mod settings;
 mod snapshot;
 mod spec;
 mod supervisor;
 mod supervisor_ref;
+mod tasks;
 pub mod tree;
+mod watch;
 mod window;
 
 pub use admin::{ChildInfo, Counts, Presence, Started};
@@ -120,7 +125,9 @@ pub use flags::{AutoShutdown, Intensity, Meltdown, OnExceeded, Strategy, Supervi
 pub use inbox::{ChildStats, TellError};
 pub use init::{SupervisorCtx, check_childspecs};
 pub use recipient::TellRef;
+pub use registry::{Binding, Registry};
 pub use root::{Root, ShutdownError, StartError};
+pub use settings::{Settings, TreeStats};
 pub use snapshot::{ChildCounts, ChildKind, ChildState, LastExit, TreeNode};
 pub use spec::{
     Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,

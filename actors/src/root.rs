@@ -12,7 +12,9 @@ use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
 use crate::log;
 use crate::panics;
-use crate::pool::{Env, Pool};
+use crate::pool::{Duty, Env};
+use crate::registry::Registry;
+use crate::settings::{Settings, TreeStats};
 use crate::spec::{ChildSpec, SpecError};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
@@ -40,6 +42,19 @@ pub struct ShutdownError {
 }
 
 /// A running tree. Dropping it stops the tree in the background; [`Root::shutdown`] waits for the end.
+///
+/// # The end of a program
+///
+/// `System::stop` drops everything at once and in no order. So a program ends from the outside in: first whatever brings work in, such as an
+/// HTTP server (with its own signal handlers disabled), then the tree, in reverse order and within its deadlines, then the system:
+/// [`Root::shutdown_system`] does the last two.
+///
+/// # When the first supervisor ends
+///
+/// The first supervisor has nobody above it. When it gives up, or is shut down by its own children, the tree has ended in order and
+/// [`Root::done`] says why. When it panics, which would be a bug of this crate, it is not made again, because what was added to it while it
+/// ran could not be: every child is stopped within its own deadline, as after the death of any supervisor, and [`Root::done`] says
+/// [`ExitReason::Panic`] at once.
 pub struct Root {
     leash: Leash,
     supervisor: SupervisorRef,
@@ -54,20 +69,41 @@ struct Life {
 
 impl Root {
     /// Starts a tree inside the running actix system: its supervisors on the calling thread, its children on a few threads of their
-    /// own unless their [`Placement`](crate::Placement) says otherwise. Wraps the panic hook of the process, so that panics of children are events and not noise.
+    /// own unless their [`Placement`](crate::Placement) says otherwise. Wraps the panic hook of the process, so that panics of children are
+    /// events and not noise.
     ///
     /// # Errors
     /// When a specification, anywhere below, is not valid, and when there are no threads to be had; nothing is started then.
     pub fn start(flags: SupervisorFlags, children: Vec<Child>, sink: Arc<dyn EventSink>) -> Result<Self, StartError> {
+        Self::start_with(Settings::default(), flags, children, sink)
+    }
+
+    /// As [`Root::start`], with settings other than the default.
+    ///
+    /// # Errors
+    /// As [`Root::start`].
+    pub fn start_with(
+        settings: Settings,
+        flags: SupervisorFlags,
+        children: Vec<Child>,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Self, StartError> {
         let (child, supervisor) = Child::supervisor(ChildSpec::new(ROOT), flags, children);
         child.validate().map_err(StartError::Invalid)?;
         panics::install_hook();
-        let pool = Pool::new().ok_or(StartError::Threads)?;
-        let env = Arc::new(Env { pool, sink, dead_letters: DeadLetters::default() });
+        let env = Env::new(&settings, supervisor.clone(), sink).map_err(|error| {
+            tracing::error!(%error, "no threads for the children");
+            StartError::Threads
+        })?;
         let (sender, life) = watch::channel(Life::default());
         let watcher = Arc::new(RootWatcher { life: sender, supervisor: Arc::clone(&child.blueprint) });
-        let seat =
-            Arc::new(Seat::new(Key::ROOT, (1, Cause::Asked), (Arc::clone(&child.spec), ROOT.into()), watcher, env));
+        let seat = Arc::new(Seat::new(
+            Key::ROOT,
+            (1, Cause::Asked),
+            (Arc::clone(&child.spec), ROOT.into()),
+            watcher,
+            Arc::new(env),
+        ));
         let leash = Leash(Arc::clone(&seat));
         child.blueprint.launch(seat);
         Ok(Self { leash, supervisor, life })
@@ -85,10 +121,36 @@ impl Root {
         self.leash.0.env.dead_letters.clone()
     }
 
-    /// Resolves when every child that the tree was started with has started or failed to, or when the tree has ended before.
-    pub async fn started(&self) {
-        // The sender lives as long as the seat, which this root holds: the wait can't fail.
-        let _ = self.life.clone().wait_for(|life| life.started || life.ended.is_some()).await;
+    /// The names of the children that have one.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.env().registry
+    }
+
+    /// The threads and tasks of the tree.
+    #[must_use]
+    pub fn stats(&self) -> TreeStats {
+        let Env { pool, tasks, .. } = &**self.env();
+        TreeStats {
+            threads: pool.count(Duty::Pool),
+            dedicated: pool.count(Duty::Dedicated),
+            leaked: pool.count(Duty::Leaked),
+            fenced: pool.fenced(),
+            stalls: pool.stalls(),
+            task_panics: tasks.panics(),
+        }
+    }
+
+    /// Resolves when every child that the tree was started with has started or failed to.
+    ///
+    /// # Errors
+    /// How the first supervisor ended, when it did before.
+    pub async fn started(&self) -> Result<(), ExitReason> {
+        match self.life.clone().wait_for(|life| life.started || life.ended.is_some()).await {
+            Ok(life) if life.started => Ok(()),
+            Ok(life) => Err(life.ended.clone().unwrap_or(ExitReason::ArbiterGone)),
+            Err(_) => Err(ExitReason::ArbiterGone),
+        }
     }
 
     /// Resolves when the first supervisor has ended: after [`Root::shutdown`], or because it gave up.
@@ -100,14 +162,33 @@ impl Root {
         }
     }
 
-    /// Stops everything in reverse order, each child within its deadline, then ends the threads. May be called more than once.
+    /// Stops everything in reverse order, each child within its deadline, then ends the threads: those of children that are out of use, too,
+    /// if they come back within five seconds. May be called more than once, and says the same each time.
+    ///
+    /// It takes as long as the deadlines of the children allow, ten seconds more for each that is blocked, and five for the threads.
     ///
     /// # Errors
-    /// When a thread does not end because a handler blocks it.
+    /// When a thread does not end because a handler blocks it. It is left to itself, and ends with the process.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.leash.stop();
         self.done().await;
-        self.leash.0.env.pool.close().await.map_err(|threads| ShutdownError { threads })
+        self.env().pool.close().await.map_err(|threads| ShutdownError { threads })
+    }
+
+    /// [Stops the tree](Root::shutdown), then the actix system that the caller runs in, whether or not every thread ended.
+    ///
+    /// # Errors
+    /// As [`Root::shutdown`]; the system stops all the same.
+    pub async fn shutdown_system(&self) -> Result<(), ShutdownError> {
+        let ended = self.shutdown().await;
+        if let Some(system) = actix_rt::System::try_current() {
+            system.stop();
+        }
+        ended
+    }
+
+    fn env(&self) -> &Arc<Env> {
+        &self.leash.0.env
     }
 }
 

@@ -15,6 +15,7 @@ use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
 use crate::flags::SupervisorFlags;
 use crate::init::{Plan, significance};
+use crate::keeper::Fence;
 use crate::log;
 use crate::panics::guarded;
 use crate::snapshot::{ChildKind, ChildState, TreeNode};
@@ -201,6 +202,19 @@ impl Supervisor {
 
     pub(crate) fn spec_of(&self, id: &ChildId) -> Option<Arc<ChildSpec>> {
         self.tree.child(self.tree.key_of(id)?).map(|(_, spec)| Arc::clone(spec))
+    }
+
+    /// A thread is blocked: each child that lives on it ends as stuck, here and below. Their cells report that as any other end.
+    pub(crate) fn fence(&self, fence: &Fence) {
+        for bench in self.tree.payloads() {
+            bench.blueprint.fence_on(fence.thread);
+            if let Some(leash) = bench.leash.as_ref().filter(|leash| leash.0.thread() == fence.thread) {
+                leash.fence(ExitReason::Stuck);
+            }
+            if let Some(nested) = bench.blueprint.nested() {
+                nested.fence(fence);
+            }
+        }
     }
 
     fn nested(&self, key: Key) -> Option<SupervisorRef> {

@@ -11,6 +11,7 @@ use crate::child::Child;
 use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
 use crate::inbox::TellError;
+use crate::keeper::Fence;
 use crate::snapshot::{ChildState, TreeNode};
 use crate::spec::{ChildId, SpecError};
 use crate::supervisor::{Bench, Supervisor, View};
@@ -186,6 +187,14 @@ impl SupervisorRef {
         Ok(node)
     }
 
+    /// Passes on that a thread is blocked; one that is gone or restarts later finds out at its next launches.
+    pub(crate) fn fence(&self, fence: &Fence) {
+        let word = fence.clone();
+        if self.inner.run(move |supervisor, _| supervisor.fence(&word)) == Err(TellError::Full) {
+            fence.miss();
+        }
+    }
+
     /// Asks, and waits until it has happened. What is said of the child then is its incarnation, if one runs.
     pub(crate) async fn request(&self, request: Request<Bench>) -> Result<Option<u64>, SupervisorError> {
         let answer = self.accepted(move |supervisor, context| supervisor.ask(context, request)).await??;
@@ -311,7 +320,7 @@ mod tests {
             );
             let root =
                 Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), vec![swarm], Arc::new(Deaf)).unwrap();
-            root.started().await;
+            root.started().await.unwrap();
             let (dynamic, third) = slow("dynamic", false);
             swarm_ref.add_child(dynamic).await.unwrap();
             swarm_ref.inner.run(|_, _| panic!("a bug in the supervisor")).unwrap();

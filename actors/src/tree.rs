@@ -134,12 +134,6 @@ impl<P> Tree<P> {
         self.slots.values().map(|slot| &slot.payload)
     }
 
-    /// The key of the child of that name.
-    #[must_use]
-    pub fn key_of(&self, id: &ChildId) -> Option<Key> {
-        self.ids.get(id).copied()
-    }
-
     /// A child's path and specification.
     #[must_use]
     pub fn child(&self, key: Key) -> Option<(&Arc<str>, &Arc<ChildSpec>)> {

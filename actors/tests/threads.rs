@@ -28,7 +28,7 @@ fn shutdown_leaves_no_thread() {
         for _ in 0..3 {
             let children = (0..8).map(|n| Child::actor(ChildSpec::new(format!("c{n}")), |_| Ok(Plain)).0).collect();
             let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, Arc::new(Deaf)).unwrap();
-            root.started().await;
+            root.started().await.unwrap();
             assert!(threads() > before, "children have threads of their own");
             root.shutdown().await.unwrap();
             // The threads that waited for the others may take a moment to go.

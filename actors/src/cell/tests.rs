@@ -10,7 +10,8 @@ use super::*;
 use crate::child::{Blueprint, Child};
 use crate::child_ref::ChildRef;
 use crate::event::{EventSink, SupervisionEvent};
-use crate::pool::Pool;
+use crate::flags::SupervisorFlags;
+use crate::settings::Settings;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -79,11 +80,9 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (seen, heard) = (Arc::new(Seen::default()), Arc::new(Heard::default()));
-        let env = Arc::new(Env {
-            pool: Pool::new().unwrap(),
-            sink: Arc::clone(&heard) as Arc<dyn EventSink>,
-            dead_letters: Default::default(),
-        });
+        let (_, root) = Child::supervisor(ChildSpec::new("root"), SupervisorFlags::default(), Vec::new());
+        let env = Env::new(&Settings::default(), root, Arc::clone(&heard) as Arc<dyn EventSink>).unwrap();
+        let env = Arc::new(env);
         let theirs = Arc::clone(&seen);
         let spec = ChildSpec { placement: crate::spec::Placement::WithSupervisor, ..ChildSpec::new("blocker") };
         let (child, child_ref) = Child::actor(spec, move |ctx| {

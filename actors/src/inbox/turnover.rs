@@ -12,6 +12,7 @@ use crate::dead_letters::{DeadLetter, DeadReason};
 use crate::exit::ExitReason;
 use crate::letter::{Kept, Letter, Payload, Refusal, discarding};
 use crate::spec::OnRestart;
+use crate::watch::ThreadId;
 
 /// What is thrown out of an inbox, to be buried outside its locks.
 type Out<A> = Vec<Letter<A>>;
@@ -47,6 +48,10 @@ impl<A: Actor> Inbox<A> {
             if let Some(tenant) = &reading.tenant {
                 // Registered first: a fence that falls in between wakes it.
                 tenant.succeed(cx);
+                // Its supervisor died before it could hear that the tenant's thread is blocked.
+                if !tenant.is_fenced() && tenant.env.pool.is_leaked(tenant.thread()) {
+                    tenant.fence(ExitReason::Stuck);
+                }
                 if !tenant.is_fenced() {
                     return false;
                 }
@@ -83,6 +88,14 @@ impl<A: Actor> Inbox<A> {
             out
         };
         self.bury_restarted(out, seat);
+    }
+
+    /// Fences the incarnation that lives if it does so on `thread`, whoever its supervisor was.
+    pub(crate) fn fence_on(&self, thread: ThreadId) {
+        let tenant = self.reading.lock().tenant.clone();
+        if let Some(tenant) = tenant.filter(|tenant| tenant.thread() == thread) {
+            tenant.fence(ExitReason::Stuck);
+        }
     }
 
     /// Makes room, unless another has taken the place already.

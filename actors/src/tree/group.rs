@@ -39,9 +39,9 @@ impl<P> Tree<P> {
         let mut siblings = Vec::new();
         for (_, slot) in self.slots.range_mut(from..).filter(|(other, _)| **other != key) {
             match &mut slot.state {
-                State::Running
-                | State::Starting { .. }
-                | State::Stopping { then: Then::CountStartTimeout, .. } if slot.fate == Fate::Free => {
+                State::Running | State::Starting { .. } | State::Stopping { then: Then::CountStartTimeout, .. }
+                    if slot.fate == Fate::Free =>
+                {
                     slot.fate = Fate::Return;
                     siblings.push(slot.spec.id.clone());
                 }
@@ -101,14 +101,7 @@ impl<P> Tree<P> {
 
     /// `key` is failed, and so is every sibling from `from` on that lives or was to come back, stopped in reverse order. With a retry all of
     /// them come back in order at one instant.
-    fn fail_group(
-        &mut self,
-        now: Instant,
-        key: Key,
-        from: Option<Key>,
-        reason: ExitReason,
-        retry: Option<Duration>,
-    ) {
+    fn fail_group(&mut self, now: Instant, key: Key, from: Option<Key>, reason: ExitReason, retry: Option<Duration>) {
         let retry_at = retry.map(|wait| later(now, wait));
         let Some(from) = from else { return self.fail(now, key, reason, retry_at) };
         self.tell_starters(&reason);

@@ -51,7 +51,8 @@ impl Shared {
     /// The number of the next restart of a member that fails at `now`, and its delay. A failure while the others wait is the same failure: it
     /// waits as long as they do, and its own jitter beyond that, so that they don't all come back at one instant.
     fn next(&mut self, now: Instant, chance: f64, ran: Duration, backoff: &Backoff) -> (u32, Duration) {
-        if let Some(left) = self.until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
+        if let Some(left) =
+            self.until.and_then(|until| until.checked_duration_since(now)).filter(|left| !left.is_zero())
         {
             let stretch = 1.0 + backoff.jitter * chance.clamp(0.0, 1.0);
             return (self.attempt, Duration::try_from_secs_f64(left.as_secs_f64() * stretch).unwrap_or(left).max(left));

@@ -213,8 +213,7 @@ impl<P> Slot<P> {
 
     /// Whether nothing of it is kept when it has ended for good.
     pub(super) fn is_forgettable(&self, strategy: Strategy) -> bool {
-        !self.spec.retain
-            && (self.spec.restart == RestartType::Temporary || strategy == Strategy::SimpleOneForOne)
+        !self.spec.retain && (self.spec.restart == RestartType::Temporary || strategy == Strategy::SimpleOneForOne)
     }
 
     /// Automatic restarts in its own window; `None` when it has no limit of its own.

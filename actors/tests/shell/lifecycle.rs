@@ -15,7 +15,7 @@ use crate::harness::*;
 fn start_is_ordered_and_stop_is_reversed() {
     system(async {
         let (root, record) = start(["a", "b", "c"].map(|name| probe(name).0).into());
-        root.started().await;
+        root.started().await.unwrap();
         root.shutdown().await.unwrap();
         let lines = record.lines();
         let (up, down) = lines.split_at(6);
@@ -96,7 +96,7 @@ fn kill_after_the_deadline_drops_the_incarnation() {
         let shutdown = Shutdown::Deadline(MS * 20);
         let (child, _) = scripted(ChildSpec { shutdown, ..eager("a") }, script.clone());
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         root.supervisor().force_restart(&"a".into()).await.unwrap();
         assert_eq!(record.exits("a"), [ExitReason::DeadlineExceeded]);
         assert_eq!(script.alive.load(Ordering::SeqCst), 1);
@@ -111,7 +111,7 @@ fn brutal_stop_runs_no_hooks() {
         let script = Script { in_stopping: Some(|_, _| panic!("a hook ran")), ..Script::default() };
         let (child, _) = scripted(ChildSpec { shutdown: Shutdown::Brutal, ..eager("a") }, script);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         root.shutdown().await.unwrap();
         assert_eq!(record.exits("a"), [ExitReason::Killed]);
     });

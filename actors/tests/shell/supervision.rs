@@ -20,7 +20,7 @@ fn tree() {
         let (review, review_ref) = swarm("review", vec![a, b]);
         let (swarms, _) = swarm("swarms", vec![review]);
         let (root, record) = start(vec![swarms, probe("last").0]);
-        root.started().await;
+        root.started().await.unwrap();
         victim.tell(Boom).unwrap();
         assert_eq!(answers(&victim).await, 2);
         let tree = root.supervisor().snapshot().await.unwrap();
@@ -46,7 +46,7 @@ fn one_swarm_is_restarted_alone() {
         let ((a, in_review), (b, in_build)) = (probe("a"), probe("b"));
         let ((review, review_ref), (build, _)) = (swarm("review", vec![a]), swarm("build", vec![b]));
         let (root, record) = start(vec![review, build]);
-        root.started().await;
+        root.started().await.unwrap();
         review_ref.restart_all().await.unwrap();
         assert_eq!((answers(&in_review).await, answers(&in_build).await), (2, 1));
         root.supervisor().force_restart(&"review".into()).await.unwrap();
@@ -104,7 +104,7 @@ fn a_failed_child_is_tried_again_and_restarted_by_hand() {
             Script::default(),
         );
         let (root, record) = start(vec![child, b]);
-        root.started().await;
+        root.started().await.unwrap();
         a.tell(Boom).unwrap();
         a.tell(Boom).unwrap();
         record.saw("a failed").await;
@@ -133,7 +133,7 @@ fn orders_race_with_crashes() {
         let script = Script::default();
         let (child, a) = scripted(eager("a"), script.clone());
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let (supervisor, id) = (root.supervisor(), "a".into());
         for round in 0..100 {
             let _ = a.tell(Boom);
@@ -164,7 +164,7 @@ fn many_children() {
         let children: Vec<_> = (0..2000).map(|n| scripted(eager(&format!("c{n}")), script.clone())).collect();
         let refs: Vec<_> = children.iter().map(|(_, child)| child.clone()).collect();
         let (root, record) = start(children.into_iter().map(|(child, _)| child).collect());
-        root.started().await;
+        root.started().await.unwrap();
         for child in &refs {
             child.tell(Boom).unwrap();
         }
