@@ -109,6 +109,14 @@ pub(crate) struct Probe {
     script: Script,
 }
 
+impl Probe {
+    pub(crate) fn new(child: ChildCtx<Self>) -> Self {
+        let script = Script::default();
+        script.alive.fetch_add(1, Ordering::SeqCst);
+        Self { child, sum: Rc::default(), stops: 0, script }
+    }
+}
+
 impl Actor for Probe {
     type Context = Context<Self>;
 

@@ -6,4 +6,7 @@ mod harness;
 mod lifecycle;
 mod messages;
 mod panics;
+mod registry;
+mod stuck;
 mod supervision;
+mod tasks;

@@ -1,0 +1,267 @@
+//! Handlers that block their thread: found out, fenced, replaced; and threads of one's own.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use hivekeeper_actors::{
+    Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings, ShutdownError,
+    Strategy, SupervisorFlags,
+};
+
+use crate::harness::*;
+
+/// Long enough for a healthy thread of a busy machine to answer, short enough for a test.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+fn settings() -> Settings {
+    Settings { threads: 1, stuck_after: Some(STUCK_AFTER), leaked_max: 4 }
+}
+
+fn start_with(settings: Settings, children: Vec<Child>) -> (Root, std::sync::Arc<Record>) {
+    let record = std::sync::Arc::new(Record::default());
+    let sink = std::sync::Arc::clone(&record) as std::sync::Arc<dyn hivekeeper_actors::EventSink>;
+    let root = Root::start_with(settings, SupervisorFlags::unlimited(Strategy::OneForOne), children, sink).unwrap();
+    (root, record)
+}
+
+fn dedicated(name: &str) -> ChildSpec {
+    ChildSpec { placement: Placement::Dedicated, ..eager(name) }
+}
+
+/// Blocks the child's thread until the sender is dropped; resolves when it does.
+async fn block(child: &ChildRef<Probe>) -> SyncSender<()> {
+    let (gate, wait) = sync_channel::<()>(0);
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    child
+        .run(move |_, _| {
+            begun.send(()).unwrap();
+            assert!(wait.recv().is_err());
+        })
+        .unwrap();
+    has_begun.await.unwrap();
+    gate
+}
+
+#[test]
+fn a_blocked_thread_is_fenced_and_everything_on_it_made_anew_with_its_queue() {
+    system(async {
+        let script = Script::default();
+        let ((a, blocked), (b, neighbour)) = (scripted(eager("a"), script.clone()), probe("b"));
+        let (swarm, _) = Child::supervisor(eager("swarm"), SupervisorFlags::unlimited(Strategy::OneForOne), vec![a]);
+        let (root, record) = start_with(settings(), vec![swarm, b]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        // Behind the blocked handler, some of it in the batch that the pump has taken already.
+        for n in 1..=100 {
+            blocked.tell(Add(n)).unwrap();
+        }
+        assert_eq!(answers(&neighbour).await, 2, "made anew on another thread");
+        assert_eq!(blocked.ask(Add(0), PATIENCE).await.unwrap(), (5050, 2), "its queue came along");
+        assert_eq!((record.exits("a"), record.exits("b")), (vec![ExitReason::Stuck], vec![ExitReason::Stuck]));
+        assert_eq!((record.count("swarm exited"), root.stats().leaked, root.stats().fenced), (0, 1, 1));
+        drop(gate);
+        until("the leaked thread comes back and is joined", || root.stats().leaked == 0).await;
+        assert_eq!(script.alive.load(Ordering::SeqCst), 1, "the fenced incarnation is gone");
+        assert_eq!(script.alive_max.load(Ordering::SeqCst), 2);
+        assert_eq!(record.exits("a"), [ExitReason::Stuck], "its late end is nobody's news");
+        assert_eq!(answers(&blocked).await, 2);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_factory_that_blocks_is_stuck_too() {
+    system(async {
+        let (gate, wait) = sync_channel::<()>(0);
+        let wait = parking_lot::Mutex::new(Some(wait));
+        let (child, child_ref) = Child::actor(eager("a"), move |child| {
+            let first = wait.lock().take();
+            if let Some(wait) = first {
+                assert!(wait.recv().is_err());
+            }
+            Ok(Probe::new(child))
+        });
+        let (root, record) = start_with(settings(), vec![child]);
+        assert_eq!(answers(&child_ref).await, 2);
+        assert_eq!(record.exits("a"), [ExitReason::Stuck]);
+        drop(gate);
+        until("the leaked thread comes back", || root.stats().leaked == 0).await;
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_busy_thread_is_not_a_blocked_one() {
+    system(async {
+        let (a, busy) = scripted(ChildSpec { inbox_capacity: 2500, ..eager("a") }, Script::default());
+        let (root, record) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        // Handlers of a millisecond each, all together more than twice as long as a thread may be silent.
+        for _ in 0..2500 {
+            busy.run(|_, _| std::thread::sleep(Duration::from_millis(1))).unwrap();
+        }
+        until("they are all done", || busy.is_empty()).await;
+        assert_eq!(answers(&busy).await, 1);
+        assert_eq!((root.stats().fenced, record.exits("a")), (0, vec![]));
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_restart_of_a_supervisor_waits_for_a_blocked_child_until_it_is_fenced() {
+    system(async {
+        let (a, blocked) = probe("a");
+        let (swarm, _) = Child::supervisor(eager("swarm"), SupervisorFlags::unlimited(Strategy::OneForOne), vec![a]);
+        let (root, record) = start_with(settings(), vec![swarm]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        root.supervisor().force_restart(&"swarm".into()).await.unwrap();
+        assert_eq!((answers(&blocked).await, record.exits("a")), (2, vec![ExitReason::Stuck]));
+        drop(gate);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn at_the_cap_nothing_more_is_fenced_until_one_comes_back() {
+    system(async {
+        let ((a, first), (b, second)) =
+            (scripted(dedicated("a"), Script::default()), scripted(dedicated("b"), Script::default()));
+        let (root, record) = start_with(Settings { leaked_max: 1, ..settings() }, vec![a, b]);
+        root.started().await.unwrap();
+        let gate = block(&first).await;
+        assert_eq!(answers(&first).await, 2);
+        let other_gate = block(&second).await;
+        // Rounds go on: the one that answers shows that time has passed for the watch.
+        tokio::time::sleep(STUCK_AFTER * 3).await;
+        assert_eq!((root.stats().leaked, root.stats().fenced, record.exits("b")), (1, 1, vec![]));
+        drop(gate);
+        assert_eq!(answers(&second).await, 2);
+        assert_eq!((root.stats().fenced, record.exits("b")), (2, vec![ExitReason::Stuck]));
+        drop(other_gate);
+        until("both come back", || root.stats().leaked == 0).await;
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_stop_of_a_blocked_child_ends_when_it_is_fenced() {
+    system(async {
+        let (a, blocked) = scripted(dedicated("a"), Script::default());
+        let (root, _) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        root.supervisor().terminate_child(&"a".into()).await.unwrap();
+        let tree = root.supervisor().snapshot().await.unwrap();
+        assert_eq!(tree.children[0].state, ChildState::Stopped);
+        drop(gate);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn shutdown_waits_for_blocked_threads_no_longer_than_it_says() {
+    system(async {
+        let (a, blocked) = probe("a");
+        let (root, _) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        until("it is fenced", || root.stats().leaked == 1).await;
+        assert_eq!(root.shutdown().await, Err(ShutdownError { threads: 1 }));
+        assert_eq!(root.shutdown().await, Err(ShutdownError { threads: 1 }), "the same each time");
+        drop(gate);
+    });
+}
+
+#[test]
+fn without_a_limit_nobody_is_fenced() {
+    system(async {
+        let (a, blocked) = probe("a");
+        let (root, record) = start_with(Settings { stuck_after: None, ..settings() }, vec![a]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        tokio::time::sleep(STUCK_AFTER * 2).await;
+        drop(gate);
+        assert_eq!((answers(&blocked).await, record.exits("a")), (1, vec![]));
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_blocked_thread_of_the_supervisors_is_counted() {
+    system(async {
+        let (a, _) = probe("a");
+        let (root, _) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        // This is the supervisors' thread.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while root.stats().stalls == 0 && std::time::Instant::now() < deadline {
+            std::thread::sleep(MS);
+        }
+        assert_eq!(root.stats().stalls, 1);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_dedicated_child_has_a_thread_to_itself_for_each_incarnation() {
+    system(async {
+        let ((a, own), (b, pooled)) = (scripted(dedicated("a"), Script::default()), probe("b"));
+        let (root, _) = start_with(Settings { threads: 1, ..Settings::default() }, vec![a, b]);
+        root.started().await.unwrap();
+        assert_eq!((root.stats().threads, root.stats().dedicated), (1, 1));
+        let gate = block(&own).await;
+        assert_eq!(answers(&pooled).await, 1, "a blocked handler holds up nobody else");
+        drop(gate);
+        let before = thread_of(&own).await;
+        own.tell(Boom).unwrap();
+        assert_eq!(answers(&own).await, 2);
+        assert_ne!(thread_of(&own).await, before);
+        until("the thread of the first incarnation has gone", || root.stats().dedicated == 1).await;
+        root.supervisor().terminate_child(&"a".into()).await.unwrap();
+        until("the thread has gone with it", || root.stats().dedicated == 0).await;
+        root.supervisor().start_existing(&"a".into()).await.unwrap();
+        assert_eq!((answers(&own).await, root.stats().dedicated), (3, 1));
+        root.shutdown().await.unwrap();
+        assert_eq!(root.stats(), hivekeeper_actors::TreeStats::default());
+    });
+}
+
+async fn thread_of(child: &ChildRef<Probe>) -> std::thread::ThreadId {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    child.run(move |_, _| sender.send(std::thread::current().id()).unwrap()).unwrap();
+    receiver.await.unwrap()
+}
+
+#[test]
+fn a_dedicated_thread_that_ends_takes_its_child_along_and_another_is_made() {
+    system(async {
+        let (a, own) = scripted(dedicated("a"), Script::default());
+        let (root, record) = start(vec![a]);
+        root.started().await.unwrap();
+        own.run(|_, _| {
+            actix::Arbiter::current().stop();
+        })
+        .unwrap();
+        assert_eq!(answers(&own).await, 2);
+        assert_eq!(record.exits("a"), [ExitReason::ArbiterGone]);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_temporary_child_that_is_stuck_is_not_made_again() {
+    system(async {
+        let spec = ChildSpec { restart: RestartType::Temporary, retain: true, ..dedicated("a") };
+        let (a, blocked) = scripted(spec, Script::default());
+        let (root, record) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        record.saw("a exited").await;
+        drop(gate);
+        until("its thread has gone", || root.stats().leaked == 0).await;
+        assert_eq!((blocked.incarnation(), record.exits("a")), (1, vec![ExitReason::Stuck]));
+        root.shutdown().await.unwrap();
+    });
+}
