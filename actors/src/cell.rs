@@ -21,7 +21,7 @@ use crate::exit::ExitReason;
 use crate::inbox::Inbox;
 use crate::log;
 use crate::panics::guarded;
-use crate::pool::Env;
+use crate::pool::{Env, note_turn};
 use crate::pump::Pump;
 use crate::spec::{ChildSpec, Placement, Ready, Shutdown};
 use crate::supervisor_ref::SupervisorRef;
@@ -316,6 +316,7 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
+        note_turn();
         match this.advance(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(reason) => {

@@ -91,17 +91,12 @@ impl Keeper {
 
     fn round(&mut self, now: Instant) {
         let verdicts = {
-            let threads = self.shared.threads.lock();
+            let mut threads = self.shared.threads.lock();
             let mut silent: Vec<ThreadId> = Vec::new();
             if self.supervisors_pulse.owed.load(Ordering::Acquire) {
                 silent.push(SUPERVISORS);
             }
-            let owes = |duty: Duty, pulse: &Pulse| match duty {
-                Duty::Pool | Duty::Dedicated => pulse.owed.load(Ordering::Acquire),
-                Duty::Ending => true,
-                Duty::Leaked => false,
-            };
-            silent.extend(threads.all.iter().filter(|(_, t)| owes(t.duty, &t.pulse)).map(|(id, _)| *id));
+            silent.extend(threads.all.iter_mut().filter_map(|(id, thread)| thread.is_silent().then_some(*id)));
             self.watch.round(now, threads.count(Duty::Leaked), &silent)
         };
         for verdict in verdicts {

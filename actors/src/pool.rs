@@ -83,6 +83,8 @@ pub(crate) struct Thread {
     pub(crate) arbiter: Arbiter,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) duty: Duty,
+    /// How far its work was when the keeper last looked.
+    turns_seen: u64,
 }
 
 /// What a thread is there for.
@@ -103,6 +105,8 @@ pub(crate) enum Duty {
 pub(crate) struct Pulse {
     /// A beat waits for its answer.
     pub(crate) owed: AtomicBool,
+    /// Pieces of the children's work that were done; written by the thread alone.
+    turns: AtomicU64,
     /// The thread runs nothing any more; joining it takes no time.
     pub(crate) ended: AtomicBool,
 }
@@ -290,7 +294,7 @@ impl Threads {
         let pulse = Arc::new(Pulse::default());
         let arbiter = arbiter(Obituary { shared: Arc::clone(shared), pulse: Arc::clone(&pulse) })?;
         self.latest += 1;
-        self.all.insert(self.latest, Thread { arbiter, pulse, duty });
+        self.all.insert(self.latest, Thread { arbiter, pulse, duty, turns_seen: 0 });
         Ok(self.latest)
     }
 
@@ -310,6 +314,17 @@ impl Thread {
     pub(crate) fn leak(&mut self) {
         self.duty = Duty::Leaked;
         self.arbiter.stop();
+    }
+
+    /// Whether it owes a sign of life and has done nothing since this was last asked. One that is flooded comes to the question late.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let turns = self.pulse.turns.load(Ordering::Relaxed);
+        let moved = std::mem::replace(&mut self.turns_seen, turns) != turns;
+        match self.duty {
+            Duty::Pool | Duty::Dedicated => !moved && self.pulse.owed.load(Ordering::Acquire),
+            Duty::Ending => true,
+            Duty::Leaked => false,
+        }
     }
 
     /// Asks it for a sign of life. A thread that takes no question any more is about to end.
@@ -337,6 +352,18 @@ impl Drop for Obituary {
 
 thread_local! {
     static OBITUARY: std::cell::RefCell<Option<Obituary>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Notes that the thread that calls has done a piece of the children's work.
+pub(crate) fn note_turn() {
+    // A thread that isn't ours is not watched, and one that is ending does no more work.
+    let _ = OBITUARY.try_with(|local| {
+        if let Ok(local) = local.try_borrow()
+            && let Some(Obituary { pulse, .. }) = &*local
+        {
+            pulse.turns.store(pulse.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    });
 }
 
 /// A new thread with the runtime that actix would make, which says when it ends.

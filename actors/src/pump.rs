@@ -10,9 +10,13 @@ use actix::{Actor, AsyncContext, Context};
 use crate::cell::Seat;
 use crate::inbox::Inbox;
 use crate::letter::{Delivery, Kept, Letter};
+use crate::pool::note_turn;
 
 /// Messages handled in one poll before the other actors of the thread get their turn; tokio's own budget for a task is the same.
 const BUDGET: usize = 128;
+
+/// Messages after which the thread notes that it gets on: a row of slow handlers is no blocked one.
+const NOTED_EVERY: usize = 16;
 
 pub(crate) struct Pump<A: Actor> {
     inbox: Arc<Inbox<A>>,
@@ -42,7 +46,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         if !std::mem::replace(begun, true) {
             seat.say_hook_returned();
         }
-        for _ in 0..BUDGET {
+        for n in 1..=BUDGET {
             // A future that the actor waits for, or a stop, is in force: the context polls us again when it is over. An actor that failed over a
             // message that is delivered again, and winds down before it stops, gets no more.
             if context.waiting() || current.is_some() {
@@ -56,6 +60,9 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
                     }
                 }
                 None => return Poll::Pending,
+            }
+            if n % NOTED_EVERY == 0 {
+                note_turn();
             }
         }
         cx.waker().wake_by_ref();

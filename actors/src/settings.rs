@@ -8,7 +8,7 @@ pub struct Settings {
     /// Threads that take children in turn; nought counts as one. One a core by default, at most four: they run short handlers and wait for
     /// IO, so more threads would add wake-ups, not speed.
     pub threads: usize,
-    /// A thread of the children that gives no sign of life for this long counts as blocked: it is taken out of use, and everything that lives on it
+    /// A thread of the children that neither answers nor gets on with its work for this long counts as blocked (16 messages in a row are one piece of work): it is taken out of use, and everything that lives on it
     /// ends as [`Stuck`](crate::ExitReason::Stuck) and is made anew elsewhere, with its queue. Found out a quarter later at most. `None`: threads are not watched.
     /// Ten seconds by default, as long as a killed child may take to end.
     pub stuck_after: Option<Duration>,

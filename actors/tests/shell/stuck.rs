@@ -244,6 +244,7 @@ fn a_dedicated_thread_that_ends_takes_its_child_along_and_another_is_made() {
             actix::Arbiter::current().stop();
         })
         .unwrap();
+        record.saw("a exited").await;
         assert_eq!(answers(&own).await, 2);
         assert_eq!(record.exits("a"), [ExitReason::ArbiterGone]);
         root.shutdown().await.unwrap();
