@@ -36,7 +36,7 @@ pub(crate) trait Watcher: Send + Sync {
     fn supervisor(&self) -> Option<SupervisorRef>;
 }
 
-/// Its inbox overflowed: end, as by a failure of your own.
+/// Something of its own has failed, such as its inbox: end, as by a failure.
 const FAIL: u8 = 1;
 const STOP: u8 = 2;
 /// The supervisor is gone: stop, and judge the deadline yourself.
@@ -47,8 +47,10 @@ const FENCED: u8 = 5;
 
 /// The incarnation has, or had, tasks of its own.
 const TASKS: u8 = 1;
-/// It has ended and can have none any more.
-const NO_TASKS: u8 = 2;
+/// Its supervisor has gone and left it to itself.
+const ORPHAN: u8 = 2;
+/// It has ended: there is nothing to be marked any more.
+const PARTED: u8 = 4;
 
 /// What an incarnation, its supervisor and its cell share.
 pub(crate) struct Seat {
@@ -65,8 +67,8 @@ pub(crate) struct Seat {
     /// The watcher knows of the end.
     told: AtomicBool,
     ended: AtomicBool,
-    /// See [`Seat::note_tasks`].
-    tasks: AtomicU8,
+    /// What has to be seen to at its end.
+    marks: AtomicU8,
     thread: AtomicU32,
     end: Mutex<End>,
 }
@@ -100,7 +102,7 @@ impl Seat {
             ready_said: AtomicBool::new(false),
             told: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            tasks: AtomicU8::new(0),
+            marks: AtomicU8::new(0),
             thread: AtomicU32::new(SUPERVISORS),
             end: Mutex::default(),
         }
@@ -158,10 +160,7 @@ impl Seat {
 
     /// Ends it because its inbox is full, unless its end was ordered anyway.
     pub(crate) fn overflowed(&self) {
-        if self.order.load(Ordering::Acquire) < FAIL {
-            self.say_failed(ExitReason::Overflow);
-            self.order(FAIL);
-        }
+        self.end_with(ExitReason::Overflow);
     }
 
     /// It is about to end for a reason of its own.
@@ -189,10 +188,12 @@ impl Seat {
         first
     }
 
-    /// Ends the incarnation with `reason`, with hooks, as [`ChildCtx::fail`] does.
+    /// Ends the incarnation with `reason`, with hooks, as [`ChildCtx::fail`] does; unless it is being stopped anyway.
     pub(crate) fn end_with(&self, reason: ExitReason) {
-        self.say_failed(reason);
-        self.order(STOP);
+        if self.order.load(Ordering::Acquire) < FAIL {
+            self.say_failed(reason);
+            self.order(FAIL);
+        }
     }
 
     /// Names the thread on which the incarnation will live.
@@ -206,14 +207,21 @@ impl Seat {
 
     /// Notes that the incarnation is about to have a task; `false` when it has ended.
     pub(crate) fn note_tasks(&self) -> bool {
-        self.tasks.fetch_or(TASKS, Ordering::AcqRel) & NO_TASKS == 0
+        self.marks.fetch_or(TASKS, Ordering::AcqRel) & PARTED == 0
     }
 
     /// Gives back what the tree keeps for the incarnation: its name, its tasks, its thread.
     fn part(&self) {
+        let marks = self.marks.fetch_or(PARTED, Ordering::AcqRel);
+        if marks & PARTED != 0 {
+            return;
+        }
         self.env.registry.give_back(self);
-        if self.tasks.fetch_or(NO_TASKS, Ordering::AcqRel) & TASKS != 0 {
+        if marks & TASKS != 0 {
             self.env.tasks.end(self);
+        }
+        if marks & ORPHAN != 0 {
+            self.env.count_orphan(-1);
         }
         if self.spec.placement == Placement::Dedicated {
             self.env.pool.release(self.thread());
@@ -246,6 +254,9 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
+        if self.0.marks.fetch_or(ORPHAN, Ordering::AcqRel) & PARTED == 0 {
+            self.0.env.count_orphan(1);
+        }
         self.0.order(ORPHANED);
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Env {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) registry: Registry,
     pub(crate) tasks: Tasks,
+    /// Incarnations that live and whose supervisor doesn't.
+    pub(crate) orphans: watch::Sender<isize>,
 }
 
 impl Env {
@@ -44,7 +46,25 @@ impl Env {
             dead_letters: DeadLetters::default(),
             registry: Registry::default(),
             tasks: Tasks::default(),
+            orphans: watch::Sender::new(0),
         })
+    }
+}
+
+/// How long the end of a tree waits for children whose supervisor died. Each of them obeys its own deadline; this is longer than most of them, and
+/// no supervisor is left that would know better.
+const ORPHANS_WAIT: Duration = Duration::from_secs(30);
+
+impl Env {
+    pub(crate) fn count_orphan(&self, more: isize) {
+        self.orphans.send_modify(|count| *count += more);
+    }
+
+    /// Waits until every child whose supervisor died has ended.
+    pub(crate) async fn orphans_ended(&self) {
+        let mut orphans = self.orphans.subscribe();
+        // Those that outlive this end with their threads.
+        let _ = tokio::time::timeout(ORPHANS_WAIT, orphans.wait_for(|count| *count <= 0)).await;
     }
 }
 

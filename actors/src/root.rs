@@ -165,13 +165,15 @@ impl Root {
     /// Stops everything in reverse order, each child within its deadline, then ends the threads: those of children that are out of use, too,
     /// if they come back within five seconds. May be called more than once, and says the same each time.
     ///
-    /// It takes as long as the deadlines of the children allow, ten seconds more for each that is blocked, and five for the threads.
+    /// It takes as long as the deadlines of the children allow, ten seconds more for each that is blocked, and five for the threads. When the
+    /// first supervisor panicked before, the children get up to thirty seconds for their deadlines.
     ///
     /// # Errors
     /// When a thread does not end because a handler blocks it. It is left to itself, and ends with the process.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         self.leash.stop();
         self.done().await;
+        self.env().orphans_ended().await;
         self.env().pool.close().await.map_err(|threads| ShutdownError { threads })
     }
 
@@ -213,3 +215,6 @@ impl Watcher for RootWatcher {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

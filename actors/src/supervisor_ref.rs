@@ -100,7 +100,7 @@ impl From<Refusal> for SupervisorError {
 /// call that is dropped half-way has been asked for all the same.
 #[derive(Clone, Debug)]
 pub struct SupervisorRef {
-    inner: ChildRef<Supervisor>,
+    pub(crate) inner: ChildRef<Supervisor>,
 }
 
 impl SupervisorRef {
