@@ -128,7 +128,7 @@ pub use recipient::TellRef;
 pub use registry::{Binding, Registry};
 pub use root::{Root, ShutdownError, StartError};
 pub use settings::{Settings, TreeStats};
-pub use snapshot::{ChildCounts, ChildKind, ChildState, LastExit, TreeNode};
+pub use snapshot::{ChildCounts, ChildKind, ChildState, LastExit, Supervision, TreeNode};
 pub use spec::{
     Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,
     RestartType, Seed, SeedState, Shutdown, SpecError,

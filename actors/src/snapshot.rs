@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::ExitReason;
-use crate::flags::Strategy;
+use crate::flags::{AutoShutdown, Intensity, Meltdown, Strategy};
 use crate::spec::{ChildId, RestartType};
 
 /// One child as its supervisor sees it, with everything below it.
@@ -18,8 +18,12 @@ pub struct TreeNode {
     pub kind: ChildKind,
     /// A supervisor's strategy.
     pub strategy: Option<Strategy>,
+    /// What else a supervisor that runs was told about itself.
+    pub supervision: Option<Supervision>,
     /// When it is restarted.
     pub restart: RestartType,
+    /// Whether its end by itself counts for its supervisor's `auto_shutdown`.
+    pub significant: bool,
     /// What it is doing.
     pub state: ChildState,
     /// For how long.
@@ -36,6 +40,19 @@ pub struct TreeNode {
     pub last_exit: Option<LastExit>,
     /// Its children in start order; empty for a supervisor that does not run.
     pub children: Vec<TreeNode>,
+}
+
+/// What a running supervisor was told about itself, and how far its limit is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supervision {
+    /// Automatic restarts of all children together that are allowed.
+    pub intensity: Option<Intensity>,
+    /// Those that its window holds.
+    pub restarts_in_window: u32,
+    /// What follows when they need more.
+    pub meltdown: Meltdown,
+    /// Whether it ends with its significant children.
+    pub auto_shutdown: AutoShutdown,
 }
 
 /// Whether a child works or supervises.

@@ -1,14 +1,19 @@
 //! The shell around the core: an actix actor that feeds it and performs what it decides.
 
+mod hear;
+mod look;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Running, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Running, SpawnHandle};
 use tokio::sync::oneshot;
 
-use crate::admin::{ChildInfo, Counts, Presence};
+use hear::{Tick, ToSupervisor};
+pub(crate) use look::View;
+
 use crate::cell::{Leash, Seat, Watcher};
 use crate::child::{Blueprint, Child, ChildCtx};
 use crate::event::SupervisionEvent;
@@ -18,8 +23,8 @@ use crate::init::{Plan, significance};
 use crate::keeper::Fence;
 use crate::log;
 use crate::panics::guarded;
-use crate::snapshot::{ChildKind, ChildState, TreeNode};
-use crate::spec::{ChildId, ChildSpec, RestartType, Seed};
+use crate::snapshot::ChildState;
+use crate::spec::{ChildId, Seed};
 use crate::supervisor_ref::{SupervisorError, SupervisorRef};
 use crate::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Token, Tree};
 
@@ -55,16 +60,6 @@ pub(crate) type Answer = Result<Option<u64>, Refusal>;
 pub(crate) struct Bench {
     blueprint: Arc<dyn Blueprint>,
     leash: Option<Leash>,
-}
-
-/// What one supervisor shows of itself and its children.
-pub(crate) struct View {
-    /// The supervisor above and the key under which it knows this one.
-    pub(crate) parent: Option<(SupervisorRef, Key)>,
-    /// The supervisor itself, as far as it knows.
-    pub(crate) own: TreeNode,
-    /// Its children, with the handles of those that are supervisors.
-    pub(crate) children: Vec<(TreeNode, Option<SupervisorRef>)>,
 }
 
 impl Supervisor {
@@ -133,77 +128,6 @@ impl Supervisor {
         let _ = sender.send(result.map(|()| about.and_then(running)));
     }
 
-    pub(crate) fn view(&self) -> View {
-        let now = now();
-        let seat = self.child.seat();
-        View {
-            parent: seat.watcher.supervisor().map(|parent| (parent, seat.key)),
-            own: TreeNode {
-                id: seat.spec.id.clone(),
-                path: Arc::clone(&seat.path),
-                kind: ChildKind::Supervisor,
-                strategy: Some(self.tree.flags().strategy),
-                restart: RestartType::Temporary,
-                state: self.state,
-                in_state_for: now.saturating_duration_since(self.since),
-                incarnation: seat.incarnation,
-                restarts: 0,
-                restarts_in_window: 0,
-                retry_in: None,
-                last_exit: None,
-                children: Vec::new(),
-            },
-            children: self.tree.nodes(now).map(|(key, node)| (node, self.nested(key))).collect(),
-        }
-    }
-
-    /// One child as a node.
-    pub(crate) fn node_of(&self, key: Key) -> Option<TreeNode> {
-        self.tree.node(now(), key)
-    }
-
-    pub(crate) fn which(&self) -> Vec<ChildInfo> {
-        let info =
-            |(key, node): (Key, TreeNode)| ChildInfo { state: self.presence(key, &node), id: node.id, kind: node.kind };
-        self.tree.nodes(now()).map(info).collect()
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for (key, node) in self.tree.nodes(now()) {
-            counts.specs += 1;
-            counts.active += usize::from(matches!(self.presence(key, &node), Presence::Running(_)));
-            match node.kind {
-                ChildKind::Worker => counts.workers += 1,
-                ChildKind::Supervisor => counts.supervisors += 1,
-            }
-        }
-        counts
-    }
-
-    /// OTP's word for the state of a child. Its `restarting` begins with the exit and ends when the next incarnation is ready.
-    fn presence(&self, key: Key, node: &TreeNode) -> Presence {
-        let by_itself = || {
-            let leash = self.tree.payload(key).and_then(|bench| bench.leash.as_ref());
-            leash.is_some_and(|leash| matches!(leash.0.cause, Cause::Automatic | Cause::Replacement))
-        };
-        match node.state {
-            ChildState::Running | ChildState::Stopping => Presence::Running(node.incarnation),
-            ChildState::BackingOff => Presence::Restarting,
-            ChildState::Starting if by_itself() => Presence::Restarting,
-            ChildState::Pending if node.last_exit.is_some() => Presence::Restarting,
-            ChildState::Starting
-            | ChildState::Pending
-            | ChildState::Stopped
-            | ChildState::Completed
-            | ChildState::Failed => Presence::Undefined,
-        }
-    }
-
-    pub(crate) fn spec_of(&self, id: &ChildId) -> Option<Arc<ChildSpec>> {
-        self.tree.child(self.tree.key_of(id)?).map(|(_, spec)| Arc::clone(spec))
-    }
-
     /// A thread is blocked: each child that lives on it ends as stuck, here and below. Their cells report that as any other end.
     pub(crate) fn fence(&self, fence: &Fence) {
         for bench in self.tree.payloads() {
@@ -215,10 +139,6 @@ impl Supervisor {
                 nested.fence(fence);
             }
         }
-    }
-
-    fn nested(&self, key: Key) -> Option<SupervisorRef> {
-        self.tree.payload(key).and_then(|bench| bench.blueprint.nested().cloned())
     }
 
     fn feed(&mut self, context: &mut Context<Self>, input: Input<Bench>) {
@@ -349,68 +269,6 @@ impl Drop for Supervisor {
         for bench in self.tree.payloads() {
             bench.blueprint.close();
         }
-    }
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Tick;
-
-impl Handler<Tick> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, _: Tick, context: &mut Self::Context) {
-        self.alarm = None;
-        self.feed(context, Input::Tick);
-    }
-}
-
-/// A notice of a cell; sent to one incarnation of the supervisor and lost with it.
-#[derive(Message)]
-#[rtype(result = "()")]
-enum Notice {
-    Started { key: Key, incarnation: u64 },
-    Down { key: Key, incarnation: u64, reason: ExitReason },
-}
-
-impl Handler<Notice> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, notice: Notice, context: &mut Self::Context) {
-        let input = match notice {
-            Notice::Started { key, incarnation } => Input::Started { key, incarnation },
-            Notice::Down { key, incarnation, reason } => Input::Down { key, incarnation, reason },
-        };
-        self.feed(context, input);
-    }
-}
-
-struct ToSupervisor {
-    address: Addr<Supervisor>,
-    me: SupervisorRef,
-}
-
-impl ToSupervisor {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "at most two notices an incarnation, and a dead supervisor needs none"
-    )]
-    fn tell(&self, notice: Notice) {
-        self.address.do_send(notice);
-    }
-}
-
-impl Watcher for ToSupervisor {
-    fn started(&self, key: Key, incarnation: u64) {
-        self.tell(Notice::Started { key, incarnation });
-    }
-
-    fn down(&self, key: Key, incarnation: u64, reason: ExitReason) {
-        self.tell(Notice::Down { key, incarnation, reason });
-    }
-
-    fn supervisor(&self) -> Option<SupervisorRef> {
-        Some(self.me.clone())
     }
 }
 

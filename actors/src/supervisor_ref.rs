@@ -180,7 +180,7 @@ impl SupervisorRef {
             // What its parent knows of it is the truth: restarts, last exit, state.
             Some((parent, key)) => {
                 let node = parent.accepted(move |supervisor, _| supervisor.node_of(key)).await?;
-                node.ok_or(SupervisorError::Gone)?
+                told(node.ok_or(SupervisorError::Gone)?, &own)
             }
         };
         node.children = below(children).await;
@@ -225,6 +225,11 @@ impl SupervisorRef {
     }
 }
 
+/// Adds to what its parent knows of a supervisor what only the supervisor knows.
+fn told(node: TreeNode, own: &TreeNode) -> TreeNode {
+    TreeNode { strategy: own.strategy, supervision: own.supervision, ..node }
+}
+
 /// Fills in what lies below the children that are supervisors; one that does not run has nothing below it.
 fn below(children: Vec<(TreeNode, Option<SupervisorRef>)>) -> Pin<Box<dyn Future<Output = Vec<TreeNode>> + Send>> {
     Box::pin(async move {
@@ -234,6 +239,7 @@ fn below(children: Vec<(TreeNode, Option<SupervisorRef>)>) -> Pin<Box<dyn Future
             if let (true, Some(nested)) = (runs, nested)
                 && let Ok(view) = nested.accepted(|supervisor, _| supervisor.view()).await
             {
+                node = told(node, &view.own);
                 node.children = below(view.children).await;
             }
             nodes.push(node);
