@@ -19,8 +19,7 @@ use tokio::time::Sleep;
 use crate::child::{ChildCtx, Factory, Ignore};
 use crate::exit::ExitReason;
 use crate::inbox::Inbox;
-use crate::log;
-use crate::panics::guarded;
+use crate::panics::{caught, guarded};
 use crate::pool::{Env, note_turn};
 use crate::pump::Pump;
 use crate::spec::{ChildSpec, Placement, Ready, Shutdown};
@@ -364,7 +363,7 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         if pass_on > std::mem::replace(passed_on, pass_on) {
             actor.ctx().stop();
         }
-        let ended = match guarded(|| Pin::new(actor).poll(cx)) {
+        let ended = match caught(|| Pin::new(actor).poll(cx)) {
             Ok(polled) => polled.is_ready(),
             Err(panic) => return Poll::Ready(panic),
         };
@@ -393,14 +392,11 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
     /// Drops the actor so that neither hooks nor messages run on it and a panic of its destructor goes no further.
     fn bury(&mut self) {
         if let Some(mut actor) = self.actor.take() {
-            let buried = guarded(move || {
+            // The reason of the end is known already; this panic, if any, is logged.
+            let _ = guarded(&self.report.seat.path, move || {
                 actor.ctx().terminate();
                 drop(actor);
             });
-            // The reason of the end is known already.
-            if let Err(panic) = buried {
-                log::late_panic(&self.report.seat.path, &panic);
-            }
         }
     }
 }
@@ -420,7 +416,7 @@ fn make<A: Actor<Context = Context<A>>>(
 ) -> Result<ContextFut<A, Context<A>>, ExitReason> {
     seat.env.registry.take(seat, inbox).map_err(|name_taken| ExitReason::StartFailed(name_taken.to_string().into()))?;
     let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
-    let actor = guarded(|| factory(child))?.map_err(|error| match error.is::<Ignore>() {
+    let actor = caught(|| factory(child))?.map_err(|error| match error.is::<Ignore>() {
         true => ExitReason::Ignored,
         false => ExitReason::StartFailed(error.to_string().into()),
     })?;

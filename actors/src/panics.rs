@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::{Arc, Once};
 
 use crate::exit::ExitReason;
+use crate::log;
 
 thread_local! {
     /// `Some` while this thread polls a supervised actor; holds where the latest panic of that poll happened: earlier ones
@@ -37,8 +38,13 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
         .unwrap_or(false)
 }
 
-/// Runs a piece of a supervised actor; a panic in it becomes an exit reason, and whoever is given that sees to it that it is told.
-pub(crate) fn guarded<R>(piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
+/// Runs a piece of code whose panic ends nothing that anybody watches: it is written to the log.
+pub(crate) fn guarded<R>(path: &str, piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
+    caught(piece).inspect_err(|panic| log::late_panic(path, panic))
+}
+
+/// Runs a piece of a supervised actor; a panic in it becomes the exit reason, which whoever watches is told.
+pub(crate) fn caught<R>(piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
     // A thread that is ending has no thread-locals any more: the panic is caught all the same, and printed by the hook.
     let outer = WATCHED.try_with(|watched| watched.replace(Some(None))).unwrap_or_default();
     let result = catch_unwind(AssertUnwindSafe(piece));
@@ -69,17 +75,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guarded_names_text_and_place() {
+    fn caught_names_text_and_place() {
         install_hook();
         let line = line!() + 1;
-        let reason = guarded(|| panic!("boom {}", 7)).err();
+        let reason = caught(|| panic!("boom {}", 7)).err();
         let Some(ExitReason::Panic { text, location }) = reason else { panic!("no panic seen: {reason:?}") };
         assert_eq!(&*text, "boom 7");
         assert!(location.contains(&format!("panics.rs:{line}")), "{location}");
     }
 
     #[test]
-    fn guarded_survives_a_payload_that_panics_when_dropped() {
+    fn caught_survives_a_payload_that_panics_when_dropped() {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {
@@ -87,7 +93,7 @@ mod tests {
             }
         }
         install_hook();
-        let reason = guarded(|| std::panic::panic_any(Bomb)).err();
+        let reason = caught(|| std::panic::panic_any(Bomb)).err();
         assert!(matches!(reason, Some(ExitReason::Panic { text, .. }) if &*text == "a panic without text"));
     }
 }

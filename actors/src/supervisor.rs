@@ -198,9 +198,8 @@ impl Supervisor {
     fn emit(&self, event: SupervisionEvent) {
         log::child(&event);
         let sink = &self.child.env().sink;
-        if let Err(panic) = guarded(|| sink.event(event)) {
-            log::late_panic(self.child.path(), &panic);
-        }
+        // A sink that panics has lost the event; the log says so, and the supervisor goes on.
+        let _ = guarded(self.child.path(), || sink.event(event));
     }
 
     /// Sees to it that the core gets its tick. A retry that is due at once comes back as a message, so that orders overtake it. An
