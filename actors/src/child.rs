@@ -1,5 +1,6 @@
 //! What a child is made of: a specification, a factory, and the context its actor is given.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ impl fmt::Debug for Child {
 }
 
 /// How a supervisor makes incarnations of a child whose type it doesn't know.
-pub(crate) trait Blueprint: Send + Sync {
+pub(crate) trait Blueprint: Any + Send + Sync {
     /// Makes an incarnation; its end is reported to the seat's watcher whatever happens.
     fn launch(&self, seat: Arc<Seat>);
     /// Refuses and forgets messages.
@@ -87,6 +88,10 @@ pub(crate) trait Blueprint: Send + Sync {
     fn incarnation(&self) -> u64;
     /// The handle on the supervisor, if it is one.
     fn nested(&self) -> Option<&SupervisorRef>;
+    /// The same child with the factory of `other`; `None` when that makes another type of actor.
+    fn heir(&self, other: &dyn Blueprint) -> Option<Arc<dyn Blueprint>>;
+    /// Tells children apart: where the messages are.
+    fn inbox(&self) -> *const ();
 }
 
 pub(crate) struct Made<A: Actor<Context = Context<A>>> {
@@ -126,6 +131,17 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
 
     fn nested(&self) -> Option<&SupervisorRef> {
         self.nested.as_ref()
+    }
+
+    fn heir(&self, other: &dyn Blueprint) -> Option<Arc<dyn Blueprint>> {
+        let other: &dyn Any = other;
+        let Self { factory, .. } = other.downcast_ref()?;
+        let inbox = Arc::clone(&self.inbox);
+        Some(Arc::new(Self { inbox, factory: Arc::clone(factory), nested: self.nested.clone() }))
+    }
+
+    fn inbox(&self) -> *const () {
+        Arc::as_ptr(&self.inbox).cast()
     }
 }
 

@@ -78,8 +78,7 @@ where
     /// `StartFailed` and `Ignored` (the child is forgotten), `Superseded`, `Gone`, `Busy`, `Unreachable`.
     pub async fn start(&self, args: Args) -> Result<(ChildId, ChildRef<A>), SupervisorError> {
         let Shared { template, minted } = &*self.shared;
-        let number = minted.fetch_add(1, Ordering::Relaxed) + 1;
-        let id = ChildId::from(format!("{}-{number}", template.spec.id));
+        let id = self.name(minted.fetch_add(1, Ordering::Relaxed) + 1);
         let spec = ChildSpec { id: id.clone(), ..template.spec.clone() };
         let make = Arc::clone(&template.make);
         let (child, child_ref) = Child::actor(spec, move |context| make(context, args.clone()));
@@ -123,9 +122,12 @@ where
     }
 
     fn was_minted(&self, id: &ChildId) -> bool {
-        let Shared { template, minted } = &*self.shared;
-        let number = id.as_str().strip_prefix(template.spec.id.as_str()).and_then(|rest| rest.strip_prefix('-'));
-        number.and_then(|number| number.parse().ok()).is_some_and(|n: u64| n <= minted.load(Ordering::Relaxed))
+        let number = id.as_str().rsplit('-').next().and_then(|number| number.parse().ok());
+        number.is_some_and(|n| (1..=self.shared.minted.load(Ordering::Relaxed)).contains(&n) && *id == self.name(n))
+    }
+
+    fn name(&self, number: u64) -> ChildId {
+        format!("{}-{number}", self.shared.template.spec.id).into()
     }
 }
 

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use crate::cell::Seat;
 use crate::child_ref::AskError;
 use crate::exit::ExitReason;
-use crate::log;
 use crate::panics::guarded;
 
 /// The name of a message's type and the message.
@@ -88,7 +87,7 @@ impl<A: Actor> Letter<A> {
 
 /// Runs what drops messages. A panic of a destructor is logged; it ends neither the supervisor nor the sender who happens to run it.
 pub(crate) fn discarding<R>(path: &str, piece: impl FnOnce() -> R) -> Option<R> {
-    guarded(piece).inspect_err(|panic| log::late_panic(path, panic)).ok()
+    guarded(path, piece).ok()
 }
 
 struct Tell<M>(M);

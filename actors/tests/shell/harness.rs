@@ -64,7 +64,7 @@ impl Record {
     }
 }
 
-fn short(kind: &EventKind) -> &'static str {
+pub(crate) fn short(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::Starting { .. } => "starting",
         EventKind::Started { .. } => "started",

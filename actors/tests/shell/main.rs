@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod dynamic;
+mod events;
 mod harness;
 mod lifecycle;
 mod messages;
 mod panics;
 mod registry;
+mod requests;
 mod stuck;
 mod supervision;
 mod tasks;
