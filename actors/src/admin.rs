@@ -3,7 +3,7 @@
 use crate::child::Child;
 use crate::flags::SupervisorFlags;
 use crate::init::check_childspecs;
-use crate::snapshot::ChildKind;
+use crate::snapshot::{ChildKind, Counts};
 use crate::spec::{ChildId, ChildSpec};
 use crate::supervisor::Bench;
 use crate::supervisor_ref::{SupervisorError, SupervisorRef};
@@ -47,21 +47,8 @@ pub enum Presence {
     Undefined,
     /// It waits for an automatic restart, or is being started by one.
     Restarting,
-    /// This incarnation lives; one that has been asked to stop does until it has ended.
+    /// This incarnation lives: from its first start on, and, when it has been asked to stop, until it has ended.
     Running(u64),
-}
-
-/// OTP's `count_children`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Specifications that the supervisor keeps. The children of a [`DynamicRef`](crate::DynamicRef) share one.
-    pub specs: usize,
-    /// Children that have an incarnation; not those that are being restarted.
-    pub active: usize,
-    /// Children that are supervisors, active or not.
-    pub supervisors: usize,
-    /// Children that are actors, active or not.
-    pub workers: usize,
 }
 
 impl SupervisorRef {
@@ -135,8 +122,7 @@ impl SupervisorRef {
     /// `Invalid`, `OtherActor` (the new factory makes another type of actor): nothing is changed. `Gone`, `Unreachable`, `Busy`.
     pub async fn change(&self, flags: SupervisorFlags, children: Vec<Child>) -> Result<(), SupervisorError> {
         check_childspecs(&flags, &children).map_err(SupervisorError::Invalid)?;
-        let answer = self.accepted(move |supervisor, context| supervisor.change(context, flags, children)).await??;
-        answer.await.map_err(|_| SupervisorError::Gone)?.map(drop).map_err(SupervisorError::from)
+        self.accepted(move |supervisor, context| supervisor.change(context, flags, &children)).await?
     }
 }
 

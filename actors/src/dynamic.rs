@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, Context};
 
-use crate::admin::{ChildInfo, Counts};
+use crate::admin::ChildInfo;
 use crate::child::{BoxError, Child, ChildCtx};
 use crate::child_ref::ChildRef;
 use crate::flags::{Strategy, SupervisorFlags};
+use crate::snapshot::Counts;
 use crate::spec::{ChildId, ChildSpec};
 use crate::supervisor_ref::{SupervisorError, SupervisorRef};
 

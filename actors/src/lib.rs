@@ -113,7 +113,7 @@ pub mod tree;
 mod watch;
 mod window;
 
-pub use admin::{ChildInfo, Counts, Presence, Started};
+pub use admin::{ChildInfo, Presence, Started};
 pub use broadcast::{Broadcast, Heard, Listener};
 pub use child::{BoxError, Child, ChildCtx, Ignore};
 pub use child_ref::{AskError, ChildRef};
@@ -128,7 +128,7 @@ pub use recipient::TellRef;
 pub use registry::{Binding, Registry};
 pub use root::{Root, ShutdownError, StartError};
 pub use settings::{Settings, TreeStats};
-pub use snapshot::{ChildCounts, ChildKind, ChildState, LastExit, Supervision, TreeNode};
+pub use snapshot::{ChildKind, ChildState, Counts, LastExit, Supervision, TreeNode};
 pub use spec::{
     Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,
     RestartType, Seed, SeedState, Shutdown, SpecError,

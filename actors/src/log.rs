@@ -1,7 +1,7 @@
 //! Events as lines of the log: the one place that writes them.
 //!
-//! A child that is given up is an error, and so is a panic; another abnormal exit is a warning; a back-off is information; the rest, all that
-//! a healthy tree does, is for debugging. A line is bounded, and so is their number: a storm of crashing children must not drown the log.
+//! A child that is given up is an error, and so is a panic; another abnormal exit and a limit that is reached are warnings; what a failure
+//! sets going (back-off, group restart, auto-shutdown) is information; the rest, all that a healthy tree does, is for debugging. A line is bounded, and so is their number: a storm of crashing children must not drown the log.
 //! What was left out is counted in the next line of the same level (`unlogged`); the [`EventSink`](crate::EventSink) hears everything.
 
 use std::fmt::{self, Display, Formatter, Write};
@@ -11,8 +11,10 @@ use parking_lot::Mutex;
 use tracing::field::display;
 use tracing::{Level, enabled, event};
 
-use crate::event::{EventKind, SupervisionEvent};
+use crate::event::{EventKind, Limit, LimitFollows, SupervisionEvent};
 use crate::exit::ExitReason;
+use crate::flags::Intensity;
+use crate::spec::ChildId;
 
 /// What the lines are filtered by.
 const TARGET: &str = "hivekeeper_actors";
@@ -45,13 +47,13 @@ macro_rules! line {
 
 /// Writes what happened to a child.
 pub(crate) fn child(event: &SupervisionEvent) {
-    let Words { level, kind, reason, attempt, wait, took } = words(&event.kind);
-    let reason = reason.map(|reason| display(OneLine(reason)));
+    let Words { level, kind, detail, attempt, wait, took } = words(&event.kind);
+    let detail = detail.map(|detail| display(OneLine(detail)));
     let (wait_ms, took_ms) = (wait.map(millis), took.map(millis));
     let SupervisionEvent { path, incarnation, restarts, restarts_in_window, .. } = event;
     macro_rules! child_line {
         ($level:ident, $per_period:expr) => {
-            line!($level, $per_period, path = %OneLine(path), incarnation, kind, reason, attempt, wait_ms, took_ms,
+            line!($level, $per_period, path = %OneLine(path), incarnation, kind, detail, attempt, wait_ms, took_ms,
                 restarts, restarts_in_window, "child {kind}")
         };
     }
@@ -81,24 +83,67 @@ pub(crate) fn late_panic(path: &str, reason: &ExitReason) {
 struct Words<'a> {
     level: Level,
     kind: &'static str,
-    reason: Option<&'a ExitReason>,
+    detail: Option<Detail<'a>>,
     attempt: Option<u32>,
     wait: Option<Duration>,
     took: Option<Duration>,
 }
 
+/// What there is to say about an event in words.
+enum Detail<'a> {
+    Reason(&'a ExitReason),
+    Siblings(&'a [ChildId]),
+    Limit { limit: Limit, intensity: Intensity, follows: LimitFollows },
+}
+
+impl Display for Detail<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reason(reason) => reason.fmt(f),
+            Self::Siblings(ids) => {
+                write!(f, "with {}", ids.len())?;
+                ids.iter().try_for_each(|id| write!(f, " {id}"))
+            }
+            Self::Limit { limit, intensity: Intensity { max_restarts, period }, follows } => {
+                let whose = match limit {
+                    Limit::Child => "its own",
+                    Limit::Supervisor => "its supervisor's",
+                };
+                let what = match follows {
+                    LimitFollows::ChildFails => "it is failed",
+                    LimitFollows::GroupFails => "it is failed with its group",
+                    LimitFollows::AllFail => "all children are failed",
+                    LimitFollows::GivesUp => "the supervisor gives up",
+                };
+                write!(f, "{whose} limit of {max_restarts} in {period:?}: {what}")
+            }
+        }
+    }
+}
+
 fn words(event: &EventKind) -> Words<'_> {
-    let plain = |kind| Words { level: Level::DEBUG, kind, reason: None, attempt: None, wait: None, took: None };
+    let plain = |kind| Words { level: Level::DEBUG, kind, detail: None, attempt: None, wait: None, took: None };
     match event {
         EventKind::Starting { attempt } => Words { attempt: Some(*attempt), ..plain("starting") },
         EventKind::Started { took } => Words { took: Some(*took), ..plain("started") },
-        EventKind::Exited { reason } => Words { level: level(reason), reason: Some(reason), ..plain("exited") },
+        EventKind::Exited { reason } => {
+            Words { level: level(reason), detail: Some(Detail::Reason(reason)), ..plain("exited") }
+        }
         EventKind::BackingOff { attempt, delay } => {
             Words { level: Level::INFO, attempt: Some(*attempt), wait: Some(*delay), ..plain("backing_off") }
         }
         EventKind::Failed { reason, retry_in } => {
-            Words { level: Level::ERROR, reason: Some(reason), wait: *retry_in, ..plain("failed") }
+            Words { level: Level::ERROR, detail: Some(Detail::Reason(reason)), wait: *retry_in, ..plain("failed") }
         }
+        EventKind::GroupRestart { siblings } => {
+            Words { level: Level::INFO, detail: Some(Detail::Siblings(siblings)), ..plain("group_restart") }
+        }
+        EventKind::LimitReached { limit, intensity, follows } => {
+            let detail = Detail::Limit { limit: *limit, intensity: *intensity, follows: *follows };
+            Words { level: Level::WARN, detail: Some(detail), ..plain("limit_reached") }
+        }
+        EventKind::AutoShutdown => Words { level: Level::INFO, ..plain("auto_shutdown") },
+        EventKind::Pending => plain("pending"),
         EventKind::Completed => plain("completed"),
         EventKind::Stopping => plain("stopping"),
         EventKind::Stopped => plain("stopped"),
@@ -197,6 +242,19 @@ mod tests {
         assert_eq!(OneLine(&exact).to_string(), exact);
         let long = OneLine("ä".repeat(1_000_000)).to_string();
         assert_eq!((long.chars().count(), long.chars().last()), (TEXT_MAX + 1, Some('…')));
+    }
+
+    #[test]
+    fn a_limit_is_told_in_words() {
+        let kind = EventKind::LimitReached {
+            limit: Limit::Supervisor,
+            intensity: Intensity::SUPERVISOR,
+            follows: LimitFollows::GivesUp,
+        };
+        let detail = words(&kind).detail.map(|detail| OneLine(detail).to_string());
+        assert_eq!(detail.as_deref(), Some("its supervisor's limit of 3 in 5s: the supervisor gives up"));
+        let siblings = EventKind::GroupRestart { siblings: ["a".into(), "b".into()].into() };
+        assert_eq!(words(&siblings).detail.map(|detail| detail.to_string()).as_deref(), Some("with 2 a b"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub enum ChildState {
 
 /// How many children a supervisor has (OTP `count_children`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChildCounts {
+pub struct Counts {
     /// All of them.
     pub specs: usize,
     /// Those that have an incarnation, save one that is still being restarted.

@@ -1,5 +1,6 @@
 //! The shell around the core: an actix actor that feeds it and performs what it decides.
 
+mod change;
 mod hear;
 mod look;
 
@@ -42,6 +43,8 @@ pub(crate) struct Supervisor {
     asked: u64,
     /// When the next tick comes, and how to take it back unless it is on its way.
     alarm: Option<(Instant, Option<SpawnHandle>)>,
+    /// The inboxes of children that it has and was given again just now: a refusal must not close them.
+    given_again: Vec<*const ()>,
     since: Instant,
     state: ChildState,
     finished: bool,
@@ -78,6 +81,7 @@ impl Supervisor {
             answers: HashMap::new(),
             asked: 0,
             alarm: None,
+            given_again: Vec::new(),
             since: now(),
             state: ChildState::Starting,
             finished: false,
@@ -93,6 +97,7 @@ impl Supervisor {
         let about = match &request {
             Request::Start(child) | Request::Add(child) => {
                 significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
+                self.given_again.extend(self.same(&child.spec.id, &*child.payload.blueprint));
                 Some(child.spec.id.clone())
             }
             Request::Restart(id) => Some(id.clone()),
@@ -103,19 +108,8 @@ impl Supervisor {
         let token = Token(self.asked);
         self.answers.insert(token, Asker { about, sender });
         self.feed(context, Input::Asked(token, request));
+        self.given_again.clear();
         Ok(receiver)
-    }
-
-    pub(crate) fn change(
-        &mut self,
-        _context: &mut Context<Self>,
-        flags: SupervisorFlags,
-        children: Vec<Child>,
-    ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
-        if let Some(plan) = &self.plan {
-            *plan.lock() = (flags, children);
-        }
-        Err(SupervisorError::Unreachable)
     }
 
     fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
@@ -162,8 +156,12 @@ impl Supervisor {
                     bench.blueprint.close();
                 }
             }
-            Action::Dispose(bench) => bench.blueprint.close(),
-            Action::Adopt { payload, .. } => payload.blueprint.close(),
+            Action::Dispose(bench) => {
+                if !self.given_again.contains(&bench.blueprint.inbox()) {
+                    bench.blueprint.close();
+                }
+            }
+            Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
             Action::Answer(token, result) => self.answer(token, result),
             Action::Ready => {
                 self.enter(ChildState::Running);

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::flags::{Strategy, SupervisorFlags};
-use crate::snapshot::{ChildCounts, TreeNode};
+use crate::snapshot::{Counts, TreeNode};
 use crate::spec::{ChildId, ChildSpec};
 use crate::window::Window;
 use all::StopRun;
@@ -154,7 +154,7 @@ impl<P> Tree<P> {
 
     /// How many children there are, without looking at each.
     #[must_use]
-    pub fn counts(&self) -> ChildCounts {
+    pub fn counts(&self) -> Counts {
         self.index.counts()
     }
 
@@ -177,7 +177,8 @@ impl<P> Tree<P> {
     }
 
     /// Automatic restarts in the supervisor's own window.
-    fn shared_restarts(&self, now: Instant) -> u32 {
+    #[must_use]
+    pub fn shared_restarts(&self, now: Instant) -> u32 {
         self.flags.intensity.map_or(0, |intensity| self.window.count(now, intensity))
     }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Supervisor, now};
-use crate::admin::{ChildInfo, Counts, Presence};
-use crate::snapshot::{ChildKind, ChildState, Supervision, TreeNode};
+use crate::admin::{ChildInfo, Presence};
+use crate::snapshot::{ChildKind, ChildState, Counts, Supervision, TreeNode};
 use crate::spec::{ChildId, ChildSpec, RestartType};
 use crate::supervisor_ref::SupervisorRef;
-use crate::tree::{Cause, Key};
+use crate::tree::Key;
 
 /// What one supervisor shows of itself and its children.
 pub(crate) struct View {
@@ -32,7 +32,7 @@ impl Supervisor {
                 strategy: Some(flags.strategy),
                 supervision: Some(Supervision {
                     intensity: flags.intensity,
-                    restarts_in_window: 0,
+                    restarts_in_window: self.tree.shared_restarts(now),
                     meltdown: flags.meltdown,
                     auto_shutdown: flags.auto_shutdown,
                 }),
@@ -63,34 +63,15 @@ impl Supervisor {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for (key, node) in self.tree.nodes(now()) {
-            counts.specs += 1;
-            counts.active += usize::from(matches!(self.presence(key, &node), Presence::Running(_)));
-            match node.kind {
-                ChildKind::Worker => counts.workers += 1,
-                ChildKind::Supervisor => counts.supervisors += 1,
-            }
-        }
-        counts
+        self.tree.counts()
     }
 
     /// OTP's word for the state of a child. Its `restarting` begins with the exit and ends when the next incarnation is ready.
     fn presence(&self, key: Key, node: &TreeNode) -> Presence {
-        let by_itself = || {
-            let leash = self.tree.payload(key).and_then(|bench| bench.leash.as_ref());
-            leash.is_some_and(|leash| matches!(leash.0.cause, Cause::Automatic | Cause::Replacement))
-        };
         match node.state {
-            ChildState::Running | ChildState::Stopping => Presence::Running(node.incarnation),
-            ChildState::BackingOff => Presence::Restarting,
-            ChildState::Starting if by_itself() => Presence::Restarting,
-            ChildState::Pending if node.last_exit.is_some() => Presence::Restarting,
-            ChildState::Starting
-            | ChildState::Pending
-            | ChildState::Stopped
-            | ChildState::Completed
-            | ChildState::Failed => Presence::Undefined,
+            _ if self.tree.is_restarting(key) => Presence::Restarting,
+            ChildState::Starting | ChildState::Running | ChildState::Stopping => Presence::Running(node.incarnation),
+            _ => Presence::Undefined,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::slot::{Slot, State};
 use super::{Key, Role};
-use crate::snapshot::ChildCounts;
+use crate::snapshot::Counts;
 
 /// Holds for every child at any time: a slot [leaves](Index::leave) before its state, specification or role changes, and
 /// [joins](Index::join) afterwards.
@@ -70,8 +70,8 @@ impl Index {
         self.significant > 1
     }
 
-    pub(super) fn counts(&self) -> ChildCounts {
-        ChildCounts {
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
             specs: self.children,
             active: self.active,
             supervisors: self.supervisors,
