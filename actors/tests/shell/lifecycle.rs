@@ -168,7 +168,7 @@ fn fail_in_started_is_a_failed_start() {
         let (root, record) = start(vec![]);
         let refused = root.supervisor().add_child(child).await.unwrap_err();
         assert_eq!(refused, SupervisorError::StartFailed { reason: ExitReason::Error("no".into()) });
-        assert_eq!(record.lines(), ["a starting", "a exited", "a failed"]);
+        assert_eq!(record.lines(), ["a starting", "a exited", "a failed", "a removed"]);
         root.shutdown().await.unwrap();
     });
 }

@@ -1,10 +1,11 @@
 //! Supervisors under supervisors, and what operators ask of them.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hivekeeper_actors::{
-    Child, ChildKind, ChildSpec, ChildState, ExitReason, Intensity, OnExceeded, Root, SpecError, StartError, Strategy,
-    SupervisorError, SupervisorFlags,
+    AutoShutdown, Child, ChildKind, ChildSpec, ChildState, ExitReason, Intensity, Meltdown, OnExceeded, Root,
+    SpecError, StartError, Strategy, Supervision, SupervisorError, SupervisorFlags,
 };
 
 use crate::harness::*;
@@ -65,8 +66,13 @@ fn dynamic_children_come_and_go() {
         let (root, record) = start(vec![]);
         let supervisor = root.supervisor();
         let (child, a) = probe("a");
-        supervisor.add_child(child).await.unwrap();
-        assert_eq!(supervisor.add_child(probe("a").0).await, Err(SupervisorError::AlreadyPresent));
+        supervisor.add_child(child.clone()).await.unwrap();
+        assert_eq!(supervisor.add_child(probe("a").0).await, Err(SupervisorError::AlreadyStarted));
+        assert_eq!(
+            supervisor.add_child(child).await,
+            Err(SupervisorError::AlreadyStarted),
+            "the same one, which it keeps"
+        );
         assert_eq!(supervisor.start_existing(&"a".into()).await, Err(SupervisorError::Running));
         assert_eq!(supervisor.terminate_child(&"b".into()).await, Err(SupervisorError::NotFound));
         assert_eq!(answers(&a).await, 1);
@@ -155,6 +161,70 @@ fn orders_race_with_crashes() {
         root.shutdown().await.unwrap();
         assert_eq!(script.alive.load(Ordering::SeqCst), 0);
     });
+}
+
+/// A supervisor shows what it was told, and how much of its limit is spent.
+#[test]
+fn a_snapshot_shows_limits() {
+    system(async {
+        let limit = Intensity { max_restarts: 9, period: PATIENCE };
+        let flags = SupervisorFlags {
+            intensity: Some(limit),
+            meltdown: Meltdown::Contain(OnExceeded::Fail),
+            ..SupervisorFlags::new(Strategy::RestForOne)
+        };
+        let plain = |name| Child::actor(ChildSpec { intensity: None, ..eager(name) }, |child| Ok(Probe::new(child)));
+        let ((a, first), (b, _)) = (plain("a"), plain("b"));
+        let (swarm, swarm_ref) = Child::supervisor(eager("s"), flags, vec![a, b]);
+        let (root, record) = start(vec![swarm]);
+        root.started().await.unwrap();
+        for round in 1..=2 {
+            first.tell(Boom).unwrap();
+            until("both are made again", || record.count("b started") == round + 1).await;
+        }
+        let shown = Supervision {
+            intensity: Some(limit),
+            restarts_in_window: 2,
+            meltdown: Meltdown::Contain(OnExceeded::Fail),
+            auto_shutdown: AutoShutdown::Never,
+        };
+        let tree = root.supervisor().snapshot().await.unwrap();
+        assert_eq!(
+            (tree.children[0].supervision, tree.children[0].strategy),
+            (Some(shown), Some(Strategy::RestForOne))
+        );
+        assert_eq!(swarm_ref.snapshot().await.unwrap().supervision, Some(shown));
+        assert_eq!(tree.supervision.map(|own| own.intensity), Some(None));
+        assert_eq!(tree.children[0].children[0].supervision, None);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// Every child ends at once, and each end costs the same however many there are: ten times as many take about ten times as long, where
+/// a look at all siblings for each would take a hundred times.
+#[test]
+fn a_storm_of_ends_is_linear() {
+    const MANY: usize = 10_000;
+    let storm = |children: usize| {
+        let mut took = Duration::ZERO;
+        system(async {
+            let refs: Vec<_> = (0..children).map(|n| probe(&format!("c{n}"))).collect();
+            let (children, refs): (Vec<_>, Vec<_>) = refs.into_iter().unzip();
+            let (root, _) = start(children);
+            root.started().await.unwrap();
+            let began = std::time::Instant::now();
+            for child in &refs {
+                child.run(|_, context| actix::ActorContext::stop(context)).unwrap();
+            }
+            until("all are made again", || refs.iter().all(|child| child.incarnation() == 2)).await;
+            took = began.elapsed();
+            root.shutdown().await.unwrap();
+        });
+        took
+    };
+    let few = (0..3).map(|_| storm(MANY / 10)).max().unwrap_or_default();
+    let many = (0..2).map(|_| storm(MANY)).min().unwrap_or_default();
+    assert!(many < few * 50, "{many:?} for ten times what took {few:?}");
 }
 
 #[test]
