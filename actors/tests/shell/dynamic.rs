@@ -36,7 +36,7 @@ fn each_start_mints_a_name_and_keeps_its_arguments_for_restarts() {
         let given = Arc::default();
         let (child, workers) = workers(eager("w"), &given);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let (first, one) = workers.start("one".into()).await.unwrap();
         let (second, two) = workers.start("two".into()).await.unwrap();
         assert_eq!((first.as_str(), second.as_str()), ("w-1", "w-2"));
@@ -64,7 +64,7 @@ fn a_start_that_fails_or_declines_leaves_nothing_behind() {
     system(async {
         let (child, workers) = workers(eager("w"), &Arc::default());
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let failed = workers.start("fail".into()).await.unwrap_err();
         assert_eq!(failed, SupervisorError::StartFailed { reason: ExitReason::StartFailed("as told".into()) });
         assert_eq!(workers.start("ignore".into()).await.unwrap_err(), SupervisorError::Ignored);
@@ -88,7 +88,7 @@ fn starts_do_not_wait_for_each_other() {
         });
         let (child, workers) = Child::dynamic(ChildSpec::new("workers"), SupervisorFlags::default(), template);
         let (root, _) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let starts = actix_rt::spawn({
             let workers = workers.clone();
             async move { join_all((0..STARTS).map(|_| workers.start(()))).await }
@@ -114,7 +114,7 @@ fn ten_thousand_temporary_children_leave_nothing_behind() {
         let given = Arc::default();
         let (child, workers) = workers(ChildSpec { restart: RestartType::Temporary, ..eager("w") }, &given);
         let (root, _) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let args: Arc<str> = "shared".into();
         let mut inboxes = Vec::new();
         for _ in 0..CHILDREN / AT_ONCE {
@@ -151,7 +151,7 @@ fn restarting_children_count_as_children_and_not_as_active() {
         let backoff = hivekeeper_actors::Backoff { initial: Duration::from_secs(600), ..Default::default() };
         let (child, workers) = workers(ChildSpec { backoff, ..eager("w") }, &Arc::default());
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let (id, worker) = workers.start("one".into()).await.unwrap();
         worker.tell(Boom).unwrap();
         record.saw("w-1 backing_off").await;
@@ -173,7 +173,7 @@ fn a_restarted_supervisor_starts_empty() {
         let template = Template::new(ChildSpec::new("w"), |child, _: ()| Ok(Probe::new(child)));
         let (child, workers) = Child::dynamic(eager("workers"), flags, template);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let (_, first) = workers.start(()).await.unwrap();
         workers.start(()).await.unwrap();
         first.tell(Boom).unwrap();

@@ -15,7 +15,7 @@ fn every_listener_hears_every_event_from_its_subscription_on() {
         let (child, a) = probe("a");
         let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
         let root = Root::start(flags, vec![child], Arc::new(sinks)).unwrap();
-        root.started().await;
+        root.started().await.unwrap();
         let mut late = broadcast.subscribe();
         a.tell(Boom).unwrap();
         assert_eq!(answers(&a).await, 2);

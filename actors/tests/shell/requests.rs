@@ -127,7 +127,7 @@ fn init_is_asked_at_every_start() {
             _ => Err(Ignore.into()),
         });
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         assert_eq!(answers(&handle).await, 1);
         root.supervisor().force_restart(&"s".into()).await.unwrap_err();
         until("the fourth start", || record.count("s started") == 2).await;
@@ -171,7 +171,7 @@ fn a_change_takes_effect_at_the_next_incarnation() {
         let ((a, old), (b, stays)) = (marked("a", 10), marked("b", 20));
         let (child, swarm) = Child::supervisor(eager("s"), flags(), vec![a, b]);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         let ((a, new), (c, added)) = (marked("a", 11), marked("c", 30));
         let changed = SupervisorFlags { auto_shutdown: AutoShutdown::AllSignificant, ..flags() };
         swarm.change(changed, vec![a, c]).await.unwrap();
@@ -203,7 +203,7 @@ fn a_change_that_is_wrong_changes_nothing() {
     system(async {
         let ((a, handle), (b, _)) = (marked("a", 10), probe("b"));
         let (root, _) = start(vec![a, b]);
-        root.started().await;
+        root.started().await.unwrap();
         let supervisor = root.supervisor();
         let before = supervisor.snapshot().await.unwrap();
         let other = Child::actor(ChildSpec::new("b"), |_| Ok(Other)).0;
@@ -234,7 +234,7 @@ fn a_change_to_the_same_child_keeps_its_handle() {
             Ok(Probe::new(child))
         });
         let (root, _) = start(vec![child.clone()]);
-        root.started().await;
+        root.started().await.unwrap();
         root.supervisor().change(flags(), vec![child]).await.unwrap();
         assert_eq!(answers(&handle).await, 1);
         handle.tell(Boom).unwrap();
@@ -252,7 +252,7 @@ fn a_root_that_gives_up_is_done() {
         let flags = SupervisorFlags { intensity: limit, ..SupervisorFlags::default() };
         let record = Arc::new(Record::default());
         let root = Root::start(flags, vec![child, probe("b").0], Arc::clone(&record) as _).unwrap();
-        root.started().await;
+        root.started().await.unwrap();
         a.tell(Boom).unwrap();
         assert_eq!(answers(&a).await, 2);
         a.tell(Boom).unwrap();
@@ -274,7 +274,7 @@ fn auto_shutdown_ends_normally_for_the_parent() {
         let transient = ChildSpec { restart: RestartType::Transient, ..eager("s") };
         let (swarm, _) = Child::supervisor(transient, any, vec![child, probe("b").0]);
         let (root, record) = start(vec![swarm]);
-        root.started().await;
+        root.started().await.unwrap();
         a.run(|_, context| context.stop()).unwrap();
         record.saw("s completed").await;
         assert_eq!(record.exits("s"), [ExitReason::Shutdown]);
