@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod change;
+mod dynamic;
+mod ends;
+mod groups;
+mod limits;
 mod losses;
 mod operators;
 mod otp;

@@ -26,7 +26,11 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(specs: Vec<ChildSpec>) -> Self {
-        let tree = Tree::new("root".into(), SupervisorFlags::unlimited(Strategy::OneForOne));
+        Self::under(SupervisorFlags::unlimited(Strategy::OneForOne), specs)
+    }
+
+    pub(crate) fn under(flags: SupervisorFlags, specs: Vec<ChildSpec>) -> Self {
+        let tree = Tree::new("root".into(), flags);
         let mut sim = Self { tree, now: Instant::now(), log: vec![], answers: vec![], kinds: vec![] };
         let children = specs.into_iter().map(new_child).collect();
         sim.step(Input::Init(children));
@@ -38,6 +42,22 @@ impl Sim {
         let id = spec.id.clone();
         let mut sim = Self::new(vec![spec]);
         sim.started(id.as_str());
+        sim
+    }
+
+    /// Children without a delay or a limit of their own, all running.
+    pub(crate) fn up(flags: SupervisorFlags, names: &[&str]) -> Self {
+        Self::up_with(flags, names.iter().map(|name| free(name)).collect())
+    }
+
+    pub(crate) fn up_with(flags: SupervisorFlags, specs: Vec<ChildSpec>) -> Self {
+        let names: Vec<ChildId> = specs.iter().map(|spec| spec.id.clone()).collect();
+        let mut sim = Self::under(flags, specs);
+        for name in names {
+            sim.started(name.as_str());
+        }
+        sim.log();
+        sim.kinds.clear();
         sim
     }
 
@@ -60,7 +80,8 @@ impl Sim {
                 Action::Adopt { key, payload } => self.log.push(format!("adopt {} {payload}", name(key))),
                 Action::Dispose(payload) => self.log.push(format!("dispose {payload}")),
                 Action::Ready => self.log.push("ready".into()),
-                Action::Finished(_) => self.log.push("finished".into()),
+                Action::Finished(ExitReason::Shutdown) => self.log.push("finished".into()),
+                Action::Finished(reason) => self.log.push(format!("finished: {reason}")),
                 Action::Answer(Token(token), result) => self.answers.push((token, result)),
                 Action::Emit(event) => self.kinds.push((event.id.to_string(), event.kind)),
             }
@@ -82,6 +103,28 @@ impl Sim {
 
     pub(crate) fn state(&self, id: &str) -> ChildState {
         self.node(id).state
+    }
+
+    pub(crate) fn is_there(&self, id: &str) -> bool {
+        self.tree.nodes(self.now).any(|(_, node)| node.id.as_str() == id)
+    }
+
+    /// State and incarnation of each child, in start order.
+    pub(crate) fn all(&self) -> Vec<(ChildState, u64)> {
+        self.tree.nodes(self.now).map(|(_, node)| (node.state, node.incarnation)).collect()
+    }
+
+    /// Ends what is stopping, and says that what is starting is ready, for as long as that leads to more.
+    pub(crate) fn calm(&mut self) {
+        loop {
+            let moving = |state| matches!(state, ChildState::Stopping | ChildState::Starting);
+            let Some((_, node)) = self.tree.nodes(self.now).find(|(_, node)| moving(node.state)) else { return };
+            if node.state == ChildState::Starting {
+                self.started(node.id.as_str());
+            } else {
+                self.down(node.id.as_str(), ExitReason::Shutdown);
+            }
+        }
     }
 
     pub(crate) fn started(&mut self, id: &str) {
@@ -140,4 +183,14 @@ pub(crate) fn exit_of(restart: RestartType, reason: ExitReason) -> Sim {
     sim.down("a", reason);
     sim.after(Duration::ZERO);
     sim
+}
+
+/// A child without delay between restarts and without a limit of its own.
+pub(crate) fn free(name: &str) -> ChildSpec {
+    ChildSpec { intensity: None, ..eager(name) }
+}
+
+/// So many restarts in a minute.
+pub(crate) fn at_most(max_restarts: u32) -> Option<Intensity> {
+    Some(Intensity { max_restarts, period: S * 60 })
 }
