@@ -145,6 +145,11 @@ impl Seat {
         self.order.load(Ordering::Acquire) == FENCED
     }
 
+    /// It is to end without another message, by a kill or a fence.
+    pub(crate) fn is_called_off(&self) -> bool {
+        self.order.load(Ordering::Acquire) >= KILL
+    }
+
     /// Has the task woken when this incarnation makes room.
     pub(crate) fn succeed(&self, cx: &TaskContext<'_>) {
         self.end.lock().successor = Some(Box::new(cx.waker().clone()));

@@ -240,11 +240,11 @@ impl<A: Actor> Inbox<A> {
         Ok(())
     }
 
-    /// The next message for an incarnation; a fenced one gets none. The fence is looked at under the lock that its successor enters with, so
+    /// The next message for an incarnation; one that is fenced or killed gets none. The order is looked at under the lock that its successor enters with, so
     /// nothing that the successor could have had goes to it.
     pub(crate) fn pop(&self, seat: &Seat, cx: &TaskContext<'_>) -> Option<Letter<A>> {
         let mut reading = self.reading.lock();
-        if seat.is_fenced() {
+        if seat.is_called_off() {
             return None;
         }
         let reading = &mut *reading;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hivekeeper_actors::tree::{Input, Refusal, Request};
-use hivekeeper_actors::{ChildCounts, ChildSpec, ChildState, ExitReason, RestartType, Strategy, SupervisorFlags};
+use hivekeeper_actors::{ChildSpec, ChildState, Counts, ExitReason, RestartType, Strategy, SupervisorFlags};
 
 use crate::sim::*;
 
@@ -36,7 +36,7 @@ fn what_has_ended_for_good_is_forgotten_unless_retained() {
     let done = |retain| ChildSpec { restart: RestartType::Transient, retain, ..free("a") };
     let mut sim = Sim::up_with(simple(), vec![done(false)]);
     sim.down("a", ExitReason::Normal);
-    assert_eq!((sim.log(), sim.tree.counts()), (vec!["dispose payload".into()], ChildCounts::default()));
+    assert_eq!((sim.log(), sim.tree.counts()), (vec!["dispose payload".into()], Counts::default()));
     let mut sim = Sim::up_with(simple(), vec![done(true)]);
     sim.down("a", ExitReason::Normal);
     assert_eq!(sim.state("a"), ChildState::Completed);
@@ -76,14 +76,14 @@ fn simple_one_for_one_shutdown() {
 #[test]
 fn counts_follow_whatever_happens() {
     let mut sim = Sim::under(simple(), (0..100).map(|n| free(&format!("w{n}"))).collect());
-    assert_eq!(sim.tree.counts(), ChildCounts { specs: 100, active: 100, supervisors: 0, workers: 100 });
+    assert_eq!(sim.tree.counts(), Counts { specs: 100, active: 100, supervisors: 0, workers: 100 });
     sim.calm();
     for n in 0..30 {
         sim.down(&format!("w{n}"), crash());
     }
-    assert_eq!(sim.tree.counts(), ChildCounts { specs: 100, active: 70, supervisors: 0, workers: 100 });
+    assert_eq!(sim.tree.counts(), Counts { specs: 100, active: 70, supervisors: 0, workers: 100 });
     for n in 0..30 {
         sim.ask(n, Request::Terminate(id(&format!("w{n}"))));
     }
-    assert_eq!(sim.tree.counts(), ChildCounts { specs: 70, active: 70, supervisors: 0, workers: 70 });
+    assert_eq!(sim.tree.counts(), Counts { specs: 70, active: 70, supervisors: 0, workers: 70 });
 }

@@ -7,8 +7,7 @@ use hivekeeper_actors::{
 
 use crate::sim::*;
 
-const ALL: [Strategy; 4] =
-    [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne, Strategy::SimpleOneForOne];
+const ALL: [Strategy; 4] = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne, Strategy::SimpleOneForOne];
 
 fn no() -> ExitReason {
     ExitReason::StartFailed("no".into())
@@ -88,8 +87,7 @@ fn requests_on_a_child_that_runs_or_rests() {
     sim.ask(4, Request::Restart(id("x")));
     sim.ask(5, Request::Delete(id("x")));
     let found: Vec<_> = sim.answers().into_iter().map(|(_, result)| result.unwrap_err()).collect();
-    let expected =
-        [Refusal::Running, Refusal::Running, Refusal::AlreadyStarted, Refusal::NotFound, Refusal::NotFound];
+    let expected = [Refusal::Running, Refusal::Running, Refusal::AlreadyStarted, Refusal::NotFound, Refusal::NotFound];
     assert_eq!(found, expected);
     sim.ask(6, Request::Terminate(id("a")));
     sim.down("a", ExitReason::Shutdown);

@@ -46,10 +46,7 @@ fn rest_for_one() {
     sim.down("c", DOWN);
     sim.after(Duration::ZERO);
     sim.calm();
-    assert_eq!(
-        sim.log(),
-        ["stop d", "stop c", "launch b 2 by itself", "launch c 2 by itself", "launch d 2 by itself"]
-    );
+    assert_eq!(sim.log(), ["stop d", "stop c", "launch b 2 by itself", "launch c 2 by itself", "launch d 2 by itself"]);
     assert_eq!((sim.state("a"), sim.node("a").incarnation), (ChildState::Running, 1));
 }
 
@@ -168,10 +165,8 @@ fn what_rested_before_goes_on_resting() {
 
 #[test]
 fn a_child_that_completes_before_its_turn_to_stop_is_complete() {
-    let mut sim = Sim::up_with(
-        all(),
-        vec![ChildSpec { restart: RestartType::Transient, ..free("job") }, free("b"), free("c")],
-    );
+    let mut sim =
+        Sim::up_with(all(), vec![ChildSpec { restart: RestartType::Transient, ..free("job") }, free("b"), free("c")]);
     sim.down("b", crash());
     sim.down("job", ExitReason::Normal);
     sim.calm();
@@ -262,7 +257,8 @@ fn a_loss_hides_no_failure() {
     for lost_first in [true, false] {
         let flags = SupervisorFlags { intensity: at_most(5), ..all() };
         let mut sim = Sim::up_with(flags, vec![free("a"), delayed("b"), free("c")]);
-        let (first, second) = if lost_first { (("a", lost()), ("b", crash())) } else { (("b", crash()), ("a", lost())) };
+        let (first, second) =
+            if lost_first { (("a", lost()), ("b", crash())) } else { (("b", crash()), ("a", lost())) };
         sim.down(first.0, first.1);
         sim.down(second.0, second.1);
         sim.calm();
@@ -304,7 +300,8 @@ fn orders_during_a_group_restart_keep_the_order() {
     sim.ask(5, Request::StartExisting(id("b")));
     sim.calm();
     assert_eq!(sim.log(), ["close c", "launch a 2", "launch b 2", "launch d 2"]);
-    let mut tokens: Vec<u64> = sim.answers().iter().filter(|(_, result)| result.is_ok()).map(|(token, _)| *token).collect();
+    let mut tokens: Vec<u64> =
+        sim.answers().iter().filter(|(_, result)| result.is_ok()).map(|(token, _)| *token).collect();
     tokens.sort_unstable();
     assert_eq!(tokens, [1, 2, 3, 4, 5]);
 }

@@ -87,7 +87,8 @@ fn contained_meltdown_fails_everyone_and_lives_on() {
         sim.down("a", ExitReason::Shutdown);
         assert_eq!(sim.log(), ["close b", "stop c", "close c", "stop a", "close a"]);
         assert!(sim.all().iter().all(|(state, _)| *state == ChildState::Failed));
-        let failed = sim.kinds.iter().filter(|(_, kind)| *kind == EventKind::Failed { reason: crash(), retry_in: None });
+        let failed =
+            sim.kinds.iter().filter(|(_, kind)| *kind == EventKind::Failed { reason: crash(), retry_in: None });
         assert_eq!(failed.count(), 3, "each says so, with the reason of the one");
         assert_eq!(limits(&mut sim), [("b".into(), Limit::Supervisor, LimitFollows::AllFail)]);
         sim.after(S * 3600);
@@ -117,11 +118,7 @@ fn contained_meltdown_starts_again_in_order() {
 
 #[test]
 fn a_group_fails_together_by_the_limit_of_one() {
-    let own = |name| ChildSpec {
-        intensity: at_most(0),
-        on_exceeded: OnExceeded::RetryAfter(S * 20),
-        ..free(name)
-    };
+    let own = |name| ChildSpec { intensity: at_most(0), on_exceeded: OnExceeded::RetryAfter(S * 20), ..free(name) };
     let mut sim = Sim::up_with(SupervisorFlags::unlimited(Strategy::RestForOne), vec![own("a"), own("b"), free("c")]);
     sim.down("b", crash());
     assert_eq!(sim.log(), ["close b", "stop c"]);
@@ -191,8 +188,7 @@ fn the_supervisors_window_slides_and_is_seeded() {
 
 #[test]
 fn a_backoff_group_backs_off_as_one() {
-    let backoff =
-        Backoff { initial: S * 4, then: S * 8, jitter: 0.5, reset_after: S * 1000, ..Backoff::default() };
+    let backoff = Backoff { initial: S * 4, then: S * 8, jitter: 0.5, reset_after: S * 1000, ..Backoff::default() };
     let member = |name| ChildSpec { backoff, backoff_group: Some("provider".into()), ..free(name) };
     let alone = ChildSpec { backoff, ..free("d") };
     let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
@@ -219,8 +215,7 @@ fn a_backoff_group_backs_off_as_one() {
 fn a_backoff_group_starts_over_after_a_calm() {
     let backoff = Backoff { initial: S, then: S * 8, jitter: 0.0, reset_after: S * 100, ..Backoff::default() };
     let member = |name| ChildSpec { backoff, backoff_group: Some("provider".into()), ..free(name) };
-    let mut sim =
-        Sim::up_with(SupervisorFlags::unlimited(Strategy::OneForOne), vec![member("a"), member("b")]);
+    let mut sim = Sim::up_with(SupervisorFlags::unlimited(Strategy::OneForOne), vec![member("a"), member("b")]);
     sim.after(S * 99);
     sim.down("a", crash());
     sim.after(S);
