@@ -61,6 +61,8 @@ pub(crate) struct Seen {
     pub(crate) starts: AtomicUsize,
     /// Calls of `Supervised::restarting`.
     pub(crate) restarts: AtomicUsize,
+    /// Calls of `stopping()`.
+    pub(crate) stops: AtomicUsize,
     pub(crate) pings: AtomicUsize,
     /// Pings that were handled while the stack unwound.
     pub(crate) pings_in_unwinding: AtomicUsize,
@@ -74,6 +76,10 @@ impl Seen {
 
     pub(crate) fn restarts(&self) -> usize {
         self.restarts.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn stops(&self) -> usize {
+        self.stops.load(Ordering::SeqCst)
     }
 
     pub(crate) fn pings(&self) -> usize {
@@ -114,6 +120,7 @@ impl Actor for Specimen {
     }
 
     fn stopping(&mut self, context: &mut Self::Context) -> Running {
+        self.seen.stops.fetch_add(1, Ordering::SeqCst);
         match self.manner {
             Manner::PanicsInStopping => panic!("in stopping"),
             Manner::StaysOn => Running::Continue,

@@ -161,11 +161,12 @@ async fn second_panic(role: &str) {
         let a = Specimen::new("a", manner, &Arc::default()).start();
         let _ = a.send(Boom).await;
     } else {
-        let (child, a) = specimen(eager("a"), manner, &Arc::default());
+        let seen = Arc::new(Seen::default());
+        let (child, a) = specimen(eager("a"), manner, &seen);
         let (root, record) = start(vec![child]);
         a.tell(Boom).unwrap();
         assert_eq!((a.ask(Ping, PATIENCE).await, a.incarnation()), (Ok(1), 2));
-        assert_eq!(record.panics("a"), ["in a handler"], "the hooks of a broken actor don't run");
+        assert_eq!((record.panics("a"), seen.stops()), (vec!["in a handler".to_owned()], 0));
         root.shutdown().await.unwrap();
     }
 }
@@ -200,7 +201,7 @@ fn f06_messages_are_handled_on_the_broken_actor_while_it_is_dropped() {
         }
         until("it is dropped", || seen.notes() == ["a dropped"]).await;
         let in_unwinding = seen.pings_in_unwinding.load(std::sync::atomic::Ordering::SeqCst);
-        assert_eq!((seen.pings(), in_unwinding), (5, 5));
+        assert_eq!((seen.pings(), in_unwinding, seen.stops()), (5, 5, 1));
 
         let seen = Arc::new(Seen::default());
         let spec = hivekeeper_actors::ChildSpec { shutdown: hivekeeper_actors::Shutdown::Brutal, ..eager("a") };
@@ -212,6 +213,7 @@ fn f06_messages_are_handled_on_the_broken_actor_while_it_is_dropped() {
         let (root, _) = start(vec![child]);
         assert_eq!((a.ask(Ping, PATIENCE).await, a.incarnation()), (Ok(6), 2), "all on the fresh one");
         assert_eq!(seen.pings_in_unwinding.load(std::sync::atomic::Ordering::SeqCst), 0);
+        assert_eq!(seen.stops(), 0, "no hook runs on the broken one");
         root.shutdown().await.unwrap();
     });
 }
