@@ -134,6 +134,15 @@ impl<A: Actor<Context = Context<A>>> ChildRef<A> {
         self.inbox.tell(Letter::work(work))
     }
 
+    /// As [`ChildRef::run`], and waits for room like [`ChildRef::tell_wait`].
+    pub(crate) async fn run_wait(
+        &self,
+        work: impl FnOnce(&mut A, &mut Context<A>) + Send + 'static,
+        timeout: Duration,
+    ) -> Result<(), TellError> {
+        self.inbox.tell_wait(Letter::work(work), timeout).await
+    }
+
     /// A handle that knows only the message, for those who don't care which actor takes it.
     #[must_use]
     pub fn recipient<M>(&self) -> TellRef<M>

@@ -10,7 +10,7 @@ use crate::child::{BoxError, Child, ChildCtx, Made};
 use crate::child_ref::ChildRef;
 use crate::flags::{AutoShutdown, Strategy, SupervisorFlags};
 use crate::inbox::Inbox;
-use crate::spec::{ChildId, ChildSpec, Placement, Ready, Shutdown, SpecError};
+use crate::spec::{ChildId, ChildSpec, OnRestart, Overflow, Placement, Ready, Shutdown, SpecError};
 use crate::supervisor::Supervisor;
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::Role;
@@ -22,8 +22,8 @@ impl Child {
     /// A supervisor with the children that it starts with, each time it starts.
     ///
     /// It counts as started when each of them has started or failed to. It stops when they have stopped, each within its own
-    /// deadline. The `ready`, `shutdown`, `start_timeout` and `placement` of `spec` therefore don't apply: they are `Signalled`, `Infinity`,
-    /// none and `WithSupervisor`. Children that were added later are not started again when the supervisor is restarted. What has been
+    /// deadline. The `ready`, `shutdown`, `start_timeout`, `placement`, `overflow` and `on_restart` of `spec` therefore don't apply: they are
+    /// `Signalled`, `Infinity`, none, `WithSupervisor`, `Block` and `Keep`. Children that were added later are not started again when the supervisor is restarted. What has been
     /// [changed](SupervisorRef::change) stays changed.
     ///
     /// Flags and children are checked as by [`check_childspecs`]; what is wrong is refused by whoever is given the child.
@@ -72,6 +72,8 @@ fn supervisor(
     spec.shutdown = Shutdown::Infinity;
     spec.start_timeout = None;
     spec.placement = Placement::WithSupervisor;
+    // What is asked of a supervisor is never dropped, and no flood of it ends one.
+    (spec.overflow, spec.on_restart) = (Overflow::Block, OnRestart::Keep);
     let problem = spec.validate().err();
     let inbox = Arc::new(Inbox::new(&spec));
     let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));

@@ -48,12 +48,15 @@ macro_rules! line {
 /// Writes what happened to a child.
 pub(crate) fn child(event: &SupervisionEvent) {
     let Words { level, kind, detail, attempt, wait, took } = words(&event.kind);
-    let detail = detail.map(|detail| display(OneLine(detail)));
+    let (reason, detail) = match detail {
+        Some(Detail::Reason(reason)) => (Some(display(OneLine(reason))), None),
+        other => (None, other.map(|detail| display(OneLine(detail)))),
+    };
     let (wait_ms, took_ms) = (wait.map(millis), took.map(millis));
     let SupervisionEvent { path, incarnation, restarts, restarts_in_window, .. } = event;
     macro_rules! child_line {
         ($level:ident, $per_period:expr) => {
-            line!($level, $per_period, path = %OneLine(path), incarnation, kind, detail, attempt, wait_ms, took_ms,
+            line!($level, $per_period, path = %OneLine(path), incarnation, kind, reason, detail, attempt, wait_ms, took_ms,
                 restarts, restarts_in_window, "child {kind}")
         };
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::Context;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::child::Child;
 use crate::child_ref::ChildRef;
@@ -56,7 +57,7 @@ pub enum SupervisorError {
     /// The supervisor is stopping, has stopped, or ended before it answered.
     #[error("the supervisor is gone")]
     Gone,
-    /// Too many requests wait for the supervisor.
+    /// So many requests wait for the supervisor that there was no room for another in time.
     #[error("too many requests wait")]
     Busy,
     /// The supervisor did not look at the request in time; the request is void.
@@ -213,11 +214,12 @@ impl SupervisorRef {
                 let _ = sender.send(work(supervisor, context));
             }
         };
-        self.inner.run(accept).map_err(|error| match error {
+        let deadline = Instant::now() + ACCEPT_WAIT;
+        self.inner.run_wait(accept, ACCEPT_WAIT).await.map_err(|error| match error {
             TellError::Full => SupervisorError::Busy,
             TellError::Stopped => SupervisorError::Gone,
         })?;
-        match tokio::time::timeout(ACCEPT_WAIT, receiver).await {
+        match tokio::time::timeout_at(deadline, receiver).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(_)) => Err(SupervisorError::Gone),
             Err(_) => Err(SupervisorError::Unreachable),

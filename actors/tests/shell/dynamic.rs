@@ -108,8 +108,8 @@ fn starts_do_not_wait_for_each_other() {
 #[test]
 fn ten_thousand_temporary_children_leave_nothing_behind() {
     const CHILDREN: usize = 10_000;
-    /// Starts under way at once: fewer than wait for a supervisor at most.
-    const AT_ONCE: usize = 500;
+    /// Starts under way at once: more than fit into the supervisor's inbox, the others wait for room.
+    const AT_ONCE: usize = 5 * hivekeeper_actors::INBOX_CAPACITY_DEFAULT;
     system(async {
         let given = Arc::default();
         let (child, workers) = workers(ChildSpec { restart: RestartType::Temporary, ..eager("w") }, &given);
@@ -117,8 +117,9 @@ fn ten_thousand_temporary_children_leave_nothing_behind() {
         root.started().await.unwrap();
         let args: Arc<str> = "shared".into();
         let mut inboxes = Vec::new();
-        for _ in 0..CHILDREN / AT_ONCE {
-            for started in join_all((0..AT_ONCE).map(|_| workers.start(Arc::clone(&args)))).await {
+        while inboxes.len() < CHILDREN {
+            let next = AT_ONCE.min(CHILDREN - inboxes.len());
+            for started in join_all((0..next).map(|_| workers.start(Arc::clone(&args)))).await {
                 inboxes.push(started.unwrap());
             }
         }
