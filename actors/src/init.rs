@@ -32,7 +32,7 @@ impl Child {
         let problem = check_childspecs(&flags, &children).err();
         let strategy = flags.strategy;
         let plan = Arc::new(Mutex::new((flags, children)));
-        let (mut child, supervisor_ref) = supervisor(spec, strategy, move |context| {
+        let (mut child, supervisor_ref) = supervisor(spec, Some(strategy), move |context| {
             let mut kept = plan.lock();
             let (flags, children) = kept.clone();
             // Restarts of an earlier life count for the first incarnation; a later one starts with a clean record.
@@ -55,7 +55,7 @@ impl Child {
     where
         F: Fn(&SupervisorCtx) -> Result<(SupervisorFlags, Vec<Self>), BoxError> + Send + Sync + 'static,
     {
-        supervisor(spec, Strategy::default(), move |context| {
+        supervisor(spec, None, move |context| {
             let (flags, children) = init(&context)?;
             check_childspecs(&flags, &children)?;
             Ok(Supervisor::new(context.0, flags, children, None))
@@ -65,7 +65,7 @@ impl Child {
 
 fn supervisor(
     mut spec: ChildSpec,
-    strategy: Strategy,
+    strategy: Option<Strategy>,
     make: impl Fn(SupervisorCtx) -> Result<Supervisor, BoxError> + Send + Sync + 'static,
 ) -> (Child, SupervisorRef) {
     spec.ready = Ready::Signalled;

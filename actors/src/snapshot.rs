@@ -16,7 +16,7 @@ pub struct TreeNode {
     pub path: Arc<str>,
     /// Whether it works or supervises.
     pub kind: ChildKind,
-    /// A supervisor's strategy.
+    /// A supervisor's strategy; unknown while one that [makes up its mind at its start](crate::Child::supervisor_with) does not run.
     pub strategy: Option<Strategy>,
     /// What else a supervisor that runs was told about itself.
     pub supervision: Option<Supervision>,

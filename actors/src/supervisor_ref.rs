@@ -308,9 +308,9 @@ mod tests {
     }
 
     async fn until(what: &str, met: impl Fn() -> bool) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !met() {
-            assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+            assert!(Instant::now() < deadline, "never happened: {what}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

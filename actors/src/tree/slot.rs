@@ -269,7 +269,7 @@ impl<P> Slot<P> {
             },
             strategy: match self.role {
                 Role::Worker => None,
-                Role::Supervisor(strategy) => Some(strategy),
+                Role::Supervisor(strategy) => strategy,
             },
             supervision: None,
             restart: self.spec.restart,

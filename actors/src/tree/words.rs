@@ -27,8 +27,8 @@ pub struct Token(pub u64);
 pub enum Role {
     /// An actor.
     Worker,
-    /// A supervisor of this strategy.
-    Supervisor(Strategy),
+    /// A supervisor, and its strategy if that is known before it runs.
+    Supervisor(Option<Strategy>),
 }
 
 /// Why an incarnation is launched.

@@ -142,6 +142,7 @@ fn init_is_asked_at_every_start() {
         root.supervisor().terminate_child(&"s".into()).await.unwrap();
         assert_eq!(root.supervisor().restart_child(&"s".into()).await, Ok(Started::Ignored));
         assert_eq!(root.supervisor().which_children().await.unwrap()[0].state, Presence::Undefined);
+        assert_eq!(root.supervisor().snapshot().await.unwrap().children[0].strategy, None);
         assert_eq!(supervisor.which_children().await, Err(SupervisorError::Gone));
         root.shutdown().await.unwrap();
     });
