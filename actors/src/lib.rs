@@ -19,7 +19,8 @@
 //! - **Order**: children start in order, each when the one before is ready or has failed to start, and stop in reverse, each within its
 //!   [`Shutdown`] deadline. A stop is `ctx.stop()`; an actor whose `stopping()` returns `Running::Continue` may wind down and stop
 //!   itself later (its `stopping()` is called again then, and whenever a stop is asked for). After the deadline it is dropped.
-//! - **[`EventSink`]**: hears everything that happens to any child, in order. [`SupervisorRef::snapshot`] shows the tree as data.
+//! - **[`EventSink`]**: hears everything that happens to any child, in order; a [`Broadcast`] is one with any number of listeners. The log
+//!   (`tracing`, target `hivekeeper_actors`) has the same in bounded lines at a bounded rate. [`SupervisorRef::snapshot`] shows the tree as data.
 //!
 //! # Limits
 //!
@@ -76,8 +77,9 @@
 //! # Map
 //!
 //! `spec` what a supervisor knows of a child · `exit`, `event`, `snapshot` what it tells · [`tree`] the pure core that decides, `window`
-//! its arithmetic · `supervisor` the actor around it · `cell` one incarnation as a task, `inbox` the messages, `panics` the hook ·
-//! `child`, `child_ref`, `supervisor_ref`, `root` what a program holds · `pool` the threads.
+//! its arithmetic · `supervisor` the actor around it (`look` what it shows, `hear` what it hears, `change` the live change) · `init` what it
+//! starts with · `dynamic` children from a template · `broadcast`, `log` who is told of events · `cell` one incarnation as a task, `inbox` the messages, `panics` the hook ·
+//! `child`, `child_ref`, `supervisor_ref`, `admin` (OTP's requests), `root` what a program holds · `pool` the threads.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("panic isolation rests on unwinding: build with panic = \"unwind\"");
