@@ -122,7 +122,9 @@ impl<P> Tree<P> {
                     self.release(key, Until::Started, &SUPERSEDED);
                 }
                 // What has failed is still failed when the daemon comes back; only its retry is off.
-                State::Failed { .. } if self.closing => self.enter_quietly(key, State::Failed { retry_at: None }),
+                State::Failed { .. } if self.closing && !slot.is_forgettable(self.flags.strategy) => {
+                    self.enter_quietly(key, State::Failed { retry_at: None });
+                }
                 State::Pending { .. } | State::BackingOff { .. } | State::Failed { .. } => self.rest(now, key),
                 State::Stopping { then: Then::Rest | Then::Remove, .. } | State::Stopped | State::Completed => {}
             }
@@ -190,12 +192,7 @@ impl<P> Tree<P> {
         }
         let Some(run) = self.stops.take() else { return };
         match run.then {
-            AfterStop::Nothing => {
-                if self.failing.take_if(|failing| failing.is_over(now)).is_some() {
-                    // The stops took longer than the retry was to wait: all start in one order.
-                    self.tick(now);
-                }
-            }
+            AfterStop::Nothing => {}
             AfterStop::Answer(token) if run.stuck => self.answer(token, Err(Refusal::Unresponsive)),
             AfterStop::Answer(token) => self.answer(token, Ok(())),
             AfterStop::StartAll(token) => self.start_all(now, token, true),

@@ -91,6 +91,8 @@ impl<P> Tree<P> {
             match state {
                 State::BackingOff { cause, .. } => self.start(now, key, cause),
                 State::Failed { .. } => {
+                    // What was to fail along and has not even ended comes back with the others.
+                    self.failing.take_if(|failing| failing.is_over(now));
                     self.clear_record(key);
                     self.start_in_turn(now, key, Cause::Automatic);
                 }
