@@ -43,12 +43,16 @@ impl AfterStop {
 impl<P> Tree<P> {
     /// Starts in order whatever does not run, with a clean record. What is done stays done, unless `completed` asks for it, too.
     pub(super) fn start_all(&mut self, now: Instant, token: Token, completed: bool) {
-        if let Some(StopRun { then: then @ AfterStop::Answer(_), .. }) = &mut self.stops {
+        match self.stops.as_mut().map(|run| &mut run.then) {
             // The stop goes on to its end, and the start follows: whoever asked for the stop sees it happen no more.
-            if let AfterStop::Answer(stopper) = std::mem::replace(then, AfterStop::StartAll(token)) {
-                self.answer(stopper, SUPERSEDED);
+            Some(then @ AfterStop::Answer(_)) => {
+                if let AfterStop::Answer(stopper) = std::mem::replace(then, AfterStop::StartAll(token)) {
+                    self.answer(stopper, SUPERSEDED);
+                }
+                return;
             }
-            return;
+            Some(AfterStop::StartAll(_)) => return self.start_waiters.push(token),
+            Some(AfterStop::Nothing | AfterStop::Finish(_)) | None => {}
         }
         self.window.clear();
         let keys: Vec<Key> = self.slots.keys().copied().collect();
@@ -57,9 +61,12 @@ impl<P> Tree<P> {
             if slot.fate == Fate::Fail {
                 slot.fate = Fate::Return;
             }
-            match slot.state {
-                State::Running => continue,
-                State::Completed if !completed => continue,
+            let state = slot.state;
+            if state == State::Running || (state == State::Completed && !completed) {
+                continue;
+            }
+            self.clear_record(key);
+            match state {
                 // Its turn goes on: the next child waits for it.
                 State::Starting { .. } => {
                     self.turns.insert(key);
@@ -67,14 +74,13 @@ impl<P> Tree<P> {
                 State::Stopping { then: Then::Fail, force, until } => {
                     self.enter_quietly(key, State::Stopping { then: Then::Return, force, until });
                 }
-                State::Stopping { .. } => {}
+                State::Stopping { .. } | State::Running => {}
                 State::Pending { .. }
                 | State::BackingOff { .. }
                 | State::Stopped
                 | State::Completed
                 | State::Failed { .. } => self.start_in_turn(now, key, Cause::Asked),
             }
-            self.clear_record(key);
         }
         self.start_waiters.push(token);
     }
