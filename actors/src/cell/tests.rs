@@ -109,8 +109,8 @@ impl Stage {
     }
 
     /// Holds the child's thread until the sender is dropped.
-    fn block(&self) -> mpsc::Sender<()> {
-        let (gate, wait) = mpsc::channel::<()>();
+    fn block(&self) -> mpsc::SyncSender<()> {
+        let (gate, wait) = mpsc::sync_channel::<()>(1);
         self.child_ref.run(move |_, _| assert!(wait.recv().is_err())).unwrap();
         gate
     }
@@ -158,7 +158,7 @@ fn one_that_is_fenced_before_its_thread_comes_to_it_is_never_made() {
     system.block_on(async {
         let stage = Stage::new();
         let (stuck, spare) = (Arbiter::new(), Arbiter::new());
-        let (gate, wait) = mpsc::channel::<()>();
+        let (gate, wait) = mpsc::sync_channel::<()>(1);
         stuck.spawn_fn(move || assert!(wait.recv().is_err()));
         let first = stage.launch(1, &stuck);
         assert!(first.fence(ExitReason::Stuck));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use actix::prelude::*;
-use hivekeeper_actors::{AskError, ChildRef, ChildSpec, ExitReason, Overflow, TellError};
+use hivekeeper_actors::{AskError, Backoff, ChildRef, ChildSpec, ExitReason, Overflow, TellError};
 
 use crate::harness::*;
 
@@ -14,8 +14,8 @@ fn narrow(overflow: Overflow) -> ChildSpec {
 }
 
 /// Holds the handler until the sender is dropped; returns once it is held.
-async fn hold(child: &ChildRef<Probe>) -> mpsc::Sender<()> {
-    let (gate, wait) = mpsc::channel::<()>();
+pub(crate) async fn hold(child: &ChildRef<Probe>) -> mpsc::SyncSender<()> {
+    let (gate, wait) = mpsc::sync_channel::<()>(1);
     let (held, holding) = tokio::sync::oneshot::channel();
     child
         .run(move |_, _| {
@@ -34,7 +34,7 @@ fn block_waits_for_room_and_no_longer_than_it_may() {
         let (root, _) = start(vec![child]);
         let gate = hold(&a).await;
         let next_gate = {
-            let (gate, wait) = mpsc::channel::<()>();
+            let (gate, wait) = mpsc::sync_channel::<()>(1);
             a.run(move |_, _| assert!(wait.recv_timeout(PATIENCE).is_err())).unwrap();
             gate
         };
@@ -100,22 +100,23 @@ fn whoever_waits_for_room_is_told_of_the_stop_and_served_after_a_crash() {
         tokio::task::yield_now().await;
         let (root, _) = start(vec![child]);
         assert_eq!(waiting.await.unwrap(), Ok(()));
+        until("it is drained", || a.is_empty()).await;
         assert_eq!(a.ask(Add(0), PATIENCE).await, Ok((7, 2)));
-        let gate = hold(&a).await;
-        (0..3).for_each(|_| a.tell(Add(1)).unwrap());
+        // Between two incarnations nothing makes room, until its supervisor gives up on it.
+        let backoff = Backoff { initial: PATIENCE * 10, ..Backoff::default() };
+        let (child, b) = scripted(ChildSpec { backoff, id: "b".into(), ..narrow(Overflow::Block) }, Script::default());
+        root.supervisor().add_child(child).await.unwrap();
+        b.tell(Boom).unwrap();
+        until("it backs off", || b.stats().handled == 1 && !b.stats().live).await;
+        (0..3).for_each(|_| b.tell(Add(1)).unwrap());
         let waiting = {
-            let a = a.clone();
-            actix_rt::spawn(async move { a.tell_wait(Add(5), PATIENCE).await })
+            let b = b.clone();
+            actix_rt::spawn(async move { b.tell_wait(Add(5), PATIENCE).await })
         };
         tokio::task::yield_now().await;
-        let supervisor = root.supervisor();
-        let stop = actix_rt::spawn(async move { supervisor.terminate_child(&"a".into()).await });
-        drop(gate);
-        stop.await.unwrap().unwrap();
-        // It may have found room before the stop; it never waits on.
-        let told = waiting.await.unwrap();
-        assert!(matches!(told, Err(TellError::Stopped) | Ok(())), "{told:?}");
-        assert_eq!(a.tell_wait(Add(1), PATIENCE).await, Err(TellError::Stopped), "at once");
+        root.supervisor().terminate_child(&"b".into()).await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Err(TellError::Stopped));
+        assert_eq!(b.tell_wait(Add(1), PATIENCE).await, Err(TellError::Stopped), "at once");
         root.shutdown().await.unwrap();
     });
 }

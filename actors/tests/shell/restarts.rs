@@ -1,14 +1,18 @@
 //! What becomes of messages when incarnations end: kept, thrown out, delivered again, dead; and what those who asked are told.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use actix::prelude::*;
 use hivekeeper_actors::{
     AskError, Backoff, ChildRef, ChildSpec, ChildStats, DEAD_LETTERS_KEPT, DeadReason, ExitReason, Intensity,
-    OnRestart, Overflow, TellRef,
+    OnRestart, Overflow, Shutdown, TellRef,
 };
+use parking_lot::Mutex;
 
 use crate::harness::*;
+use crate::overflow::hold;
 
 /// Panics with its text, when its number is not that of the incarnation.
 #[derive(Clone)]
@@ -88,34 +92,36 @@ fn each_ask_is_told_how_its_own_incarnation_ended() {
     });
 }
 
+/// Asks what is never answered, and returns once an incarnation has it.
+async fn under_way(child: &ChildRef<Probe>) -> actix_rt::task::JoinHandle<Result<(), AskError>> {
+    let before = child.stats().handled;
+    let asked = ask_later(child, Forever);
+    until("it is begun", || child.stats().handled > before).await;
+    answers(child).await;
+    asked
+}
+
 #[test]
 fn an_ask_under_way_is_told_of_every_kind_of_end() {
     system(async {
         let (child, a) = probe("a");
         let (root, record) = start(vec![child]);
-        let under_way = async || {
-            let before = a.stats().handled;
-            let asked = ask_later(&a, Forever);
-            until("it is begun", || a.stats().handled > before).await;
-            answers(&a).await;
-            asked
-        };
-        let asked = under_way().await;
+        let asked = under_way(&a).await;
         a.run(|me, ctx| me.child.clone().fail(ctx, "no luck")).unwrap();
         assert_eq!(asked.await.unwrap(), Err(AskError::Crashed { reason: ExitReason::Error("no luck".into()) }));
-        let asked = under_way().await;
+        let asked = under_way(&a).await;
         a.run(|_, ctx| ctx.stop()).unwrap();
         assert_eq!(asked.await.unwrap(), Err(AskError::Crashed { reason: ExitReason::Normal }));
-        let asked = under_way().await;
+        let asked = under_way(&a).await;
         a.run(|_, ctx| {
             ctx.run_later(MS, |_, _| panic!("elsewhere"));
         })
         .unwrap();
         assert_eq!(panic_text(asked.await.unwrap()), "elsewhere");
-        let asked = under_way().await;
+        let asked = under_way(&a).await;
         a.run(|_, _| actix_rt::Arbiter::current().stop().then_some(()).unwrap()).unwrap();
         assert_eq!(asked.await.unwrap(), Err(AskError::Crashed { reason: ExitReason::ArbiterGone }));
-        let asked = under_way().await;
+        let asked = under_way(&a).await;
         root.supervisor().terminate_child(&"a".into()).await.unwrap();
         assert_eq!(asked.await.unwrap(), Err(AskError::Crashed { reason: ExitReason::Shutdown }));
         assert_eq!(record.exits("a").len(), 5);
@@ -144,14 +150,13 @@ fn time_that_runs_out_between_two_incarnations_says_so() {
 #[test]
 fn messages_are_retained_when_the_start_fails_twice() {
     system(async {
-        let tries = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
-        let (child, a) = hivekeeper_actors::Child::actor(eager("a"), move |child| {
-            match tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        let tries = Arc::new(AtomicU32::new(0));
+        let (child, a) =
+            hivekeeper_actors::Child::actor(eager("a"), move |child| match tries.fetch_add(1, Ordering::SeqCst) {
                 1 => Err("no".into()),
                 2 => panic!("in the factory"),
                 _ => Ok(Probe::new(child)),
-            }
-        });
+            });
         let (root, record) = start(vec![child]);
         a.tell(Boom).unwrap();
         let asked: Vec<_> = (0..10).map(|_| ask_later(&a, Add(1))).collect();
@@ -372,17 +377,42 @@ fn a_failure_without_a_panic_is_a_crash_of_its_message_too() {
     });
 }
 
+/// Counts its deliveries and panics when the gate opens.
+#[derive(Clone)]
+struct Held(Arc<Mutex<mpsc::Receiver<()>>>, Arc<AtomicU32>);
+
+impl Message for Held {
+    type Result = ();
+}
+
+impl Handler<Held> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, Held(gate, deliveries): Held, _: &mut Self::Context) {
+        deliveries.fetch_add(1, Ordering::SeqCst);
+        assert!(gate.lock().recv_timeout(PATIENCE).is_ok(), "held");
+    }
+}
+
 #[test]
 fn what_was_given_up_is_not_delivered_again() {
     system(async {
-        let (child, a) = scripted(patient("a"), Script::default());
+        let (child, a) = probe("a");
         let (root, record) = start(vec![child]);
-        let told = a.ask_redeliver(poison("given up"), 5, Duration::from_millis(200)).await;
-        assert_eq!(panic_text(told), "given up", "it was begun, so it did not time out in the queue");
-        record.saw("a backing_off").await;
-        root.supervisor().force_restart(&"a".into()).await.unwrap();
+        let (gate, wait) = mpsc::sync_channel(1);
+        let held = Held(Arc::new(Mutex::new(wait)), Arc::default());
+        let deliveries = Arc::clone(&held.1);
+        let asked = {
+            let a = a.clone();
+            actix_rt::spawn(async move { a.ask_redeliver(held, 5, PATIENCE).await })
+        };
+        until("it is begun", || deliveries.load(Ordering::SeqCst) == 1).await;
+        asked.abort();
+        assert!(asked.await.is_err());
+        drop(gate);
+        until("it has crashed", || record.exits("a").len() == 1).await;
         assert_eq!(answers(&a).await, 2);
-        assert_eq!(record.exits("a").len(), 1);
+        assert_eq!((deliveries.load(Ordering::SeqCst), a.stats().redelivered), (1, 0));
         assert!(root.dead_letters().is_empty());
         root.shutdown().await.unwrap();
     });
@@ -457,6 +487,24 @@ fn whoever_drops_the_future_takes_the_message_back() {
         let (root, record) = start(vec![child]);
         assert_eq!(a.ask(Add(1), PATIENCE).await, Ok((1, 1)));
         assert!(record.exits("a").is_empty());
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_killed_incarnation_takes_no_further_message() {
+    system(async {
+        let (child, a) = scripted(ChildSpec { shutdown: Shutdown::Brutal, ..eager("a") }, Script::default());
+        let (root, record) = start(vec![child]);
+        let gate = hold(&a).await;
+        (0..10).for_each(|_| a.tell(Add(1)).unwrap());
+        let supervisor = root.supervisor();
+        let restart = actix_rt::spawn(async move { supervisor.force_restart(&"a".into()).await });
+        record.saw("a stopping").await;
+        drop(gate);
+        restart.await.unwrap().unwrap();
+        assert_eq!(a.ask(Add(0), PATIENCE).await, Ok((10, 2)), "they were left to the next one");
+        assert_eq!(record.exits("a"), [ExitReason::Killed]);
         root.shutdown().await.unwrap();
     });
 }
