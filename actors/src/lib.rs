@@ -19,6 +19,9 @@
 //! - **Order**: children start in order, each when the one before is ready or has failed to start, and stop in reverse, each within its
 //!   [`Shutdown`] deadline. A stop is `ctx.stop()`; an actor whose `stopping()` returns `Running::Continue` may wind down and stop
 //!   itself later (its `stopping()` is called again then, and whenever a stop is asked for). After the deadline it is dropped.
+//! - **[`Placement`]**: supervisors live on the thread of the [`Root`], children on a few threads of their own, or on one each.
+//! - **[`Registry`]**: names for children, each bound while an incarnation lives.
+//! - **Tasks**: [`ChildCtx::spawn_task`] runs a future that ends with the incarnation at the latest.
 //! - **[`EventSink`]**: hears everything that happens to any child, in order; a [`Broadcast`] is one with any number of listeners. The log
 //!   (`tracing`, target `hivekeeper_actors`) has the same in bounded lines at a bounded rate. [`SupervisorRef::snapshot`] shows the tree as data.
 //!
@@ -27,7 +30,9 @@
 //! - The process must unwind on panic; with `panic = "abort"` the crate does not compile.
 //! - Panics are caught in handlers, hooks, `ctx.spawn`, `ctx.wait`, `run_later`, `ResponseActFuture` and the factory. A `ResponseFuture`
 //!   or a task given to the runtime runs outside the actor: its panic is not the actor's end.
-//! - A handler that blocks its thread cannot be killed. Whoever waits for it is told [`SupervisorError::Unresponsive`].
+//! - A handler that blocks its thread cannot be killed. Its thread is found out after [`Settings::stuck_after`] and leaked; what lived there ends
+//!   as [`ExitReason::Stuck`] and is made anew elsewhere, with its queue. Before that, whoever waits for the child may be told
+//!   [`SupervisorError::Unresponsive`]. A blocked thread of the supervisors themselves is only reported.
 //! - Messages sent through actix's own `ctx.address()` die with the incarnation; [`ChildCtx::self_ref`] sends through the inbox.
 //!
 //! # Example
@@ -79,7 +84,8 @@
 //! `spec` what a supervisor knows of a child · `exit`, `event`, `snapshot` what it tells · [`tree`] the pure core that decides, `window`
 //! its arithmetic · `supervisor` the actor around it (`look` what it shows, `hear` what it hears, `change` the live change) · `init` what it
 //! starts with · `dynamic` children from a template · `broadcast`, `log` who is told of events · `cell` one incarnation as a task, `inbox` the messages, `panics` the hook ·
-//! `child`, `child_ref`, `supervisor_ref`, `admin` (OTP's requests), `root` what a program holds · `pool` the threads.
+//! `child`, `child_ref`, `supervisor_ref`, `admin` (OTP's requests), `root` what a program holds · `pool` the threads, `watch` who of
+//! them is blocked, `keeper` the thread that asks them · `registry` names, `tasks` futures beside the actor.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("panic isolation rests on unwinding: build with panic = \"unwind\"");
