@@ -60,7 +60,7 @@ async fn run() -> Result<(), BoxError> {
     }
     let diary = Arc::new(Diary::default());
     let root = Root::start(SupervisorFlags::new(Strategy::OneForAll), team, Arc::clone(&diary) as _)?;
-    root.started().await;
+    root.started().await?;
     for member in &members {
         assert_eq!(member.ask(Step, PATIENCE).await, Ok(1));
     }

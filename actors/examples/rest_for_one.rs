@@ -54,7 +54,7 @@ async fn run() -> Result<(), BoxError> {
     }
     let diary = Arc::new(Diary::default());
     let root = Root::start(SupervisorFlags::new(Strategy::RestForOne), pipeline, Arc::clone(&diary) as _)?;
-    root.started().await;
+    root.started().await?;
 
     // The index crashes. The search was built on it and goes, too; the store was there before and stays.
     stages[1].run(|_, _| panic!("a torn page"))?;

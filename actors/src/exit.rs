@@ -86,3 +86,5 @@ impl fmt::Display for ExitReason {
         }
     }
 }
+
+impl std::error::Error for ExitReason {}

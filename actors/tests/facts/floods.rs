@@ -70,7 +70,7 @@ fn f10_an_inbox_is_drained_in_turns() {
             Child::actor(here("hog"), move |child| Ok(Hog { handled: Arc::clone(&handled), child: Some(child) }));
         let (sibling_child, sibling) = specimen(here("sibling"), Manner::Well, &Arc::default());
         let (root, _) = start(vec![hog_child, sibling_child]);
-        root.started().await;
+        root.started().await.unwrap();
         hog.tell(Go(FLOOD - 1)).unwrap();
         sibling.ask(look(&flood, &at), PATIENCE).await.unwrap();
         let turn = at.load(Ordering::SeqCst);
@@ -93,7 +93,7 @@ fn f10_a_long_queue_does_not_hold_up_its_neighbours_or_a_stop() {
             a.tell(Ping).unwrap();
         }
         let (root, _) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         root.supervisor().terminate_child(&"a".into()).await.unwrap();
         let handled = seen.pings();
         assert!(handled < FAIR, "the order was obeyed after {handled} of {FLOOD}");

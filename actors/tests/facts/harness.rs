@@ -6,12 +6,13 @@ use std::future::Future;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use actix::prelude::*;
 use hivekeeper_actors::{
-    Backoff, Child, ChildRef, ChildSpec, EventKind, EventSink, ExitReason, Intensity, Root, Strategy, SupervisionEvent,
-    SupervisorFlags,
+    Backoff, Child, ChildRef, ChildSpec, EventKind, EventSink, ExitReason, Intensity, Root, Settings, Strategy,
+    SupervisionEvent, SupervisorFlags,
 };
 use parking_lot::Mutex;
 
@@ -220,6 +221,19 @@ impl Handler<Do> for Specimen {
     }
 }
 
+/// Blocks a thread until it may go on. Who holds the other end is told when it blocks.
+pub(crate) fn block(seen: &Arc<Seen>) -> (Do, Receiver<()>, SyncSender<()>) {
+    let (blocked, is_blocked) = sync_channel(1);
+    let (release, released) = sync_channel::<()>(1);
+    let seen = Arc::clone(seen);
+    let deed = move |_: &mut Specimen, _: &mut Context<Specimen>| {
+        blocked.send(()).unwrap();
+        let _ = released.recv_timeout(PATIENCE);
+        seen.note("unblocked");
+    };
+    (Do::new(deed), is_blocked, release)
+}
+
 #[derive(Default)]
 pub(crate) struct Record(Mutex<Vec<SupervisionEvent>>);
 
@@ -278,6 +292,15 @@ pub(crate) fn start(children: Vec<Child>) -> (Root, Arc<Record>) {
 pub(crate) fn start_with(flags: SupervisorFlags, children: Vec<Child>) -> (Root, Arc<Record>) {
     let record = Arc::new(Record::default());
     let root = Root::start(flags, children, Arc::clone(&record) as Arc<dyn EventSink>).unwrap();
+    (root, record)
+}
+
+/// As [`start`], on one thread whose children are taken elsewhere as soon as one of them blocks it.
+pub(crate) fn start_watched(children: Vec<Child>) -> (Root, Arc<Record>) {
+    let record = Arc::new(Record::default());
+    let settings = Settings { threads: 1, stuck_after: Some(MS * 40), ..Settings::default() };
+    let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+    let root = Root::start_with(settings, flags, children, Arc::clone(&record) as Arc<dyn EventSink>).unwrap();
     (root, record)
 }
 

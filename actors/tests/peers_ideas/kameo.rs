@@ -21,19 +21,18 @@ fn siblings<const N: usize>(names: [&str; N]) -> (Vec<Child>, [ChildRef<Specimen
     (children, refs)
 }
 
-/// Crashes one of three siblings and says which incarnations answer then.
-async fn after_a_crash(strategy: Strategy, victim: usize) -> [u64; 3] {
+/// Crashes one of three siblings; these incarnations answer then, and stay.
+async fn crash_of_three(strategy: Strategy, victim: usize, expected: [u64; 3]) {
     let (children, refs) = siblings(["a", "b", "c"]);
-    let (root, record) = start_with(flags(strategy), children);
-    root.started().await;
+    let (root, _) = start_with(flags(strategy), children);
+    root.started().await.unwrap();
     refs[victim].tell(Boom).unwrap();
-    record.saw(&format!("{} Exited", ["a", "b", "c"][victim])).await;
+    until("those that are to be restarted are", || refs.each_ref().map(ChildRef::incarnation) == expected).await;
     for child in &refs {
         child.ask(Ping, PATIENCE).await.unwrap();
     }
-    let incarnations = refs.each_ref().map(ChildRef::incarnation);
+    assert_eq!(refs.each_ref().map(ChildRef::incarnation), expected);
     root.shutdown().await.unwrap();
-    incarnations
 }
 
 #[test]
@@ -45,7 +44,41 @@ fn kameo_the_defaults_are_permanent_and_one_for_one() {
 #[test]
 fn kameo_one_for_one_only_restarts_the_failed_child() {
     system(async {
-        assert_eq!(after_a_crash(Strategy::OneForOne, 1).await, [1, 2, 1]);
+        crash_of_three(Strategy::OneForOne, 1, [1, 2, 1]).await;
+    });
+}
+
+#[test]
+fn kameo_one_for_all_restarts_every_child() {
+    system(async {
+        for victim in 0..3 {
+            crash_of_three(Strategy::OneForAll, victim, [2, 2, 2]).await;
+        }
+    });
+}
+
+#[test]
+fn kameo_rest_for_one_of_the_first_a_middle_and_the_last() {
+    system(async {
+        crash_of_three(Strategy::RestForOne, 0, [2, 2, 2]).await;
+        crash_of_three(Strategy::RestForOne, 1, [1, 2, 2]).await;
+        crash_of_three(Strategy::RestForOne, 2, [1, 1, 2]).await;
+    });
+}
+
+#[test]
+fn kameo_a_group_of_one_is_a_group() {
+    system(async {
+        for strategy in [Strategy::OneForAll, Strategy::RestForOne] {
+            let (children, [a]) = siblings(["a"]);
+            let (root, record) = start_with(flags(strategy), children);
+            for incarnation in 1..=3 {
+                assert_eq!((a.ask(Ping, PATIENCE).await, a.incarnation()), (Ok(1), incarnation));
+                a.tell(Boom).unwrap();
+                until("it ends", || record.exits("a").len() as u64 == incarnation).await;
+            }
+            root.shutdown().await.unwrap();
+        }
     });
 }
 
@@ -54,7 +87,7 @@ fn kameo_one_for_one_independent_failures() {
     system(async {
         let (children, [a, b, c]) = siblings(["a", "b", "c"]);
         let (root, record) = start_with(flags(Strategy::OneForOne), children);
-        root.started().await;
+        root.started().await.unwrap();
         for victim in [&a, &c, &a] {
             victim.tell(Boom).unwrap();
         }
@@ -128,7 +161,7 @@ fn kameo_a_stop_does_not_deadlock_with_children_that_ask_back() {
         let (children, [a, b]) = siblings(["a", "b"]);
         let (inner, inner_ref) = Child::supervisor(eager("inner"), flags(Strategy::OneForOne), children);
         let (root, record) = start(vec![inner]);
-        root.started().await;
+        root.started().await.unwrap();
         let (sibling, supervisor) = (b.clone(), inner_ref.clone());
         let (sender, answers) = std::sync::mpsc::sync_channel(1);
         a.tell(Do::new(move |_, context| {

@@ -223,7 +223,7 @@ fn pekko_a_child_starts_without_a_first_message() {
         let (child, _) = specimen(eager("a"), Manner::Well, &seen);
         assert_eq!(seen.starts(), 0, "not yet");
         let (root, _) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         assert_eq!(seen.starts(), 1);
         root.shutdown().await.unwrap();
     });
@@ -267,7 +267,7 @@ fn pekko_children_stop_with_their_parent() {
         let (parent, parent_ref) =
             Child::supervisor(eager("parent"), SupervisorFlags::unlimited(Strategy::OneForOne), vec![child]);
         let (root, _) = start(vec![parent]);
-        root.started().await;
+        root.started().await.unwrap();
         parent_ref.add_child(late_child).await.unwrap();
         root.supervisor().force_restart(&"parent".into()).await.unwrap();
         assert_eq!(static_seen.notes(), ["a wound down", "a dropped"]);

@@ -39,6 +39,22 @@ fn quickwit_restart_on_error() {
     });
 }
 
+/// "Kills and restarts frozen". Theirs polls every three seconds, and so do its restarts.
+#[test]
+fn quickwit_a_frozen_child_is_replaced() {
+    system(async {
+        let (deed, is_blocked, release) = block(&Arc::default());
+        let (child, a) = specimen(eager("a"), Manner::Well, &Arc::default());
+        let (root, record) = start_watched(vec![child]);
+        a.tell(deed).unwrap();
+        until("it freezes", || is_blocked.try_recv().is_ok()).await;
+        assert_eq!((a.ask(Ping, PATIENCE).await, a.incarnation()), (Ok(1), 2));
+        assert_eq!(record.exits("a"), [ExitReason::Stuck]);
+        release.send(()).unwrap();
+        root.shutdown().await.unwrap();
+    });
+}
+
 /// "Forwards quit": the order to the supervisor reaches the child, which may wind down.
 #[test]
 fn quickwit_a_quit_reaches_the_child() {
@@ -47,7 +63,7 @@ fn quickwit_a_quit_reaches_the_child() {
         let spec = ChildSpec { shutdown: Shutdown::Infinity, ..eager("a") };
         let (child, _) = specimen(spec, Manner::WindsDown, &seen);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         root.shutdown().await.unwrap();
         assert_eq!(seen.notes(), ["a wound down", "a dropped"]);
         assert_eq!(record.exits("a"), [ExitReason::Shutdown]);
@@ -61,7 +77,7 @@ fn quickwit_a_kill_reaches_the_child() {
         let seen = Arc::new(Seen::default());
         let (child, _) = specimen(ChildSpec { shutdown: Shutdown::Brutal, ..eager("a") }, Manner::WindsDown, &seen);
         let (root, record) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         root.shutdown().await.unwrap();
         assert_eq!(seen.notes(), ["a dropped"]);
         assert_eq!(record.exits("a"), [ExitReason::Killed]);

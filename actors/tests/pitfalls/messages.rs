@@ -1,7 +1,9 @@
 //! P5, P8: the message that was being handled, and starts that wait for an answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use actix::prelude::*;
 use futures_util::future::join_all;
 use hivekeeper_actors::{AskError, ExitReason};
 
@@ -30,6 +32,41 @@ fn p05_the_message_that_crashes_is_consumed_and_its_caller_is_told() {
     });
 }
 
+/// Panics in as many handlers as it is told to.
+#[derive(Clone, Message)]
+#[rtype(result = "usize")]
+struct Poison {
+    crashes: usize,
+    handled: Arc<AtomicUsize>,
+}
+
+impl Handler<Poison> for Specimen {
+    type Result = usize;
+
+    fn handle(&mut self, Poison { crashes, handled }: Poison, _: &mut Self::Context) -> usize {
+        let before = handled.fetch_add(1, Ordering::SeqCst);
+        assert!(before >= crashes, "poisoned");
+        before
+    }
+}
+
+/// Who wants more than that says so for each message, and how often.
+#[test]
+fn p05_a_message_is_delivered_again_if_its_sender_asks_for_it() {
+    system(async {
+        let (child, a) = specimen(eager("a"), Manner::Well, &Arc::default());
+        let (root, record) = start(vec![child]);
+        let poison = |crashes| Poison { crashes, handled: Arc::default() };
+        assert_eq!(a.ask_redeliver(poison(2), 2, PATIENCE).await, Ok(2), "by the third incarnation that has it");
+        assert_eq!((a.incarnation(), record.exits("a").len()), (3, 2));
+        let given_up = a.ask_redeliver(poison(9), 2, PATIENCE).await;
+        assert!(matches!(given_up, Err(AskError::Crashed { reason: ExitReason::Panic { .. } })), "{given_up:?}");
+        assert_eq!(a.ask(Ping, PATIENCE).await, Ok(1));
+        assert_eq!((a.incarnation(), record.exits("a").len()), (6, 5), "three crashes and no loop");
+        root.shutdown().await.unwrap();
+    });
+}
+
 /// A start is acknowledged across threads. Children that are added don't wait for one another, those in a list do, because order is what a
 /// list is for.
 #[test]
@@ -39,7 +76,7 @@ fn p08_added_children_start_side_by_side_and_listed_ones_in_turn() {
     system(async {
         let listed = ["a", "b", "c"].map(|name| specimen(eager(name), Manner::Well, &Arc::default()).0);
         let (root, record) = start(listed.into());
-        root.started().await;
+        root.started().await.unwrap();
         let turns = ["a", "b", "c"].map(|name| ["Starting", "Started"].map(|what| format!("{name} {what}")));
         assert_eq!(record.lines(), turns.concat());
 

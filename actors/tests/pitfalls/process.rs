@@ -108,3 +108,20 @@ fn p09_the_panic_hook_is_wrapped_and_not_replaced() {
     });
     println!("heard of {}", HOOKED.load(Ordering::SeqCst));
 }
+
+/// `System::stop` drops everything at once (F13). The tree has to be through before, and there is one call for both.
+#[test]
+fn p12_the_tree_ends_in_order_before_the_system_does() {
+    let seen = Arc::new(Seen::default());
+    let system = actix::System::new();
+    system.block_on(async {
+        let children = ["a", "b", "c"].map(|name| specimen(eager(name), Manner::WindsDown, &seen).0);
+        let (root, _) = start(children.into());
+        root.started().await.unwrap();
+        root.shutdown_system().await.unwrap();
+    });
+    // It returns, because the system was told to stop.
+    system.run().unwrap();
+    let each = |name| ["wound down", "dropped"].map(|what| format!("{name} {what}"));
+    assert_eq!(seen.notes(), ["c", "b", "a"].map(each).concat());
+}

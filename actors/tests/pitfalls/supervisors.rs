@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hivekeeper_actors::{
-    Child, ChildSpec, ExitReason, Intensity, Seed, SeedState, Strategy, SupervisorFlags, SupervisorRef, TellError,
+    Child, ChildSpec, ExitReason, Intensity, RestartType, Seed, SeedState, Strategy, SupervisorFlags, SupervisorRef,
+    TellError,
 };
 
 use crate::harness::*;
@@ -18,6 +19,30 @@ fn p07_the_default_intensity_is_three_in_five_seconds() {
     assert_eq!(ChildSpec::new("a").intensity, None);
 }
 
+/// What each level allows is multiplied: a child below two supervisors with one restart each starts four times.
+#[test]
+fn p07_intensities_multiply_over_the_levels() {
+    system(async {
+        let seen = Arc::new(Seen::default());
+        let once = Some(Intensity { max_restarts: 1, period: PATIENCE });
+        let flags = || SupervisorFlags { intensity: once, ..SupervisorFlags::default() };
+        let (child, _) = specimen(eager("a"), Manner::PanicsInStarted, &seen);
+        let (inner, _) = Child::supervisor(eager("inner"), flags(), vec![child]);
+        let outer = ChildSpec { restart: RestartType::Temporary, ..eager("outer") };
+        let (outer, _) = Child::supervisor(outer, flags(), vec![inner]);
+        let (root, record) = start(vec![outer]);
+        record.saw("outer Exited").await;
+        assert_eq!((seen.starts(), record.exits("inner").len()), (4, 2));
+        let gave_up = |exit: &ExitReason| match exit {
+            ExitReason::GaveUp { child, .. } => child.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(record.exits("inner").iter().map(gave_up).collect::<Vec<_>>(), ["a", "a"]);
+        assert_eq!(record.exits("outer").iter().map(gave_up).collect::<Vec<_>>(), ["inner"]);
+        root.shutdown().await.unwrap();
+    });
+}
+
 /// Every child of a supervisor ends at once: each end is a message to one actor, whose work for each must not grow with their number.
 #[test]
 fn p13_a_storm_of_exits_is_weathered() {
@@ -27,7 +52,7 @@ fn p13_a_storm_of_exits_is_weathered() {
             (0..CHILDREN).map(|n| specimen(eager(&format!("c{n}")), Manner::Well, &Arc::default())).collect();
         let refs: Vec<_> = children.iter().map(|(_, child_ref)| child_ref.clone()).collect();
         let (root, record) = start(children.into_iter().map(|(child, _)| child).collect());
-        root.started().await;
+        root.started().await.unwrap();
         for child in &refs {
             child.tell(Boom).unwrap();
         }
@@ -95,7 +120,7 @@ fn p14_a_first_supervisor_that_panics_is_the_end_of_the_tree_and_is_told() {
         let seen = Arc::new(Seen::default());
         let (child, _) = specimen(eager("a"), Manner::Well, &seen);
         let (root, _) = start(vec![child]);
-        root.started().await;
+        root.started().await.unwrap();
         blow_up(&root.supervisor()).await;
         assert!(matches!(root.done().await, ExitReason::Panic { .. }));
         until("its children go", || seen.notes() == ["a dropped"]).await;

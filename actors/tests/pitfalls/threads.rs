@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildRef, ChildSpec, Placement};
+use hivekeeper_actors::{Child, ChildCtx, ChildRef, ChildSpec, ExitReason, Placement};
 
 use crate::harness::*;
 
@@ -39,6 +39,40 @@ fn p03_state_stays_with_its_incarnation_and_thread_locals_stay_dirty() {
         .unwrap();
         assert_eq!(look(&a, |specimen| specimen.sum).await, 0);
         assert_eq!((a.incarnation(), look(&a, |_| LEFT_BEHIND.get()).await), (2, 7));
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// A thread that is blocked can't be helped, but what lived on it can: it is made anew elsewhere, with every message that waited, those
+/// included that the blocked incarnation had begun to take. It handles none of them when it comes back.
+#[test]
+fn p04_a_blocked_thread_is_left_behind_with_nothing_that_waited() {
+    system(async {
+        let (seen, sibling_seen) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
+        let (child, a) = specimen(eager("a"), Manner::Well, &seen);
+        let (sibling, b) = specimen(eager("b"), Manner::Well, &sibling_seen);
+        let (deed, is_blocked, release) = block(&seen);
+        for _ in 0..10 {
+            a.tell(Ping).unwrap();
+        }
+        a.tell(deed).unwrap();
+        for _ in 0..10 {
+            a.tell(Ping).unwrap();
+        }
+        let (root, record) = start_watched(vec![child, sibling]);
+        until("it blocks", || is_blocked.try_recv().is_ok()).await;
+        assert_eq!((a.ask(Ping, PATIENCE).await, a.incarnation()), (Ok(11), 2), "ten by each, and this one");
+        assert_eq!((b.ask(Ping, PATIENCE).await, b.incarnation()), (Ok(1), 2), "it was held up and is not");
+        assert_eq!((record.exits("a"), record.exits("b")), (vec![ExitReason::Stuck], vec![ExitReason::Stuck]));
+        assert_eq!((root.stats().fenced, root.stats().leaked), (1, 1));
+        for _ in 0..10 {
+            a.tell(Ping).unwrap();
+        }
+        release.send(()).unwrap();
+        until("the thread comes back and is joined", || root.stats().leaked == 0).await;
+        assert_eq!(seen.notes(), ["unblocked", "a dropped"], "the old one finishes its message and no other");
+        assert_eq!(a.ask(Ping, PATIENCE).await, Ok(22));
+        assert_eq!(seen.pings(), 10 + 22);
         root.shutdown().await.unwrap();
     });
 }
@@ -77,7 +111,7 @@ fn p06_messages_past_the_inbox_starve_the_thread() {
         let (hog_child, hog) = Child::actor(here("hog"), move |_| Ok(Hog(Arc::clone(&handled))));
         let (sibling_child, sibling) = specimen(here("sibling"), Manner::Well, &Arc::default());
         let (root, _) = start(vec![hog_child, sibling_child]);
-        root.started().await;
+        root.started().await.unwrap();
         hog.tell(Go(FLOOD - 1)).unwrap();
         let mut turns = [0; 2];
         for turn in &mut turns {
@@ -149,6 +183,44 @@ fn p11_timers_and_futures_of_the_context_end_with_their_incarnation() {
         assert!(dropped.load(Ordering::SeqCst), "the future went with its incarnation");
         until("the next one ticks", || later.load(Ordering::SeqCst) > 5).await;
         assert_eq!((first.load(Ordering::SeqCst), a.incarnation()), (ticks, 2));
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// An actor that keeps what it was given at birth.
+struct Owner(ChildCtx<Owner>);
+
+impl Actor for Owner {
+    type Context = Context<Self>;
+}
+
+/// A task that is given to the runtime is nobody's. One that is given to the incarnation ends with it.
+#[test]
+fn p11_tasks_of_the_incarnation_end_with_it_and_others_do_not() {
+    system(async {
+        let (child, a) = Child::actor(eager("a"), |child| Ok(Owner(child)));
+        let (root, record) = start(vec![child]);
+        let (own, stray) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (own_guard, stray_guard) = (OnDrop(Arc::clone(&own)), OnDrop(Arc::clone(&stray)));
+        let (sender, task) = std::sync::mpsc::sync_channel(1);
+        a.run(move |owner, _| {
+            owner.0.spawn_task(async move {
+                let _guard = own_guard;
+                std::future::pending::<()>().await;
+            });
+            let handle = actix::spawn(async move {
+                let _guard = stray_guard;
+                std::future::pending::<()>().await;
+            });
+            sender.send(handle).unwrap();
+        })
+        .unwrap();
+        a.run(|_, _| panic!("with two tasks")).unwrap();
+        record.saw("a Exited").await;
+        until("its own task ends", || own.load(Ordering::SeqCst)).await;
+        assert!(!stray.load(Ordering::SeqCst), "the other goes on");
+        task.recv().unwrap().abort();
+        until("it was told to", || stray.load(Ordering::SeqCst)).await;
         root.shutdown().await.unwrap();
     });
 }
