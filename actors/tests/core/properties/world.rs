@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Action, Cause, Input, KILL_WAIT, Key, NewChild, Refusal, Request, Role, Token, Tree};
 use hivekeeper_actors::{
-    ChildCounts, ChildId, ChildKind, ChildSpec, ChildState, EventKind, ExitReason, Intensity, LimitFollows,
-    RestartType, Shutdown, Strategy,
+    ChildId, ChildKind, ChildSpec, ChildState, Counts, EventKind, ExitReason, Intensity, LimitFollows, RestartType,
+    Shutdown, Strategy,
 };
 
 use super::history::{Ask, Dice, History, Move, NAMES, child, flags};
@@ -413,7 +413,7 @@ impl World {
     fn check_legal(&self, history: &History) {
         assert!(self.open.is_empty(), "unanswered: {:?}", self.open);
         assert!(self.ready || self.finished, "neither up nor down");
-        let mut counts = ChildCounts::default();
+        let mut counts = Counts::default();
         let strategy = self.tree.flags().strategy;
         for (key, node) in self.tree.nodes(self.now) {
             let runs = node.state == ChildState::Running;
