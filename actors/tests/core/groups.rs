@@ -273,6 +273,20 @@ fn a_loss_hides_no_failure() {
 }
 
 #[test]
+fn a_failure_makes_a_loss_that_had_begun_a_counted_restart() {
+    let lost = ExitReason::Lost("its machine is gone".into());
+    let mut sim = Sim::up(all(), &["a", "b", "c", "d"]);
+    sim.down("b", lost);
+    sim.down("d", DOWN);
+    sim.down("a", crash());
+    sim.calm();
+    sim.after(Duration::ZERO);
+    sim.calm();
+    let restarts: Vec<u64> = ["a", "c", "d"].iter().map(|name| sim.node(name).restarts).collect();
+    assert_eq!(restarts, [1, 1, 1]);
+}
+
+#[test]
 fn orders_on_one_child_touch_that_child_alone() {
     let mut sim = Sim::up(all(), &["a", "b"]);
     sim.ask(1, Request::ForceRestart(id("a")));

@@ -374,10 +374,10 @@ impl World {
     /// An operator's last word on one child.
     fn last_order(&mut self, number: u64) -> Option<(Token, bool, &'static str)> {
         let all_asked = self.open.values().any(|ask| matches!(ask, Ask::StartAll | Ask::StopAll | Ask::RestartAll));
-        if number % 3 != 0 || self.finished || all_asked {
+        if !number.is_multiple_of(3) || self.finished || all_asked {
             return None;
         }
-        let (stop, name) = (number % 2 == 0, NAMES[(number / 8) as usize % 3]);
+        let (stop, name) = (number.is_multiple_of(2), NAMES[(number / 8) as usize % 3]);
         let token = self.ask(if stop { Ask::Terminate } else { Ask::ForceRestart }, name);
         Some((token, stop, name))
     }
