@@ -8,7 +8,7 @@ use actix_rt::{Arbiter, System};
 
 use super::*;
 use crate::child::{Blueprint, Child};
-use crate::child_ref::ChildRef;
+use crate::child_ref::{AskError, ChildRef};
 use crate::event::{EventSink, SupervisionEvent};
 use crate::flags::SupervisorFlags;
 use crate::settings::Settings;
@@ -58,6 +58,21 @@ impl Actor for Blocker {
 impl Drop for Blocker {
     fn drop(&mut self) {
         self.seen.freed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Holds its handler until the sender is dropped.
+struct Hold(mpsc::Receiver<()>);
+
+impl actix::Message for Hold {
+    type Result = ();
+}
+
+impl actix::Handler<Hold> for Blocker {
+    type Result = ();
+
+    fn handle(&mut self, Hold(wait): Hold, _: &mut Self::Context) {
+        assert!(wait.recv().is_err());
     }
 }
 
@@ -173,5 +188,30 @@ fn one_that_is_fenced_before_its_thread_comes_to_it_is_never_made() {
         assert_eq!(*stage.heard.0.lock(), [(1, ExitReason::Stuck)]);
         spare.stop();
         spare.join().unwrap();
+    });
+}
+
+#[test]
+fn whoever_asked_a_stuck_incarnation_is_told_so() {
+    let system = System::new();
+    system.block_on(async {
+        let stage = Stage::new();
+        let stuck = Arbiter::new();
+        let (gate, wait) = mpsc::sync_channel::<()>(1);
+        let first = stage.launch(1, &stuck);
+        let asked = async {
+            let told = stage.child_ref.ask(Hold(wait), Duration::from_millis(50)).await;
+            assert_eq!(told, Err(AskError::Crashed { reason: ExitReason::Stuck }));
+        };
+        let fenced = async {
+            until("it is begun", || stage.child_ref.stats().handled == 1);
+            assert!(first.fence(ExitReason::Stuck));
+            assert!(!stage.child_ref.stats().live);
+        };
+        tokio::join!(asked, fenced);
+        drop(gate);
+        until("its actor is dropped", || stage.seen.freed.load(Ordering::SeqCst) == 1);
+        stuck.stop();
+        stuck.join().unwrap();
     });
 }
