@@ -27,7 +27,7 @@ fn shutdown_leaves_no_thread() {
         let before = threads();
         for _ in 0..3 {
             let spec = |n: u32| ChildSpec {
-                placement: if n % 2 == 0 { Placement::Pool } else { Placement::Dedicated },
+                placement: if n.is_multiple_of(2) { Placement::Pool } else { Placement::Dedicated },
                 ..ChildSpec::new(format!("c{n}"))
             };
             let children = (0..8).map(|n| Child::actor(spec(n), |_| Ok(Plain)).0).collect();

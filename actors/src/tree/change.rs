@@ -13,8 +13,7 @@ impl<P> Tree<P> {
     /// As in OTP a child that is not named is kept, and a new one is not started. Unlike there, where the order of the new list counts, those
     /// that are there keep their places: the order in which children were started is the order in which they are stopped.
     pub(super) fn change(&mut self, now: Instant, token: Token, flags: SupervisorFlags, children: Vec<NewChild<P>>) {
-        let checked = self.check(&flags, &children);
-        if let Err(error) = checked {
+        if let Err(error) = check(&flags, &children) {
             self.out.extend(children.into_iter().map(|child| Action::Dispose(child.payload)));
             return self.answer(token, Err(Refusal::Invalid(error)));
         }
@@ -31,24 +30,6 @@ impl<P> Tree<P> {
         self.answer(token, Ok(()));
     }
 
-    fn check(&self, flags: &SupervisorFlags, children: &[NewChild<P>]) -> Result<(), SpecError> {
-        let mut named = HashSet::new();
-        for child in children {
-            child.spec.validate()?;
-            if !named.insert(&child.spec.id) {
-                return Err(SpecError::Duplicate { id: child.spec.id.clone() });
-            }
-        }
-        if flags.auto_shutdown == AutoShutdown::Never {
-            let kept = self.slots.values().map(|slot| &slot.spec).filter(|spec| !named.contains(&spec.id));
-            let mut all = children.iter().map(|child| &child.spec).chain(kept);
-            if let Some(spec) = all.find(|spec| spec.significant) {
-                return Err(SpecError::AutoShutdown { id: spec.id.clone() });
-            }
-        }
-        Ok(())
-    }
-
     /// Its incarnation, its record and its state are untouched.
     fn respecify(&mut self, key: Key, child: NewChild<P>) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
@@ -60,4 +41,21 @@ impl<P> Tree<P> {
         self.index.join(key, slot);
         self.out.push(Action::Adopt { key, payload });
     }
+}
+
+fn check<P>(flags: &SupervisorFlags, children: &[NewChild<P>]) -> Result<(), SpecError> {
+    let mut named = HashSet::new();
+    for child in children {
+        child.spec.validate()?;
+        if !named.insert(&child.spec.id) {
+            return Err(SpecError::Duplicate { id: child.spec.id.clone() });
+        }
+    }
+    if flags.auto_shutdown == AutoShutdown::Never {
+        // What is kept may be significant all the same, as in OTP: its end leads to nothing.
+        if let Some(spec) = children.iter().map(|child| &child.spec).find(|spec| spec.significant) {
+            return Err(SpecError::AutoShutdown { id: spec.id.clone() });
+        }
+    }
+    Ok(())
 }
