@@ -116,7 +116,7 @@ async fn write_down(journal: &dyn Journal, runtimes: &Runtimes, plan: &BootPlan)
         runtimes.evict(name).await;
     }
     for swarm in &plan.swarms {
-        let json = document(&swarm.spec).and_then(|document| serde_json::to_string(&document).ok());
+        let json = serde_json::to_string(&document(&swarm.spec));
         journal
             .put_swarm(SwarmRow {
                 name: swarm.spec.name.clone(),

@@ -332,14 +332,14 @@ fn environment(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     env
 }
 
+/// OTP's words without `simple_one_for_one`, which is for children that come and go: a document names its agents.
 fn strategy(node: &Node) -> Result<Strategy, Complaint> {
-    match read::text(node)?.as_str() {
-        "one_for_one" => Ok(Strategy::OneForOne),
-        word @ ("one_for_all" | "rest_for_one" | "simple_one_for_one") => {
-            Err(Complaint::rule(quoted(word), "this version does not have it yet; allowed: \"one_for_one\""))
-        }
-        word => Err(Complaint::allowed(quoted(word), "\"one_for_one\"")),
-    }
+    let words = [
+        ("one_for_one", Strategy::OneForOne),
+        ("one_for_all", Strategy::OneForAll),
+        ("rest_for_one", Strategy::RestForOne),
+    ];
+    choice(&words)(node)
 }
 
 fn on_exceeded(node: Node, fields: &mut Fields<'_>) -> Option<OnExceeded> {

@@ -57,10 +57,8 @@ pub(super) async fn show(request: HttpRequest, deps: Data<Deps>) -> Result<HttpR
     let entry = deps.control.swarm(&name).ok_or_else(not_found)?;
     let document = view::document(&entry.spec);
     let mut response = HttpResponse::Ok();
-    if let Some(document) = &document {
-        response.insert_header((header::ETAG, etag(document)));
-    }
-    Ok(response.json(show_entry(&entry, &seen(&entry, &deps), document.as_ref())))
+    response.insert_header((header::ETAG, etag(&document)));
+    Ok(response.json(show_entry(&entry, &seen(&entry, &deps), Some(&document))))
 }
 
 /// One agent.

@@ -122,15 +122,15 @@ pub enum DocumentError {
     },
 }
 
-/// Shows a swarm's document. `None` for a strategy that this version has no word for.
-pub fn document(spec: &SwarmSpec) -> Option<SwarmDocument> {
+/// Shows a swarm's document.
+pub fn document(spec: &SwarmSpec) -> SwarmDocument {
     let home = HomeKeys::of(&spec.home);
-    Some(SwarmDocument {
+    SwarmDocument {
         name: spec.name.to_string(),
         runtime: words::runtime(spec.runtime()).to_owned(),
         image: home.image,
         container: home.container,
-        strategy: words::strategy(spec.strategy)?.to_owned(),
+        strategy: words::strategy(spec.strategy).to_owned(),
         intensity: spec.intensity,
         period: DurationText(spec.period),
         on_exceeded: match spec.on_exceeded {
@@ -155,7 +155,7 @@ pub fn document(spec: &SwarmSpec) -> Option<SwarmDocument> {
         env: spec.env.clone(),
         mounts: home.mounts,
         agent: spec.agents.iter().map(|agent| agent_document(agent)).collect(),
-    })
+    }
 }
 
 fn agent_document(agent: &AgentSpec) -> AgentDocument {
@@ -193,14 +193,14 @@ impl SwarmDocument {
             cap_add: self.cap_add,
             mounts: self.mounts,
         };
+        // A document names its agents, so `simple_one_for_one`, which is for children that come and go, is none of its words.
+        let strategies = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
         let runtime = word("runtime", &self.runtime, &[RuntimeKind::Process, RuntimeKind::Docker], words::runtime)?;
         Ok(SwarmSpec {
             name: self.name.parse::<SwarmName>().map_err(|error| DocumentError::Name { key: "name", error })?,
             origin,
             home: home.into_home(runtime)?,
-            strategy: word("strategy", &self.strategy, &[Strategy::OneForOne], |one| {
-                words::strategy(one).unwrap_or_default()
-            })?,
+            strategy: word("strategy", &self.strategy, &strategies, words::strategy)?,
             intensity: self.intensity,
             period: self.period.0,
             on_exceeded: match self.on_exceeded {
@@ -290,7 +290,7 @@ mod tests {
         let spec = read.into_spec(Origin::Config).unwrap();
         assert_eq!(spec.period.as_secs(), 60);
         assert_eq!(spec.agents[1].ready, Ready::Session);
-        assert_eq!(serde_json::to_value(document(&spec).unwrap()).unwrap(), sample());
+        assert_eq!(serde_json::to_value(document(&spec)).unwrap(), sample());
         let again: SwarmDocument = serde_json::from_value(sample()).unwrap();
         assert_eq!(again.into_spec(Origin::Config).unwrap(), spec);
     }
@@ -302,7 +302,22 @@ mod tests {
         value.as_object_mut().unwrap().remove("workdir");
         let spec = serde_json::from_value::<SwarmDocument>(value.clone()).unwrap().into_spec(Origin::Api).unwrap();
         assert_eq!((spec.workdir(), spec.on_exceeded), (None, OnExceeded::Fail));
-        assert_eq!(serde_json::to_value(document(&spec).unwrap()).unwrap(), value);
+        assert_eq!(serde_json::to_value(document(&spec)).unwrap(), value);
+    }
+
+    #[test]
+    fn every_strategy_of_a_document_survives() {
+        for (word, strategy) in [
+            ("one_for_one", Strategy::OneForOne),
+            ("one_for_all", Strategy::OneForAll),
+            ("rest_for_one", Strategy::RestForOne),
+        ] {
+            let mut value = sample();
+            value["strategy"] = json!(word);
+            let spec = serde_json::from_value::<SwarmDocument>(value.clone()).unwrap().into_spec(Origin::Api).unwrap();
+            assert_eq!(spec.strategy, strategy);
+            assert_eq!(serde_json::to_value(document(&spec)).unwrap(), value);
+        }
     }
 
     #[test]
@@ -318,6 +333,10 @@ mod tests {
         assert!(refused(|v| v["imago"] = json!("debian")).contains("unknown field `imago`"));
         assert!(refused(|v| v["agent"][0]["colour"] = json!(1)).contains("unknown field `colour`"));
         assert_eq!(refused(|v| v["runtime"] = json!("auto")), "runtime: found \"auto\", allowed: process, docker");
+        assert_eq!(
+            refused(|v| v["strategy"] = json!("simple_one_for_one")),
+            "strategy: found \"simple_one_for_one\", allowed: one_for_one, one_for_all, rest_for_one"
+        );
         assert_eq!(refused(|v| v["runtime"] = json!("docker")), "image: it or `container` is missing");
         assert_eq!(refused(|v| v["tmpfs"] = json!([])), "tmpfs: only the docker runtime honours it");
         assert_eq!(

@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(container.limits.memory, Some(2 << 30));
         assert_eq!(container.relaxations(), ["writable mount /workspace"]);
         // Compared as text: the order of the keys is the specification's.
-        let shown = serde_json::to_string(&document(&spec).unwrap()).unwrap();
+        let shown = serde_json::to_string(&document(&spec)).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), sample());
         let order = ["runtime", "image", "strategy", "network", "limits", "user", "workdir", "tmpfs", "env", "mounts"];
         let places: Vec<usize> = order.iter().map(|key| shown.find(&format!("\"{key}\":")).unwrap()).collect();
@@ -261,7 +261,7 @@ mod tests {
         #[test]
         fn wherever_a_swarm_runs_its_document_reads_back_equal(home in home()) {
             let spec = SwarmSpec { home, ..read(sample()).unwrap() };
-            let text = serde_json::to_string(&document(&spec).unwrap()).unwrap();
+            let text = serde_json::to_string(&document(&spec)).unwrap();
             prop_assert_eq!(read(serde_json::from_str(&text).unwrap()).unwrap(), spec, "{}", text);
         }
     }

@@ -43,7 +43,7 @@ pub fn tree(node: &TreeNode, now: SystemTime) -> TreeView<'_> {
             ChildKind::Worker => "worker",
             ChildKind::Supervisor => "supervisor",
         },
-        strategy: node.strategy.and_then(words::strategy),
+        strategy: node.strategy.map(words::strategy),
         restart: words::restart(node.restart),
         state: state(node.state),
         since: Rfc3339(now.checked_sub(node.in_state_for).unwrap_or(SystemTime::UNIX_EPOCH)),

@@ -113,13 +113,13 @@ pub fn runtime(runtime: RuntimeKind) -> &'static str {
 }
 
 /// OTP's word for who is restarted.
-pub fn strategy(strategy: Strategy) -> Option<&'static str> {
-    Some(match strategy {
+pub fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
         Strategy::OneForOne => "one_for_one",
         Strategy::OneForAll => "one_for_all",
         Strategy::RestForOne => "rest_for_one",
         Strategy::SimpleOneForOne => "simple_one_for_one",
-    })
+    }
 }
 
 /// OTP's word for when an agent is restarted.

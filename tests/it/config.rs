@@ -170,8 +170,16 @@ fn every_error_names_file_line_key_what_was_found_and_what_is_allowed() {
         ("[swarm]\nname = \"s\"".into(), vec!["config.toml:1: swarm", "[[swarm]], with two brackets"]),
         (swarm("nmae = \"x\""), vec!["config.toml:3: swarm[s].nmae", "did you mean `name`?"]),
         (
-            swarm("strategy = \"rest_for_one\""),
-            vec!["config.toml:3: swarm[s].strategy", "does not have it yet", "\"one_for_one\""],
+            swarm("strategy = \"simple_one_for_one\""),
+            vec![
+                "config.toml:3: swarm[s].strategy",
+                "\"simple_one_for_one\"",
+                "allowed: \"one_for_one\", \"one_for_all\", \"rest_for_one\"",
+            ],
+        ),
+        (
+            "[supervision]\nstrategy = \"all_for_one\"".into(),
+            vec!["config.toml:2: supervision.strategy", "\"all_for_one\"", "\"one_for_all\""],
         ),
         (
             swarm("runtime = \"podman\""),

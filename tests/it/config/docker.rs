@@ -152,7 +152,7 @@ fn what_is_read_survives_the_way_through_the_journal() {
         "container = \"dev\"\nuser = \"1000\"\nworkdir = \"/w\"",
     ] {
         let spec = swarm(keys).unwrap();
-        let json = serde_json::to_string(&view::document(&spec).unwrap()).unwrap();
+        let json = serde_json::to_string(&view::document(&spec)).unwrap();
         let kept: view::SwarmDocument = serde_json::from_str(&json).unwrap();
         assert_eq!(kept.into_spec(Origin::Config).unwrap(), spec, "{json}");
     }
