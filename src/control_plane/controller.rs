@@ -13,7 +13,7 @@ use hivekeeper_actors::{ChildState, SupervisorRef};
 use super::{
     execute,
     office::Office,
-    plan::{self, PlannedAgent, PlannedSwarm},
+    plan::{self, PlannedSwarm},
     recover, swarm,
 };
 use crate::{
@@ -124,11 +124,7 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
     let now = SystemTime::now();
     let ledgers =
         recover::ledgers(&*office.deps().journal, &plan, now).await.map_err(|error| failed(error.to_string()))?;
-    let seed = |agent: &PlannedAgent| {
-        let ledger = ledgers.get(&agent.id)?;
-        Some((agent.id.clone(), plan::seed(agent, ledger, plan.spec.period, now)))
-    };
-    let made = swarm::child(office.deps(), &plan, plan.agents.iter().filter_map(seed).collect());
+    let made = swarm::child(office.deps(), &plan, plan::seeds(&plan, &ledgers, now));
     office.under_supervision(name, &made);
     match tokio::time::timeout(SWARM_START_WAIT, swarms.add_child(made.child)).await {
         Ok(Err(error)) => return Err(failed(error.to_string())),

@@ -1,7 +1,7 @@
 //! Decides, without touching anything: what boot does with what it finds, where supervision goes on, and whether a command fits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -138,8 +138,86 @@ fn debits_nobody(exit: &ExitRecord) -> bool {
     ended_with_the_daemon(exit) || !exit.is_debited()
 }
 
+/// Where the supervisor of a swarm goes on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SwarmSeed {
+    /// With each agent.
+    pub agents: HashMap<AgentId, Seed>,
+    /// Ages of the restarts in the swarm's own window; empty under one_for_one, where each agent has its own.
+    pub recent: Vec<Duration>,
+}
+
+/// Where the supervisor of a swarm goes on. What died while no daemon lived takes its group along as it would have under one; an agent of
+/// which its operator wants something else, or which runs something else from now on, touches nobody.
+pub fn seeds(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: SystemTime) -> SwarmSeed {
+    let window = group_window(swarm, ledgers, now);
+    let known = swarm.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
+    let agents = known.map(|(agent, ledger)| {
+        let mut seed = seed(agent, ledger, swarm.spec.period, now);
+        if window.is_some() {
+            seed.recent.clear();
+        }
+        (agent.id.clone(), seed)
+    });
+    SwarmSeed { agents: agents.collect(), recent: window.unwrap_or_default() }
+}
+
+/// What the health room is to know of a swarm's agents at first.
+pub fn health_seeds(
+    swarm: &PlannedSwarm,
+    ledgers: &HashMap<AgentId, Ledger>,
+    now: SystemTime,
+) -> Vec<(AgentId, health::AgentSeed)> {
+    let window = group_window(swarm, ledgers, now);
+    let known = swarm.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
+    let seeds = known.map(|(agent, ledger)| {
+        let mut seed = health_seed(agent, ledger, swarm.spec.period, now);
+        if let Some(window) = &window {
+            seed.recent.clone_from(window);
+        }
+        (agent.id.clone(), seed)
+    });
+    seeds.collect()
+}
+
+/// Ages of the restarts in the window of a swarm whose agents are restarted together; `None` under one_for_one.
+///
+/// The journal knows starts of agents. Those of one restart follow the order of the document, so that a start which does not lie behind the one
+/// before it begins another.
+fn group_window(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: SystemTime) -> Option<Vec<Duration>> {
+    if !swarm.spec.strategy.is_group() {
+        return None;
+    }
+    let known = swarm.agents.iter().enumerate().filter_map(|(at, agent)| Some((at, agent, ledgers.get(&agent.id)?)));
+    let standings: Vec<_> =
+        known.clone().map(|(_, agent, ledger)| (agent.spec.restart, standing(agent, ledger))).collect();
+    let gave_up = |(restart, standing): &(RestartType, health::Standing)| {
+        *restart != RestartType::Temporary && matches!(standing, health::Standing::Failed { .. })
+    };
+    if standings.iter().any(gave_up) {
+        // Whatever starts it again gives it a fresh window.
+        return Some(Vec::new());
+    }
+    let mut starts: Vec<(SystemTime, usize)> =
+        known.flat_map(|(at, _, ledger)| ledger.recent.iter().map(move |start| (*start, at))).collect();
+    starts.sort_unstable();
+    let mut before = None;
+    let mut window = Vec::new();
+    for (start, at) in starts {
+        if before.is_none_or(|before| at <= before) {
+            window.push(now.duration_since(start).unwrap_or_default());
+        }
+        before = Some(at);
+    }
+    window.retain(|age| *age <= swarm.spec.period);
+    // However many of them have ended: it is one restart.
+    let is_due = standings.iter().any(|(_, standing)| is_pending(*standing));
+    window.extend(is_due.then_some(Duration::ZERO));
+    Some(window)
+}
+
 /// Where the supervisor of an agent goes on.
-pub fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
+fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
     let standing = standing(agent, ledger);
     let mut seed = Seed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
@@ -186,7 +264,7 @@ fn is_judged(ledger: &Ledger) -> bool {
 }
 
 /// Where an agent stood when the last daemon ended.
-pub fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
+fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
     if agent.adopt.is_some() {
         return health::Standing::Active;
     }
@@ -221,7 +299,7 @@ fn unjudged(restart: RestartType, ledger: &Ledger) -> health::Standing {
 }
 
 /// What the health room is to know of an agent at first.
-pub fn health_seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> health::AgentSeed {
+fn health_seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> health::AgentSeed {
     let standing = standing(agent, ledger);
     health::AgentSeed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),

@@ -322,3 +322,85 @@ fn commands_fit_or_say_why_not() {
         assert!(matches!(answer, Err(ControlError::Unsupported { .. })), "{target}: {answer:?}");
     }
 }
+
+/// A group of `a`, `b` and `c` whose automatic starts were begun so many seconds ago, oldest first.
+fn group(strategy: Strategy, begun: [&[u64]; 3]) -> (PlannedSwarm, HashMap<AgentId, Ledger>) {
+    let spec = SwarmSpec { strategy, ..swarm("s", &["a", "b", "c"]) };
+    let plan = boot(&[spec], &Found::default(), NOW).swarms.remove(0);
+    let ledgers = plan.agents.iter().zip(begun).map(|(agent, begun)| {
+        let recent = begun.iter().map(|age| now() - Duration::from_secs(*age)).collect();
+        let active = ledger(Some(StandingState::Active), None);
+        (agent.id.clone(), Ledger { recent, attempt: 0, ..active })
+    });
+    let ledgers = ledgers.collect();
+    (plan, ledgers)
+}
+
+fn secs(ages: &[u64]) -> Vec<Duration> {
+    ages.iter().copied().map(Duration::from_secs).collect()
+}
+
+#[test]
+fn the_window_of_a_group_counts_restarts_and_not_the_starts_that_each_is_made_of() {
+    use Strategy::{OneForAll, OneForOne, RestForOne};
+    let cases: [(Strategy, [&[u64]; 3], &[u64]); 7] = [
+        // One restart of all three, and another.
+        (OneForAll, [&[20, 9], &[19, 8], &[18, 7]], &[20, 9]),
+        // The second one's start failed once: everything began anew.
+        (OneForAll, [&[20, 15], &[19, 14], &[13]], &[20, 15]),
+        (RestForOne, [&[20], &[19], &[18, 5]], &[20, 5]),
+        // The first one's start failed three times, then the second ended three times.
+        (RestForOne, [&[30, 29, 28, 27], &[26, 20, 15, 10], &[25, 19, 14, 9]], &[30, 29, 28, 27, 20, 15, 10]),
+        (RestForOne, [&[], &[], &[]], &[]),
+        // What began at the same time did so in order.
+        (OneForAll, [&[5], &[5], &[5]], &[5]),
+        (OneForOne, [&[20, 9], &[19], &[18]], &[]),
+    ];
+    for (strategy, begun, expected) in cases {
+        let (plan, ledgers) = group(strategy, begun);
+        let seed = seeds(&plan, &ledgers, now());
+        assert_eq!(seed.recent, secs(expected), "{strategy:?} {begun:?}");
+        for agent in &plan.agents {
+            let own = &seed.agents[&agent.id].recent;
+            assert_eq!(own.is_empty(), strategy.is_group() || ledgers[&agent.id].recent.is_empty());
+        }
+        if strategy.is_group() {
+            let shown = health_seeds(&plan, &ledgers, now());
+            assert!(shown.iter().all(|(_, shown)| shown.recent == secs(expected)), "everybody shows the group's");
+        }
+    }
+}
+
+#[test]
+fn a_restart_of_a_group_that_is_due_is_in_its_window_once() {
+    let (plan, mut ledgers) = group(Strategy::OneForAll, [&[20], &[19], &[18]]);
+    let badly = ledger(None, Some((ExitCause::Exited, Some(3)))).last_exit;
+    for agent in &plan.agents[..2] {
+        ledgers.get_mut(&agent.id).unwrap().last_exit.clone_from(&badly);
+    }
+    let seed = seeds(&plan, &ledgers, now());
+    assert_eq!(seed.recent, secs(&[20, 0]), "two have ended, and that is one restart");
+    let at_once = SeedState::Delayed { retry_in: Duration::ZERO };
+    let states = plan.agents.iter().map(|agent| seed.agents[&agent.id].state.clone());
+    assert_eq!(states.collect::<Vec<_>>(), [at_once.clone(), at_once, SeedState::Fresh]);
+}
+
+#[test]
+fn a_group_that_gave_up_comes_back_with_a_fresh_window() {
+    for retry_at in [None, Some(now() + Duration::from_secs(5))] {
+        let (plan, mut ledgers) = group(Strategy::RestForOne, [&[20], &[19], &[18]]);
+        for ledger in ledgers.values_mut() {
+            ledger.standing = Some(StandingState::Failed { retry_at });
+        }
+        assert_eq!(seeds(&plan, &ledgers, now()).recent, Vec::<Duration>::new());
+    }
+}
+
+#[test]
+fn a_temporary_agent_that_failed_is_no_end_of_its_group() {
+    let (mut plan, mut ledgers) = group(Strategy::OneForAll, [&[20], &[19], &[]]);
+    let last = plan.agents.last_mut().unwrap();
+    last.spec = Arc::new(AgentSpec { restart: RestartType::Temporary, ..(*last.spec).clone() });
+    ledgers.get_mut(&last.id).unwrap().standing = Some(StandingState::Failed { retry_at: None });
+    assert_eq!(seeds(&plan, &ledgers, now()).recent, secs(&[20]));
+}

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
-use super::plan::{self, BootPlan, PlannedAgent, PlannedSwarm};
+use super::plan::{self, BootPlan, PlannedSwarm};
 use crate::{
     health,
     model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
@@ -67,15 +67,12 @@ pub async fn ledgers(
 /// The journal can't be read.
 pub async fn declare(journal: &dyn Journal, health: &health::Handle, plan: &BootPlan) -> Result<(), StoreError> {
     for swarm in &plan.swarms {
-        let (now, period) = (SystemTime::now(), swarm.spec.period);
+        let now = SystemTime::now();
         let ledgers = ledgers(journal, swarm, now).await?;
-        let seed = |agent: &PlannedAgent| {
-            Some((agent.id.clone(), plan::health_seed(agent, ledgers.get(&agent.id)?, period, now)))
-        };
         health.report(health::Report::Declared {
             spec: Arc::clone(&swarm.spec),
             desired: swarm.desired,
-            seeds: swarm.agents.iter().filter_map(seed).collect(),
+            seeds: plan::health_seeds(swarm, &ledgers, now),
         });
         for agent in swarm.agents.iter().filter(|agent| agent.desired != swarm.desired) {
             health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });

@@ -3,13 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hivekeeper_actors::{
-    Child, ChildId, ChildRef, ChildSpec, Intensity, Placement, RestartType, Seed, Shutdown, SupervisorFlags,
+    Child, ChildId, ChildRef, ChildSpec, Intensity, Meltdown, Placement, RestartType, Seed, Shutdown, SupervisorFlags,
     SupervisorRef,
 };
 
-use super::plan::{PlannedAgent, PlannedSwarm};
+use super::plan::{PlannedAgent, PlannedSwarm, SwarmSeed};
 use crate::{
-    model::{AgentId, Home, command::GRACE_MAX},
+    model::{AgentId, Home, SwarmSpec, command::GRACE_MAX},
     runtime::{AgentActor, AgentDeps, Job},
 };
 
@@ -24,7 +24,8 @@ pub(super) struct SwarmChild {
 }
 
 /// The supervisor of one swarm with its agents in start order, each with its seed.
-pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, mut seeds: HashMap<AgentId, Seed>) -> SwarmChild {
+pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, seed: SwarmSeed) -> SwarmChild {
+    let SwarmSeed { agents: mut seeds, recent } = seed;
     let mut agents = HashMap::new();
     let mut children = Vec::new();
     for agent in &plan.agents {
@@ -37,8 +38,25 @@ pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, mut seeds: HashM
     // A new one by itself would start every agent afresh, the stopped and the completed, too. The controller makes it, from the journal.
     spec.restart = RestartType::Temporary;
     spec.retain = true;
-    let (child, supervisor) = Child::supervisor(spec, SupervisorFlags::unlimited(plan.spec.strategy), children);
+    let (child, supervisor) = Child::supervisor(spec, flags(&plan.spec, recent), children);
     SwarmChild { child, supervisor, agents }
+}
+
+/// Who gives up: under one_for_one each agent for itself, else the swarm as a whole. It never ends for it, so that its operator can start it again.
+fn flags(swarm: &SwarmSpec, recent: Vec<Duration>) -> SupervisorFlags {
+    if !swarm.strategy.is_group() {
+        return SupervisorFlags::unlimited(swarm.strategy);
+    }
+    SupervisorFlags {
+        intensity: Some(intensity(swarm)),
+        meltdown: Meltdown::Contain(swarm.on_exceeded),
+        recent,
+        ..SupervisorFlags::new(swarm.strategy)
+    }
+}
+
+fn intensity(swarm: &SwarmSpec) -> Intensity {
+    Intensity { max_restarts: swarm.intensity, period: swarm.period }
 }
 
 fn agent_child(
@@ -53,7 +71,7 @@ fn agent_child(
     // The drive keeps the grace, which a command may set, and proves the end. This deadline only catches a drive that hangs; to drop one that
     // does not would leave the end unrecorded and the token valid.
     spec.shutdown = Shutdown::Deadline(GRACE_MAX + SHUTDOWN_MARGIN);
-    spec.intensity = Some(Intensity { max_restarts: swarm.intensity, period: swarm.period });
+    spec.intensity = (!swarm.strategy.is_group()).then(|| intensity(swarm));
     spec.retain = true;
     spec.backoff = swarm.backoff;
     spec.on_exceeded = swarm.on_exceeded;
