@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
-use hivekeeper_actors::{ChildId, Root};
+use hivekeeper_actors::ChildId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
     sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
     steward,
-    tree::{self, Parts, SWARMS, Sockets},
+    tree::{self, Parts, SWARMS, Sockets, Trunk},
 };
 use crate::{
     config::Config,
@@ -78,7 +78,7 @@ pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
 
 /// What the end needs of the beginning.
 struct Daemon {
-    root: Root,
+    trunk: Trunk,
     office: Arc<Office>,
     hub: Hub,
     plane: DataPlaneHandle,
@@ -197,16 +197,18 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         hosts: config.http.hosts.clone(),
     };
     let sink = Supervision { health: health.clone(), standings: standings.clone(), services };
-    let root = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
-    let daemon = Daemon { root, office, hub, plane, feed, scribe, standings, journal, data, fenced, runtime, docker };
+    let trunk = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
+    let daemon = Daemon { trunk, office, hub, plane, feed, scribe, standings, journal, data, fenced, runtime, docker };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
     let mut greeted = false;
+    let mut growing = std::pin::pin!(daemon.trunk.keep());
     let order = loop {
         tokio::select! {
             order = signals.next() => break order,
             () = &mut greeting, if !greeted => greeted = true,
+            never = &mut growing => never,
         }
     };
     Ok(daemon.end(order, &mut signals).await)
@@ -370,7 +372,7 @@ impl Daemon {
         let stopped = self.stop_swarms().await;
         self.hub.shutdown().await;
         self.plane.shutdown(PLANE_GRACE).await;
-        if let Err(error) = self.root.shutdown().await {
+        if let Err(error) = self.trunk.root().shutdown().await {
             tracing::warn!(%error, "the supervision tree did not end cleanly");
         }
         let tidy = async {
@@ -392,7 +394,7 @@ impl Daemon {
 
     /// Whether every swarm has stopped. One in containers can't, where the engine does not answer: it is left to its leases, and the others are stopped.
     async fn stop_swarms(&self) -> bool {
-        let supervisor = self.root.supervisor();
+        let supervisor = self.trunk.root().supervisor();
         let swarms = ChildId::from(SWARMS);
         let entries = self.office.swarms();
         let agents = entries.iter().flat_map(|entry| &entry.spec.agents);

@@ -8,9 +8,10 @@ use std::{
 
 use actix_web::web;
 use hivekeeper_actors::{
-    Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Root, Shutdown, Strategy, SupervisorFlags,
-    SupervisorRef,
+    Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Root, Shutdown, StartError, Strategy,
+    SupervisorFlags, SupervisorRef,
 };
+use parking_lot::Mutex;
 
 use super::{follower::Follower, steward::Steward};
 use crate::{
@@ -32,6 +33,9 @@ pub(super) const SWARMS: &str = "swarms";
 
 /// A service that spent its restarts is tried again after this: the daemon never gives its own up, and readiness shows the lack meanwhile.
 const SERVICE_RETRY: Duration = Duration::from_secs(10);
+
+/// Before the whole tree grows anew: long enough that a first supervisor which falls again and again leaves the machine in peace.
+const REGROW_PAUSE: Duration = Duration::from_secs(1);
 
 /// The two bound sockets. They outlive the actors that serve on them, so that a restarted one keeps its port.
 pub(super) struct Sockets {
@@ -60,8 +64,18 @@ pub(super) struct Parts {
     pub(super) hosts: Vec<String>,
 }
 
+/// The tree, and all that it takes to grow it anew: nobody is above its first supervisor.
+pub(super) struct Trunk {
+    children: Vec<Child>,
+    swarms: SupervisorRef,
+    controller: ChildRef<Controller>,
+    office: Arc<Office>,
+    sink: Arc<dyn EventSink>,
+    root: Mutex<Arc<Root>>,
+}
+
 /// Starts the tree and opens the office.
-pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Root> {
+pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, StartError> {
     let (controller, controller_ref) = controller(&parts.office);
     let (swarms, swarms_ref) = swarms();
     let office = Arc::clone(&parts.office);
@@ -76,9 +90,51 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> anyhow::Result<Ro
         controller,
         http(parts).0,
     ];
-    let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, sink)?;
-    office.open(root.supervisor(), swarms_ref, controller_ref);
-    Ok(root)
+    Trunk::plant(children, (swarms_ref, controller_ref), office, sink)
+}
+
+impl Trunk {
+    fn plant(
+        children: Vec<Child>,
+        (swarms, controller): (SupervisorRef, ChildRef<Controller>),
+        office: Arc<Office>,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Self, StartError> {
+        let root = Mutex::new(Arc::new(grow(&children, &sink)?));
+        let trunk = Self { children, swarms, controller, office, sink, root };
+        trunk.open_office();
+        Ok(trunk)
+    }
+
+    /// The tree as it stands.
+    pub(super) fn root(&self) -> Arc<Root> {
+        Arc::clone(&self.root.lock())
+    }
+
+    /// Lets the tree grow anew whenever its first supervisor ends, which only a bug can make it. The same children start again, each when what is
+    /// left of its last life has ended; swarms come back from the journal.
+    pub(super) async fn keep(&self) -> ! {
+        loop {
+            let reason = self.root().done().await;
+            tracing::error!(%reason, "the first supervisor ended; the tree grows anew");
+            loop {
+                tokio::time::sleep(REGROW_PAUSE).await;
+                match grow(&self.children, &self.sink) {
+                    Ok(root) => break *self.root.lock() = Arc::new(root),
+                    Err(error) => tracing::error!(%error, "failed to let the tree grow anew"),
+                }
+            }
+            self.open_office();
+        }
+    }
+
+    fn open_office(&self) {
+        self.office.open(self.root().supervisor(), self.swarms.clone(), self.controller.clone());
+    }
+}
+
+fn grow(children: &[Child], sink: &Arc<dyn EventSink>) -> Result<Root, StartError> {
+    Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children.to_vec(), Arc::clone(sink))
 }
 
 fn service(name: &str) -> ChildSpec {

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
@@ -11,7 +11,7 @@ use std::{
 
 use dashmap::DashMap;
 use hivekeeper_actors::{ChildRef, SupervisorRef, TreeNode};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
@@ -66,11 +66,13 @@ pub struct Office {
     waiting: Mutex<HashMap<SwarmName, VecDeque<Operation>>>,
     /// Changes when an operation joins those that wait.
     joined: watch::Sender<()>,
-    tree: OnceLock<Tree>,
+    /// `None` until it stands.
+    tree: RwLock<Option<Tree>>,
     reconciled: AtomicBool,
     stopping: AtomicBool,
 }
 
+#[derive(Clone)]
 struct Tree {
     root: SupervisorRef,
     swarms: SupervisorRef,
@@ -94,16 +96,19 @@ impl Office {
             under_way: DashMap::new(),
             waiting: Mutex::default(),
             joined: watch::Sender::new(()),
-            tree: OnceLock::new(),
+            tree: RwLock::default(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         })
     }
 
-    /// Told once, when the tree stands.
+    /// Told when the tree stands, and again should it have to grow anew.
     pub fn open(&self, root: SupervisorRef, swarms: SupervisorRef, controller: ChildRef<Controller>) {
-        // A second call would be the composition root's mistake; the first one holds.
-        let _ = self.tree.set(Tree { root, swarms, controller });
+        *self.tree.write() = Some(Tree { root, swarms, controller });
+    }
+
+    fn tree(&self) -> Option<Tree> {
+        self.tree.read().clone()
     }
 
     /// From now on nothing is accepted.
@@ -128,7 +133,7 @@ impl Office {
     }
 
     pub(super) fn swarms_supervisor(&self) -> Option<SupervisorRef> {
-        self.tree.get().map(|tree| tree.swarms.clone())
+        self.tree().map(|tree| tree.swarms)
     }
 
     /// Whether the first pass has ended.
@@ -334,7 +339,7 @@ impl Office {
         let desired = self.desired(&request.target)?;
         let runtime = self.needs.agents.runtimes.of(request.target.swarm());
         plan::fits(&request.command, &request.target, desired, runtime.capabilities())?;
-        let tree = self.tree.get().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
+        let tree = self.tree().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
         if self.under_way.len() >= UNDER_WAY_MAX {
             return Err(ControlError::Unavailable { why: format!("{UNDER_WAY_MAX} operations are under way") });
         }
@@ -432,7 +437,7 @@ impl Control for Office {
     fn tree(&self) -> BoxFuture<'_, Result<TreeNode, ControlError>> {
         Box::pin(async move {
             let unavailable = || ControlError::Unavailable { why: "the supervision tree does not answer".to_owned() };
-            let tree = self.tree.get().ok_or_else(unavailable)?;
+            let tree = Self::tree(self).ok_or_else(unavailable)?;
             match tokio::time::timeout(TREE_WAIT, tree.root.snapshot()).await {
                 Ok(Ok(tree)) => Ok(tree),
                 Ok(Err(_)) | Err(_) => Err(unavailable()),

@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use hivekeeper_actors::{ChildRef, ExitReason, Root, Strategy, SupervisorFlags, SupervisorRef, TreeNode};
+use hivekeeper_actors::{ChildRef, ExitReason, SupervisorRef, TreeNode};
+use tokio::task::JoinHandle;
 
 use super::super::{
     super::{boot, sinks},
-    Parts, Sockets, chronicle, controller, data_plane, http, monitor, steward, swarms, warden,
+    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, http, monitor, steward, swarms,
+    warden,
 };
 use crate::{
     control_plane::{
@@ -27,7 +29,7 @@ use crate::{
     http::{Auth, Server},
     model::{
         AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, Home, OnExceeded, OnStuck, Origin, Ready,
-        RestartType, Seq, SwarmSpec,
+        RestartType, Seq, Strategy, SwarmSpec,
     },
     runtime::{
         AgentDeps, Registry, Runtimes,
@@ -97,6 +99,7 @@ pub(super) struct Refs {
     pub(super) health: ChildRef<health::Monitor>,
     pub(super) viewers: ChildRef<Warden>,
     pub(super) data_plane: ChildRef<DataPlane>,
+    pub(super) engine: ChildRef<Follower>,
     pub(super) swarms: SupervisorRef,
     pub(super) controller: ChildRef<Controller>,
     pub(super) http: ChildRef<Server>,
@@ -119,7 +122,8 @@ pub(super) struct Nest {
     pub(super) refs: Refs,
     feed: Feed,
     standings: Standings,
-    root: Root,
+    pub(super) trunk: Arc<Trunk>,
+    keeper: JoinHandle<()>,
     // Last, so that it goes when nobody uses it any more.
     _dir: tempfile::TempDir,
 }
@@ -217,7 +221,8 @@ impl Nest {
 
     pub(super) async fn end(self) {
         self.office.close();
-        self.root.shutdown().await.unwrap();
+        self.keeper.abort();
+        self.trunk.root().shutdown().await.unwrap();
         assert_eq!(self.live(), Vec::<String>::new());
     }
 }
@@ -318,25 +323,32 @@ impl Egg {
         let (monitor, health_ref) = monitor(&parts.health);
         let (warden, viewers_ref) = warden(&parts.hub);
         let (listener, data_plane_ref) = data_plane(&parts);
+        let (follower, engine_ref) = follower(&parts.engine);
         let (swarms, swarms_ref) = swarms();
         let (controller, controller_ref) = controller(&parts.office);
         let (server, http_ref) = http(parts);
-        let children = vec![steward, chronicle, monitor, warden, listener, swarms, controller, server];
-        let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), children, Arc::new(sink)).unwrap();
-        office.open(root.supervisor(), swarms_ref.clone(), controller_ref.clone());
+        let children = vec![steward, chronicle, monitor, warden, listener, follower, swarms, controller, server];
+        let handles = (swarms_ref.clone(), controller_ref.clone());
+        let trunk = Arc::new(Trunk::plant(children, handles, Arc::clone(&office), Arc::new(sink)).unwrap());
+        let keeper = actix::spawn(keep(Arc::clone(&trunk)));
         let refs = Refs {
             steward: steward_ref,
             journal: journal_ref,
             health: health_ref,
             viewers: viewers_ref,
             data_plane: data_plane_ref,
+            engine: engine_ref,
             swarms: swarms_ref,
             controller: controller_ref,
             http: http_ref,
         };
         until("the first pass ends", async || office.reconciled().then_some(())).await;
-        Nest { runtime, journal, data, health, office, sockets, refs, feed, standings, root, _dir: dir }
+        Nest { runtime, journal, data, health, office, sockets, refs, feed, standings, trunk, keeper, _dir: dir }
     }
+}
+
+async fn keep(trunk: Arc<Trunk>) {
+    trunk.keep().await
 }
 
 pub(super) struct Viewer(tungstenite::WebSocket<std::net::TcpStream>);
