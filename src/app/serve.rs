@@ -196,7 +196,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
         hosts: config.http.hosts.clone(),
     };
-    let sink = Supervision { health: health.clone(), standings: standings.clone(), services };
+    let sink =
+        Supervision { health: health.clone(), standings: standings.clone(), services, office: Arc::clone(&office) };
     let trunk = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
     let daemon = Daemon { trunk, office, hub, plane, feed, scribe, standings, journal, data, fenced, runtime, docker };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;

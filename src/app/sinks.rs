@@ -102,6 +102,7 @@ pub(super) struct Supervision {
     pub(super) health: Handle,
     pub(super) standings: Standings,
     pub(super) services: Services,
+    pub(super) office: Arc<Office>,
 }
 
 impl EventSink for Supervision {
@@ -114,6 +115,9 @@ impl EventSink for Supervision {
             None => {
                 log(&event);
                 self.services.note(&event);
+                if leaves_a_gap(&event) {
+                    self.office.supervisor_fell();
+                }
             }
         }
     }
@@ -148,6 +152,15 @@ impl Services {
         let down: Vec<String> = down.collect();
         let detail = if down.is_empty() { "all run".to_owned() } else { down.join("; ") };
         Check { name: "services", ok: down.is_empty(), detail }
+    }
+}
+
+/// Whether swarms may be without a supervisor now: one fell, or the one above all of them has begun anew, with none.
+fn leaves_a_gap(event: &SupervisionEvent) -> bool {
+    match &event.kind {
+        Supervised::Exited { reason } => event.path.starts_with("root/swarms/") && !reason.is_normal(),
+        Supervised::Started { .. } => &*event.path == "root/swarms",
+        _ => false,
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
     model::{Operation, OperationState, SwarmName},
 };
 
-/// Between two looks at whether every desired swarm has its supervisor. Agents are their supervisor's affair; only its own loss waits for this.
+/// Between two looks at whether every desired swarm has its supervisor. Agents are their supervisor's affair, and its own end is told at once; this
+/// is for what was told in vain.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How long a pass waits for a swarm's agents to start, in their order; they go on starting when it is over.
 const SWARM_START_WAIT: Duration = Duration::from_secs(10);
@@ -31,17 +32,24 @@ const SWARM_START_WAIT: Duration = Duration::from_secs(10);
 #[rtype(result = "()")]
 pub(super) struct Work(pub(super) SwarmName);
 
+/// Message: something that should be in the tree is not.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Reconcile;
+
 /// The actor. What waits and what is under way is the office's, so that a crash here loses no operation.
 pub struct Controller {
     office: Arc<Office>,
     busy: HashSet<SwarmName>,
     reconciling: bool,
+    /// Something has changed since the pass under way began.
+    outdated: bool,
 }
 
 impl Controller {
     /// Works for this office.
     pub fn new(office: Arc<Office>) -> Self {
-        Self { office, busy: HashSet::new(), reconciling: false }
+        Self { office, busy: HashSet::new(), reconciling: false, outdated: false }
     }
 
     fn next(&mut self, swarm: SwarmName, ctx: &mut Context<Self>) {
@@ -61,10 +69,17 @@ impl Controller {
         for swarm in self.office.busy_swarms() {
             self.next(swarm, ctx);
         }
-        if !std::mem::replace(&mut self.reconciling, true) {
-            let pass = reconcile(Arc::clone(&self.office));
-            ctx.spawn(pass.into_actor(self).map(|(), actor, _| actor.reconciling = false));
+        if std::mem::replace(&mut self.reconciling, true) {
+            self.outdated = true;
+            return;
         }
+        let pass = reconcile(Arc::clone(&self.office));
+        ctx.spawn(pass.into_actor(self).map(|(), actor, ctx| {
+            actor.reconciling = false;
+            if std::mem::take(&mut actor.outdated) {
+                actor.pass(ctx);
+            }
+        }));
     }
 }
 
@@ -72,8 +87,8 @@ impl Actor for Controller {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Before anything new is begun: what a crashed predecessor had begun is not known to be done.
-        let left = abandon(Arc::clone(&self.office), self.office.operations_under_way());
+        // Before anything new is begun: how far a fallen predecessor had come is not known.
+        let left = abandon(Arc::clone(&self.office), self.office.take_up());
         ctx.wait(left.into_actor(self).map(|(), actor, ctx| actor.pass(ctx)));
         ctx.run_interval(RECONCILE_EVERY, Self::pass);
     }
@@ -84,6 +99,14 @@ impl Handler<Work> for Controller {
 
     fn handle(&mut self, Work(swarm): Work, ctx: &mut Self::Context) {
         self.next(swarm, ctx);
+    }
+}
+
+impl Handler<Reconcile> for Controller {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconcile, ctx: &mut Self::Context) {
+        self.pass(ctx);
     }
 }
 
@@ -134,14 +157,13 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
     Ok(())
 }
 
-/// Operations that an earlier controller left under way have an unknown outcome, and say so.
+/// Operations that were under way when the controller fell twice have an unknown outcome, and say so.
 async fn abandon(office: Arc<Office>, left: Vec<Operation>) {
     for mut operation in left {
         operation.state = OperationState::Failed;
         operation.ended_at = Some(SystemTime::now());
-        operation.error = Some(
-            "the control plane was restarted while this was under way; look at the state of its target".to_owned(),
-        );
+        operation.error =
+            Some("the control plane fell twice while this was under way; look at the state of its target".to_owned());
         office.record(operation).await;
     }
 }

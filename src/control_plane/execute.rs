@@ -16,6 +16,8 @@ use crate::{
 
 /// How long health may take to show what the supervisor has reported. It folds in well under a second; beyond this something is wrong.
 const SEEN_WAIT: Duration = Duration::from_secs(5);
+/// How long a swarm may be without a supervisor. The controller makes another at once, behind what is left of the agents' last lives.
+const HEAL_WAIT: Duration = Duration::from_secs(30);
 /// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
 const FREEZE_WAIT: Duration = Duration::from_secs(10);
 
@@ -45,7 +47,6 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
     let desired = office.desired(target).map_err(|error| error.to_string())?;
     let capabilities = office.deps().runtimes.of(target.swarm()).capabilities();
     plan::fits(&operation.command, target, desired, capabilities).map_err(|error| error.to_string())?;
-    let supervisor = office.supervisor(target.swarm()).ok_or("the swarm has no supervisor yet; try again")?;
     let agents = office.agents(target);
     let before: Vec<Before> = agents.iter().map(|id| Before::of(office, id)).collect();
     let before = before.as_slice();
@@ -53,14 +54,14 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
         Command::Stop { grace, .. } => {
             office.desire(target, Desired::Stopped).await.map_err(|error| error.to_string())?;
             set_grace(office, &agents, *grace);
-            stop(&supervisor, target).await?;
+            Ask::Stop.of(office, target).await?;
             Ok(look(office, &agents, SEEN_WAIT, |_, agent| judge(ended(agent), false)).await)
         }
         Command::Restart { grace, .. } => {
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             set_grace(office, &agents, *grace);
             reset_windows(office, &agents).await?;
-            unless_stopped(office, target, restart(&supervisor, target)).await?;
+            unless_stopped(office, target, Ask::Restart.of(office, target)).await?;
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
                 let new = agent.incarnation > before[at].incarnation;
                 judge(new && came_up(agent), new && gave_up(agent))
@@ -70,7 +71,7 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
         Command::Start => {
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             reset_windows(office, &agents).await?;
-            unless_stopped(office, target, start(&supervisor, target)).await?;
+            unless_stopped(office, target, Ask::Start.of(office, target)).await?;
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
                 let new = before[at].lived || agent.incarnation > before[at].incarnation;
                 judge(new && came_up(agent), new && gave_up(agent))
@@ -163,25 +164,48 @@ fn child(id: &AgentId) -> ChildId {
     ChildId::from(id.name.as_str())
 }
 
-async fn stop(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    done(match target {
-        Target::Swarm(_) => supervisor.stop_all().await,
-        Target::Agent(id) => supervisor.terminate_child(&child(id)).await,
-    })
+/// What the supervisor of a swarm is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Stop,
+    Restart,
+    Start,
 }
 
-async fn restart(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    done(match target {
-        Target::Swarm(_) => supervisor.restart_all().await,
-        Target::Agent(id) => supervisor.force_restart(&child(id)).await,
-    })
-}
+impl Ask {
+    /// Has it done. When the supervisor falls meanwhile, what takes its place is asked.
+    async fn of(mut self, office: &Office, target: &Target) -> Result<(), String> {
+        let mut supervisors = office.supervisors(target.swarm()).ok_or("the swarm is gone")?;
+        let deadline = Instant::now() + HEAL_WAIT;
+        loop {
+            let supervisor = supervisors.borrow_and_update().clone();
+            let answer = match supervisor {
+                Some(supervisor) => self.put(&supervisor, target).await,
+                None => Err(SupervisorError::Gone),
+            };
+            if answer != Err(SupervisorError::Gone) || office.closed() {
+                return done(answer);
+            }
+            if self == Self::Restart {
+                // What fell took its agents along: whatever runs under its successor is new.
+                self = Self::Start;
+            }
+            if tokio::time::timeout_at(deadline, supervisors.changed()).await.is_err() {
+                return done(answer);
+            }
+        }
+    }
 
-async fn start(supervisor: &SupervisorRef, target: &Target) -> Result<(), String> {
-    done(match target {
-        Target::Swarm(_) => supervisor.start_all().await,
-        Target::Agent(id) => supervisor.start_existing(&child(id)).await,
-    })
+    async fn put(self, supervisor: &SupervisorRef, target: &Target) -> Result<(), SupervisorError> {
+        match (self, target) {
+            (Self::Stop, Target::Swarm(_)) => supervisor.stop_all().await,
+            (Self::Stop, Target::Agent(id)) => supervisor.terminate_child(&child(id)).await,
+            (Self::Restart, Target::Swarm(_)) => supervisor.restart_all().await,
+            (Self::Restart, Target::Agent(id)) => supervisor.force_restart(&child(id)).await,
+            (Self::Start, Target::Swarm(_)) => supervisor.start_all().await,
+            (Self::Start, Target::Agent(id)) => supervisor.start_existing(&child(id)).await,
+        }
+    }
 }
 
 /// A start may wait for ever, for the journal or for the proof that a predecessor is dead. Whoever wants to stop it must not wait behind it.

@@ -1,7 +1,7 @@
 //! The control plane's memory and its desk: what is desired, which operations are under way, where everything is.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    controller::{Controller, Work},
+    controller::{Controller, Reconcile, Work},
     desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
     plan::{self, PlannedSwarm},
     swarm::SwarmChild,
@@ -37,7 +37,8 @@ const TREE_WAIT: Duration = Duration::from_secs(5);
 
 struct Entry {
     plan: PlannedSwarm,
-    supervisor: Option<SupervisorRef>,
+    /// Changes when another one takes the place of one that fell.
+    supervisor: watch::Sender<Option<SupervisorRef>>,
     agents: HashMap<AgentId, ChildRef<AgentActor>>,
 }
 
@@ -64,6 +65,8 @@ pub struct Office {
     under_way: DashMap<OperationId, watch::Sender<Operation>>,
     /// Accepted and not begun, in order.
     waiting: Mutex<HashMap<SwarmName, VecDeque<Operation>>>,
+    /// Begun for the second time, since the controller fell over the first.
+    taken_up: Mutex<HashSet<OperationId>>,
     /// Changes when an operation joins those that wait.
     joined: watch::Sender<()>,
     /// `None` until it stands.
@@ -87,7 +90,10 @@ impl Office {
             for agent in &plan.agents {
                 needs.agents.registry.slot(&agent.id).set_paused(agent.desired == Desired::Paused);
             }
-            entries.insert(plan.spec.name.clone(), Entry { plan, supervisor: None, agents: HashMap::new() });
+            entries.insert(
+                plan.spec.name.clone(),
+                Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new() },
+            );
         }
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -95,6 +101,7 @@ impl Office {
             entries,
             under_way: DashMap::new(),
             waiting: Mutex::default(),
+            taken_up: Mutex::default(),
             joined: watch::Sender::new(()),
             tree: RwLock::default(),
             reconciled: AtomicBool::new(false),
@@ -156,7 +163,7 @@ impl Office {
     /// A swarm has its supervisor now. What there was to take over is handed to its agents' actors with it, once.
     pub(super) fn under_supervision(&self, swarm: &SwarmName, made: &SwarmChild) {
         if let Some(mut entry) = self.entries.get_mut(swarm) {
-            entry.supervisor = Some(made.supervisor.clone());
+            entry.supervisor.send_replace(Some(made.supervisor.clone()));
             entry.agents.clone_from(&made.agents);
             for agent in &mut entry.plan.agents {
                 agent.adopt = None;
@@ -166,7 +173,21 @@ impl Office {
 
     /// The supervisor of a swarm.
     pub fn supervisor(&self, swarm: &SwarmName) -> Option<SupervisorRef> {
-        self.entries.get(swarm)?.supervisor.clone()
+        self.entries.get(swarm)?.supervisor.borrow().clone()
+    }
+
+    /// The supervisor of a swarm, and whatever takes its place.
+    pub(super) fn supervisors(&self, swarm: &SwarmName) -> Option<watch::Receiver<Option<SupervisorRef>>> {
+        Some(self.entries.get(swarm)?.supervisor.subscribe())
+    }
+
+    /// A swarm's supervisor has ended by itself: another one is made at once.
+    pub fn supervisor_fell(&self) {
+        if let Some(tree) = self.tree()
+            && let Err(error) = tree.controller.tell(Reconcile)
+        {
+            tracing::warn!(%error, "the control plane's actor does not take messages now; it looks by itself, too");
+        }
     }
 
     /// The agents of a target in start order.
@@ -292,9 +313,22 @@ impl Office {
         stopped.map(|agent| agent.id.clone()).collect()
     }
 
-    /// Operations that were begun and have not ended.
-    pub(super) fn operations_under_way(&self) -> Vec<Operation> {
-        self.recalled(|operation| operation.state == OperationState::Running)
+    /// Takes up what a fallen controller had begun: each is begun once more, before whatever waits behind it. Returns those that fall for the
+    /// second time, for it may be they that the controller falls over.
+    pub(super) fn take_up(&self) -> Vec<Operation> {
+        let mut begun = self.recalled(|operation| operation.state == OperationState::Running);
+        begun.sort_by_key(|operation| std::cmp::Reverse(operation.id));
+        let mut taken_up = self.taken_up.lock();
+        taken_up.retain(|id| begun.iter().any(|operation| operation.id == *id));
+        let mut waiting = self.waiting.lock();
+        begun.retain(|operation| {
+            let is_first_time = taken_up.insert(operation.id);
+            if is_first_time {
+                waiting.entry(operation.target.swarm().clone()).or_default().push_front(operation.clone());
+            }
+            !is_first_time
+        });
+        begun
     }
 
     fn recalled(&self, which: impl Fn(&Operation) -> bool) -> Vec<Operation> {

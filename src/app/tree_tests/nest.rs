@@ -316,6 +316,7 @@ impl Egg {
             health: health.clone(),
             standings: standings.clone(),
             services: sinks::Services::default(),
+            office: Arc::clone(&office),
         };
         // In the order of `start`.
         let (steward, steward_ref) = steward(&parts);
