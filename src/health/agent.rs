@@ -53,6 +53,8 @@ pub(super) struct Agent {
     phase: Phase,
     /// How the last end is told, for the reasons.
     ending: Option<String>,
+    /// Whose failure has taken it along, and how that one ended.
+    account: Option<String>,
     /// Whether this incarnation is over.
     ended: bool,
     /// What the start waits for.
@@ -109,6 +111,7 @@ impl Agent {
             period,
             phase,
             ending: seed.last_exit.as_deref().map(ExitRecord::describe),
+            account: None,
             // What a seed tells of is over, unless it says otherwise or the runtime shows it.
             ended: seed.incarnation > 0 && !seed.lives,
             waits: None,
@@ -148,6 +151,7 @@ impl Agent {
         match &event.kind {
             EventKind::Starting { .. } => {
                 self.phase = Phase::Starting;
+                self.account = None;
                 // The same incarnation starts once more when a new daemon adopts it.
                 self.ended = false;
             }
@@ -174,6 +178,7 @@ impl Agent {
                 self.phase = Phase::Pending;
                 self.end();
             }
+            // What follows is told by itself.
             EventKind::GroupRestart { .. } | EventKind::LimitReached { .. } | EventKind::AutoShutdown => {
                 retry_at = self.doc.retry_at;
             }
@@ -181,6 +186,7 @@ impl Agent {
             EventKind::Stopping => self.phase = Phase::Stopping,
             EventKind::Stopped | EventKind::Removed => {
                 self.phase = Phase::Stopped;
+                self.account = None;
                 self.end();
             }
         }
@@ -377,7 +383,22 @@ impl Agent {
         if self.doc.restarts != event.restarts {
             Arc::make_mut(&mut self.doc).restarts = event.restarts;
         }
-        let count = usize::try_from(event.restarts_in_window).unwrap_or(usize::MAX);
+        self.count_in_window(event.restarts_in_window, now);
+    }
+
+    /// How its last incarnation ended, for people.
+    pub(super) fn ending(&self) -> Option<&str> {
+        self.ending.as_deref()
+    }
+
+    /// The failure of another has taken it along.
+    pub(super) fn take_along(&mut self, account: String) {
+        self.account = Some(account);
+    }
+
+    /// So many automatic restarts are in its window now.
+    pub(super) fn count_in_window(&mut self, count: u32, now: Now) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
         while self.window.len() > count {
             self.window.pop_front();
         }
@@ -434,6 +455,7 @@ impl Agent {
 
     fn reasons(&self, state: AgentState, sample_interval: Duration, now: Now) -> Vec<Reason> {
         let ending = || self.ending.clone().unwrap_or_else(|| "how it ended is not known".to_owned());
+        let account = || self.account.as_deref().map(|account| vec![reason("sibling_failed", account)]);
         let overdue = || {
             let who = if self.session { "the agent" } else { "its launcher" };
             let limit = humantime::format_duration(self.heartbeat_limit(sample_interval));
@@ -444,6 +466,7 @@ impl Agent {
             AgentState::Pending => vec![match &self.waits {
                 Some((code, what)) => reason(code, what.as_str()),
                 None if self.phase == Phase::Running => reason("exited", ending()),
+                None if self.account.is_some() => return account().unwrap_or_default(),
                 None => reason("not_started", "waits for its turn"),
             }],
             AgentState::Starting => {
@@ -464,7 +487,7 @@ impl Agent {
             }
             AgentState::Paused => vec![reason("paused_by_operator", "frozen, its clocks stand still")],
             AgentState::Unknown => vec![reason("runtime_unreachable", "its runtime can't be reached")],
-            AgentState::Stopping => vec![reason("stop_requested", "was asked to end")],
+            AgentState::Stopping => account().unwrap_or_else(|| vec![reason("stop_requested", "was asked to end")]),
             AgentState::Stopped if self.doc.desired == Desired::Stopped => {
                 vec![reason("stopped_by_operator", "stays so until it is started")]
             }
@@ -474,7 +497,7 @@ impl Agent {
             AgentState::Failed if self.spec.restart == RestartType::Temporary => {
                 vec![reason("exited_abnormally", ending())]
             }
-            AgentState::Failed => vec![reason("gave_up", ending())],
+            AgentState::Failed => account().unwrap_or_else(|| vec![reason("gave_up", ending())]),
         }
     }
 }

@@ -90,11 +90,15 @@ pub enum Change {
 }
 
 #[derive(Debug)]
-struct Swarm {
+pub(super) struct Swarm {
     doc: Arc<SwarmHealth>,
-    order: Vec<AgentId>,
+    pub(super) order: Vec<AgentId>,
+    /// Whether its agents are restarted together.
+    pub(super) group: bool,
+    /// Whose end was too many, when it gave up as a whole.
+    pub(super) gave_up: Option<String>,
     /// Whether its level has to be derived again.
-    dirty: bool,
+    pub(super) dirty: bool,
     /// The document that was told last.
     told: Option<Arc<SwarmHealth>>,
 }
@@ -110,8 +114,8 @@ struct LastUse {
 #[derive(Debug)]
 pub struct Fold {
     identity: Identity,
-    agents: HashMap<AgentId, Agent>,
-    swarms: BTreeMap<SwarmName, Swarm>,
+    pub(super) agents: HashMap<AgentId, Agent>,
+    pub(super) swarms: BTreeMap<SwarmName, Swarm>,
     level: Level,
     since: SystemTime,
     reasons: Vec<Reason>,
@@ -184,7 +188,7 @@ impl Fold {
                 }
                 Vec::new()
             }
-            Report::Supervision { agent, event } => self.with(now, &agent, |agent| agent.supervision(&event, now)).1,
+            Report::Supervision { agent, event } => self.supervised(now, &agent, &event),
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(now, &agent, &burst),
                 None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)).1,
@@ -321,7 +325,7 @@ impl Fold {
     }
 
     /// Changes a copy of one agent, judges it and puts it back whole: a panic on the way leaves the agent as it was.
-    fn with(
+    pub(super) fn with(
         &mut self,
         now: Now,
         id: &AgentId,
@@ -396,6 +400,7 @@ impl Fold {
         match (self.swarms.get_mut(&spec.name), known) {
             (Some(swarm), Some((before, _))) => {
                 swarm.order = order;
+                swarm.group = spec.strategy.is_group();
                 swarm.dirty = true;
                 let doc = Arc::make_mut(&mut swarm.doc);
                 doc.agents = names;
@@ -415,7 +420,8 @@ impl Fold {
                     home: HomeHealth::of(&spec.home),
                     agents: names,
                 };
-                let swarm = Swarm { doc: Arc::new(doc), order, dirty: true, told: None };
+                let group = spec.strategy.is_group();
+                let swarm = Swarm { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None };
                 self.swarms.insert(spec.name.clone(), swarm);
             }
         }
@@ -505,7 +511,7 @@ impl Fold {
                 continue;
             }
             let docs = swarm.order.iter().filter_map(|id| self.agents.get(id)).map(|agent| &*agent.doc);
-            let (level, reasons) = level::of_swarm(docs);
+            let (level, reasons) = level::of_swarm(docs, swarm.group.then_some(swarm.gave_up.as_deref()));
             let doc = Arc::make_mut(&mut swarm.doc);
             if level != doc.level {
                 (doc.level, doc.since) = (level, now.wall);

@@ -42,13 +42,31 @@ fn down(agent: &AgentHealth) -> bool {
         AgentState::BackingOff => {
             agent.retry_at.is_none_or(|at| at.duration_since(agent.since).is_ok_and(|wait| wait >= AT_ONCE))
         }
+        // It waits for one that backs off.
+        AgentState::Pending => agent.reasons.first().is_some_and(|reason| reason.code == "sibling_failed"),
         _ => false,
     }
 }
 
-/// The level of a swarm and why.
-pub(super) fn of_swarm<'a>(agents: impl Iterator<Item = &'a AgentHealth> + Clone) -> (Level, Vec<Reason>) {
+/// The level of a swarm and why. `group` where its agents are restarted together: whose end was too many, if that is known.
+pub(super) fn of_swarm<'a>(
+    agents: impl Iterator<Item = &'a AgentHealth> + Clone,
+    group: Option<Option<&str>>,
+) -> (Level, Vec<Reason>) {
     let mut found = Complaints::default();
+    let is_bound = |agent: &&AgentHealth| {
+        let ended_alone = agent.reasons.first().is_some_and(|reason| reason.code == "exited_abnormally");
+        !matches!(agent.state, AgentState::Stopped | AgentState::Completed) && !ended_alone
+    };
+    let mut bound = agents.clone().filter(is_bound).peekable();
+    if let Some(whose) = group
+        && bound.peek().is_some()
+        && bound.all(|agent| agent.state == AgentState::Failed)
+    {
+        found.add(Level::Critical, "swarm_gave_up", || {
+            whose.unwrap_or("its agents needed more restarts than its intensity allows").to_owned()
+        });
+    }
     for agent in agents.clone() {
         if let Some((level, code)) = complaint(agent) {
             found.add(level, code, || match agent.reasons.first() {

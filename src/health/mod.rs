@@ -1,22 +1,24 @@
 //! Telemetry, runtime facts and time folded into health: what was measured, when and by whom, or why it is not known.
 //!
-//! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `level` derives swarms and the hive, `fold` holds
-//! them all; these five are pure.
+//! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `group` tells it to those beside it, `level` derives
+//! swarms and the hive, `fold` holds them all; these six are pure.
 //! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
 //!
 //! # Reason codes
 //!
 //! Agents: `not_started`, `start_waits`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
-//! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`.
+//! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`,
+//! `sibling_failed`.
 //!
 //! Swarms: `agents_failed`, `agents_backing_off`, `agents_starting`, `agents_pending`, `agents_degraded`, `agents_stuck`, `agents_unknown`,
-//! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`.
+//! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`, `swarm_gave_up`.
 //!
 //! Hive: `not_reconciled`, `control_plane_failing`, `data_plane_down`, `swarms_degraded`, `swarms_unknown`, `swarms_critical`.
 
 mod agent;
 mod burst;
 mod fold;
+mod group;
 mod handle;
 mod intake;
 mod level;
