@@ -189,13 +189,18 @@ pub enum SeedState {
     /// It lives: the first start takes the seed's incarnation itself, and the actor adopts what runs
     /// ([`ChildCtx::adopted`](crate::ChildCtx::adopted)).
     Running,
-    /// It is in back-off.
+    /// It is in back-off. Siblings that live are restarted with it, where a failure takes them along.
     Delayed {
         /// Time until the automatic restart.
         retry_in: Duration,
     },
+    /// It ended through no fault of its own and is replaced at once, debited to nobody; siblings as under `Delayed`.
+    Lost,
     /// It has given up.
-    Failed,
+    Failed {
+        /// Time until it is tried again with a fresh window.
+        retry_in: Option<Duration>,
+    },
     /// It has done its work.
     Completed,
     /// It was stopped by an operator.

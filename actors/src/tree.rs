@@ -192,6 +192,9 @@ impl<P> Tree<P> {
                 self.start_in_turn(now, key, Cause::Asked);
             }
         }
+        if self.is_group() {
+            self.take_up(now);
+        }
     }
 
     /// Takes a child in the state that its seed names; `None` and no trace of it when the id is taken.

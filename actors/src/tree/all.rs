@@ -238,8 +238,7 @@ impl<P> Tree<P> {
         }
     }
 
-    /// The next child that may start: the first whose turn is to come, unless one that it depends on is backing off. What lives already and
-    /// is only taken over waits for nobody.
+    /// The next child that may start: the first whose turn is to come, unless one that it depends on is backing off.
     fn next_turn(&self) -> Option<Key> {
         let first = self.turns.first().copied()?;
         let held = self.index.first_backing_off().is_some_and(|failed| match self.flags.strategy {
@@ -247,11 +246,7 @@ impl<P> Tree<P> {
             Strategy::RestForOne => failed < first,
             Strategy::OneForOne | Strategy::SimpleOneForOne => false,
         });
-        match held {
-            false => Some(first),
-            true if self.born => None,
-            true => self.turns.iter().copied().find(|key| self.slots.get(key).is_some_and(|slot| slot.adopt)),
-        }
+        (!held).then_some(first)
     }
 
     /// The key of the next child, which is above all others.

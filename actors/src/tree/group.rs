@@ -35,6 +35,23 @@ impl<P> Tree<P> {
     /// operator, has completed or failed stays as it is.
     pub(super) fn restart_group(&mut self, now: Instant, key: Key, cause: Cause, reason: &ExitReason) {
         self.tell_starters(reason);
+        self.take_along(now, key, cause);
+    }
+
+    /// What an earlier life of the supervisor left. What lives is taken over at once and in no order; a failure whose group had not come back yet
+    /// stops it again, as it would have then.
+    pub(super) fn take_up(&mut self, now: Instant) {
+        let living: Vec<Key> = self.slots.iter().filter(|(_, slot)| slot.adopt).map(|(key, _)| *key).collect();
+        for key in living {
+            self.launch(now, key, Cause::Asked);
+        }
+        let Some(failed) = self.index.first_backing_off() else { return };
+        if let Some(State::BackingOff { cause, .. }) = self.slots.get(&failed).map(|slot| slot.state) {
+            self.take_along(now, failed, cause);
+        }
+    }
+
+    fn take_along(&mut self, now: Instant, key: Key, cause: Cause) {
         let from = self.scope(key);
         let mut siblings = Vec::new();
         for (_, slot) in self.slots.range_mut(from..).filter(|(other, _)| **other != key) {

@@ -175,7 +175,8 @@ impl<P> Slot<P> {
             SeedState::Delayed { retry_in } => {
                 State::BackingOff { until: later(now, retry_in), cause: Cause::Automatic }
             }
-            SeedState::Failed => State::Failed { retry_at: None },
+            SeedState::Lost => State::BackingOff { until: now, cause: Cause::Replacement },
+            SeedState::Failed { retry_in } => State::Failed { retry_at: retry_in.map(|wait| later(now, wait)) },
             SeedState::Completed => State::Completed,
             SeedState::Stopped => State::Stopped,
         };

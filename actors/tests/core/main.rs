@@ -11,4 +11,5 @@ mod losses;
 mod operators;
 mod otp;
 mod properties;
+mod seeds;
 mod sim;

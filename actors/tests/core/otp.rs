@@ -227,7 +227,7 @@ fn order_goes_on_past_seeds_that_start_nothing() {
     let seeded =
         |name: &str, state| ChildSpec { seed: Seed { incarnation: 4, state, ..Seed::default() }, ..eager(name) };
     let mut sim = Sim::new(vec![
-        seeded("failed", SeedState::Failed),
+        seeded("failed", SeedState::Failed { retry_in: None }),
         seeded("completed", SeedState::Completed),
         seeded("stopped", SeedState::Stopped),
         seeded("delayed", SeedState::Delayed { retry_in: S }),
