@@ -156,6 +156,9 @@ pub fn seeds(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: Syst
         let mut seed = seed(agent, ledger, swarm.spec.period, now);
         if window.is_some() {
             seed.recent.clear();
+            if seed.state == SeedState::Fresh && was_lost(agent, ledger) {
+                seed.state = SeedState::Lost;
+            }
         }
         (agent.id.clone(), seed)
     });
@@ -228,17 +231,16 @@ fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime
         state: SeedState::Fresh,
     };
     let until = |at: SystemTime| at.duration_since(now).unwrap_or_default();
+    if matches!(standing, health::Standing::Failed { .. }) {
+        seed.attempt = 0;
+    }
     seed.state = match standing {
         _ if agent.adopt.is_some() => SeedState::Running,
         health::Standing::Active => SeedState::Fresh,
         health::Standing::Stopped => SeedState::Stopped,
         health::Standing::Completed => SeedState::Completed,
-        health::Standing::Failed { retry_at: None } => SeedState::Failed,
+        health::Standing::Failed { retry_at } => SeedState::Failed { retry_in: retry_at.map(until) },
         health::Standing::BackingOff { retry_at } => SeedState::Delayed { retry_in: until(retry_at) },
-        health::Standing::Failed { retry_at: Some(retry_at) } => {
-            seed.attempt = 0;
-            SeedState::Delayed { retry_in: until(retry_at) }
-        }
     };
     seed
 }
@@ -256,6 +258,14 @@ fn recent(standing: health::Standing, ledger: &Ledger, period: Duration, now: Sy
 /// Whether an automatic restart is due.
 fn is_pending(standing: health::Standing) -> bool {
     matches!(standing, health::Standing::BackingOff { .. })
+}
+
+/// Whether what it lived on is gone, and it with it: no failure, but what lives beside it in a group is not to go on without it. One that was
+/// told to end, or that never came to life, is merely started.
+fn was_lost(agent: &PlannedAgent, ledger: &Ledger) -> bool {
+    let is_known = !matches!(ledger.standing, None | Some(StandingState::New));
+    let is_lost = ledger.last_exit.as_ref().is_some_and(|exit| !exit.is_debited());
+    is_known && is_lost && agent.spec.restart != RestartType::Temporary
 }
 
 /// Whether the last daemon came to say what follows the last exit.

@@ -193,8 +193,8 @@ fn supervision_goes_on_where_it_was() {
         (Some(StandingState::New), SeedState::Fresh),
         (Some(StandingState::Active), SeedState::Delayed { retry_in: Duration::ZERO }),
         (Some(StandingState::BackingOff { retry_at }), SeedState::Delayed { retry_in }),
-        (Some(StandingState::Failed { retry_at: None }), SeedState::Failed),
-        (Some(StandingState::Failed { retry_at: Some(retry_at) }), SeedState::Delayed { retry_in }),
+        (Some(StandingState::Failed { retry_at: None }), SeedState::Failed { retry_in: None }),
+        (Some(StandingState::Failed { retry_at: Some(retry_at) }), SeedState::Failed { retry_in: Some(retry_in) }),
         (Some(StandingState::Completed), SeedState::Completed),
         (Some(StandingState::BackingOff { retry_at: NOW }), SeedState::Delayed { retry_in: Duration::ZERO }),
     ];
@@ -237,7 +237,7 @@ fn an_exit_that_nobody_judged_is_judged_at_boot() {
         (Transient, well.clone(), SeedState::Completed),
         (Transient, badly.clone(), at_once),
         (Temporary, well, SeedState::Completed),
-        (Temporary, badly, SeedState::Failed),
+        (Temporary, badly, SeedState::Failed { retry_in: None }),
         // The daemon's end is no doing of the agent's.
         (Transient, (ExitCause::Stopped, Some(0)), SeedState::Fresh),
         (Temporary, (ExitCause::LeaseLost, None), SeedState::Fresh),
@@ -279,7 +279,11 @@ fn a_start_after_a_lost_container_is_due_at_once_and_not_counted() {
         assert_eq!(health.recent, [Duration::from_secs(10)]);
     }
     let once = ledger(Some(StandingState::Active), lost());
-    assert_eq!(seeded(Desired::Running, Temporary, &once), SeedState::Failed, "it is never restarted");
+    assert_eq!(
+        seeded(Desired::Running, Temporary, &once),
+        SeedState::Failed { retry_in: None },
+        "it is never restarted"
+    );
 }
 
 #[test]
@@ -403,4 +407,30 @@ fn a_temporary_agent_that_failed_is_no_end_of_its_group() {
     last.spec = Arc::new(AgentSpec { restart: RestartType::Temporary, ..(*last.spec).clone() });
     ledgers.get_mut(&last.id).unwrap().standing = Some(StandingState::Failed { retry_at: None });
     assert_eq!(seeds(&plan, &ledgers, now()).recent, secs(&[20]));
+}
+
+/// Agents whose leases ended while their siblings' went on; one that its operator had told to end.
+#[test]
+fn what_was_lost_without_a_daemon_takes_its_group_along_and_what_was_told_to_end_does_not() {
+    use RestartType::{Permanent, Temporary};
+    let gone = || ExitCause::ContainerLost { message: "removed".to_owned() };
+    for (strategy, restart, cause, expected) in [
+        (Strategy::OneForAll, Permanent, ExitCause::LeaseLost, SeedState::Lost),
+        (Strategy::RestForOne, Permanent, gone(), SeedState::Lost),
+        (Strategy::OneForAll, Permanent, ExitCause::Stopped, SeedState::Fresh),
+        (Strategy::OneForAll, Permanent, ExitCause::NeverStarted, SeedState::Fresh),
+        (Strategy::OneForAll, Temporary, ExitCause::LeaseLost, SeedState::Fresh),
+        (Strategy::OneForOne, Permanent, ExitCause::LeaseLost, SeedState::Fresh),
+    ] {
+        let (mut plan, mut ledgers) = group(strategy, [&[], &[], &[]]);
+        let first = &mut plan.agents[0];
+        first.spec = Arc::new(AgentSpec { restart, ..(*first.spec).clone() });
+        let first = first.id.clone();
+        ledgers.insert(first.clone(), ledger(Some(StandingState::Active), Some((cause.clone(), None))));
+        plan.agents[1].adopt = Some(7);
+        let seed = seeds(&plan, &ledgers, now());
+        assert_eq!(seed.agents[&first].state, expected, "{strategy:?} {restart:?} {cause:?}");
+        assert_eq!(seed.agents[&plan.agents[1].id].state, SeedState::Running);
+        assert_eq!(seed.recent, Vec::<Duration>::new(), "it debits nobody");
+    }
 }

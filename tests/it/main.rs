@@ -8,6 +8,7 @@ mod data_plane;
 mod docker;
 mod docker_faults;
 mod faults;
+mod groups;
 mod harness;
 mod hive;
 mod hostile;

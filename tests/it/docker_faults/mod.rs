@@ -9,6 +9,7 @@ mod deaths;
 mod engines;
 mod floods;
 mod freezes;
+mod groups;
 mod harness;
 mod links;
 mod orphans;
