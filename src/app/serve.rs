@@ -368,7 +368,7 @@ impl Daemon {
         std::process::exit(code);
     }
 
-    /// Swarms first and while everybody can still watch, then the services in reverse order.
+    /// Swarms first, side by side and while everybody can still watch, then the services in reverse order.
     async fn stop(&self) -> ExitCode {
         let stopped = self.stop_swarms().await;
         self.hub.shutdown().await;
@@ -398,8 +398,12 @@ impl Daemon {
         let supervisor = self.trunk.root().supervisor();
         let swarms = ChildId::from(SWARMS);
         let entries = self.office.swarms();
-        let agents = entries.iter().flat_map(|entry| &entry.spec.agents);
-        let graces: Duration = agents.map(|agent| agent.stop_grace * agent.replicas.unwrap_or(1)).sum();
+        // Side by side, and the agents of each one after the other.
+        let graces = entries.iter().map(|entry| {
+            let agents = entry.spec.agents.iter();
+            agents.map(|agent| agent.stop_grace * agent.replicas.unwrap_or(1)).sum::<Duration>()
+        });
+        let graces = graces.max().unwrap_or_default();
         tokio::select! {
             stopped = supervisor.terminate_child(&swarms) => {
                 if let Err(error) = &stopped {

@@ -145,9 +145,9 @@ fn service(name: &str) -> ChildSpec {
     }
 }
 
-/// Each swarm comes under it by the controller's hand.
+/// Each swarm comes under it by the controller's hand. None depends on another, so they are stopped side by side.
 fn swarms() -> (Child, SupervisorRef) {
-    Child::supervisor(service(SWARMS), SupervisorFlags::unlimited(Strategy::OneForOne), Vec::new())
+    Child::supervisor(service(SWARMS), SupervisorFlags::unlimited(Strategy::SimpleOneForOne), Vec::new())
 }
 
 fn steward(parts: &Parts) -> (Child, ChildRef<Steward>) {

@@ -426,7 +426,8 @@ fn what_was_lost_without_a_daemon_takes_its_group_along_and_what_was_told_to_end
         let first = &mut plan.agents[0];
         first.spec = Arc::new(AgentSpec { restart, ..(*first.spec).clone() });
         let first = first.id.clone();
-        ledgers.insert(first.clone(), ledger(Some(StandingState::Active), Some((cause.clone(), None))));
+        let ended = ledger(Some(StandingState::Active), Some((cause.clone(), None)));
+        ledgers.insert(first.clone(), Ledger { recent: Vec::new(), ..ended });
         plan.agents[1].adopt = Some(7);
         let seed = seeds(&plan, &ledgers, now());
         assert_eq!(seed.agents[&first].state, expected, "{strategy:?} {restart:?} {cause:?}");
