@@ -97,7 +97,8 @@ impl Said {
     }
 }
 
-/// What supervisors do: agents' fates to health and the journal, the daemon's own services' to the log.
+/// What supervisors do: agents' fates to health and the journal, the daemon's own services' to readiness. The log hears of all from the supervisors
+/// themselves.
 pub(super) struct Supervision {
     pub(super) health: Handle,
     pub(super) standings: Standings,
@@ -113,7 +114,6 @@ impl EventSink for Supervision {
                 self.health.report(Report::Supervision { agent, event });
             }
             None => {
-                log(&event);
                 self.services.note(&event);
                 if leaves_a_gap(&event) {
                     self.office.supervisor_fell();
@@ -167,22 +167,6 @@ fn leaves_a_gap(event: &SupervisionEvent) -> bool {
 /// `root/swarms/SWARM/AGENT`.
 fn agent_of(path: &str) -> Option<AgentId> {
     path.strip_prefix("root/swarms/")?.parse().ok()
-}
-
-fn log(event: &SupervisionEvent) {
-    let (path, incarnation) = (&event.path, event.incarnation);
-    match &event.kind {
-        Supervised::Exited { reason } if !reason.is_normal() => {
-            tracing::error!(%path, incarnation, %reason, "a service of the daemon ended");
-        }
-        Supervised::Failed { reason, retry_in } => {
-            tracing::error!(%path, incarnation, %reason, ?retry_in, "a service of the daemon is not restarted now");
-        }
-        Supervised::BackingOff { attempt, delay } => {
-            tracing::warn!(%path, attempt, ?delay, "a service of the daemon is restarted");
-        }
-        kind => tracing::debug!(%path, incarnation, ?kind, "supervision"),
-    }
 }
 
 /// The health documents, as the HTTP edge reads them.

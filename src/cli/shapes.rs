@@ -180,6 +180,8 @@ pub(super) struct Node {
     pub(super) kind: String,
     #[serde(default)]
     pub(super) strategy: Option<String>,
+    #[serde(default)]
+    pub(super) limit: Option<Limit>,
     pub(super) restart: String,
     pub(super) state: String,
     pub(super) incarnation: u64,
@@ -190,6 +192,14 @@ pub(super) struct Node {
     pub(super) last_exit: Option<NodeExit>,
     #[serde(default)]
     pub(super) children: Vec<Node>,
+}
+
+/// How many restarts a supervisor allows, and how many it has seen.
+#[derive(Debug, Deserialize)]
+pub(super) struct Limit {
+    pub(super) intensity: u32,
+    pub(super) period_ms: u64,
+    pub(super) restarts_in_window: u32,
 }
 
 /// How an incarnation of an actor ended.

@@ -1,6 +1,6 @@
 //! `tree`: who supervises whom.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{
     client::Client,
@@ -31,6 +31,10 @@ fn draw(node: &Node, first: &str, rest: &str, now: SystemTime, screen: &mut Scre
     let mut line = format!("{first}{} [{what}] {state}", clean(&node.id));
     if node.kind != "supervisor" {
         line.push_str(&format!(", incarnation {}", node.incarnation));
+    }
+    if let Some(limit) = &node.limit {
+        let period = humantime::format_duration(Duration::from_millis(limit.period_ms));
+        line.push_str(&format!(", {} of {} restarts in {period}", limit.restarts_in_window, limit.intensity));
     }
     if node.restarts > 0 {
         line.push_str(&format!(", restarts {}", node.restarts));

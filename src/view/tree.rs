@@ -1,8 +1,10 @@
 //! The supervision tree.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use hivekeeper_actors::{ChildKind, ChildState, ExitReason, LastExit, TreeNode};
+use hivekeeper_actors::{
+    AutoShutdown, ChildKind, ChildState, ExitReason, LastExit, Meltdown, OnExceeded, Supervision, TreeNode,
+};
 use serde::Serialize;
 
 use super::{time::Rfc3339, words};
@@ -14,7 +16,10 @@ pub struct TreeView<'a> {
     path: &'a str,
     kind: &'static str,
     strategy: Option<&'static str>,
+    limit: Option<LimitView>,
+    auto_shutdown: Option<&'static str>,
     restart: &'static str,
+    significant: bool,
     state: &'static str,
     since: Rfc3339,
     incarnation: u64,
@@ -23,6 +28,17 @@ pub struct TreeView<'a> {
     retry_at: Option<Rfc3339>,
     last_exit: Option<LastExitView>,
     children: Vec<TreeView<'a>>,
+}
+
+/// How many automatic restarts a supervisor allows all of its children together, and what follows when they need more: it `escalates`, or contains it:
+/// its children are `failed`, and tried again after `retry_after_ms`.
+#[derive(Debug, Clone, Serialize)]
+pub struct LimitView {
+    intensity: u32,
+    period_ms: u64,
+    restarts_in_window: u32,
+    on_exceeded: &'static str,
+    retry_after_ms: Option<u64>,
 }
 
 /// How an incarnation of an actor ended; `detail` says it in one line for people. An agent's own exit record is in its health document.
@@ -44,7 +60,10 @@ pub fn tree(node: &TreeNode, now: SystemTime) -> TreeView<'_> {
             ChildKind::Supervisor => "supervisor",
         },
         strategy: node.strategy.map(words::strategy),
+        limit: node.supervision.as_ref().and_then(limit),
+        auto_shutdown: node.supervision.as_ref().map(|told| auto_shutdown(told.auto_shutdown)),
         restart: words::restart(node.restart),
+        significant: node.significant,
         state: state(node.state),
         since: Rfc3339(now.checked_sub(node.in_state_for).unwrap_or(SystemTime::UNIX_EPOCH)),
         incarnation: node.incarnation,
@@ -53,6 +72,34 @@ pub fn tree(node: &TreeNode, now: SystemTime) -> TreeView<'_> {
         retry_at: node.retry_in.and_then(|wait| now.checked_add(wait)).map(Rfc3339),
         last_exit: node.last_exit.as_ref().map(|exit| last_exit(exit, now)),
         children: node.children.iter().map(|child| tree(child, now)).collect(),
+    }
+}
+
+fn limit(told: &Supervision) -> Option<LimitView> {
+    let intensity = told.intensity?;
+    let (on_exceeded, retry_after) = match told.meltdown {
+        Meltdown::Escalate => ("escalate", None),
+        Meltdown::Contain(OnExceeded::Fail) => ("fail", None),
+        Meltdown::Contain(OnExceeded::RetryAfter(after)) => ("retry_after", Some(after)),
+    };
+    Some(LimitView {
+        intensity: intensity.max_restarts,
+        period_ms: millis(intensity.period),
+        restarts_in_window: told.restarts_in_window,
+        on_exceeded,
+        retry_after_ms: retry_after.map(millis),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn auto_shutdown(when: AutoShutdown) -> &'static str {
+    match when {
+        AutoShutdown::Never => "never",
+        AutoShutdown::AnySignificant => "any_significant",
+        AutoShutdown::AllSignificant => "all_significant",
     }
 }
 
@@ -102,7 +149,7 @@ fn cause(reason: &ExitReason) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use hivekeeper_actors::{RestartType, Strategy};
+    use hivekeeper_actors::{Intensity, RestartType, Strategy};
     use serde_json::json;
 
     use super::*;
@@ -135,8 +182,13 @@ mod tests {
             id: "root".into(),
             path: "root".into(),
             kind: ChildKind::Supervisor,
-            strategy: Some(Strategy::OneForOne),
-            supervision: None,
+            strategy: Some(Strategy::OneForAll),
+            supervision: Some(Supervision {
+                intensity: Some(Intensity { max_restarts: 5, period: Duration::from_secs(60) }),
+                restarts_in_window: 1,
+                meltdown: Meltdown::Contain(OnExceeded::RetryAfter(Duration::from_secs(600))),
+                auto_shutdown: AutoShutdown::Never,
+            }),
             restart: RestartType::Permanent,
             significant: false,
             state: ChildState::Running,
@@ -151,11 +203,17 @@ mod tests {
         assert_eq!(
             serde_json::to_value(tree(&root, now)).unwrap(),
             json!({
-                "id": "root", "path": "root", "kind": "supervisor", "strategy": "one_for_one", "restart": "permanent",
+                "id": "root", "path": "root", "kind": "supervisor", "strategy": "one_for_all", "restart": "permanent",
+                "limit": {
+                    "intensity": 5, "period_ms": 60_000, "restarts_in_window": 1, "on_exceeded": "retry_after",
+                    "retry_after_ms": 600_000
+                },
+                "auto_shutdown": "never", "significant": false,
                 "state": "running", "since": "1970-01-01T00:00:00.000Z", "incarnation": 1, "restarts": 0,
                 "restarts_in_window": 0, "retry_at": null, "last_exit": null,
                 "children": [{
                     "id": "coder-1", "path": "root/review/coder-1", "kind": "worker", "strategy": null, "restart": "transient",
+                    "limit": null, "auto_shutdown": null, "significant": false,
                     "state": "backing_off", "since": "2026-11-21T04:04:59.999Z", "incarnation": 3, "restarts": 2,
                     "restarts_in_window": 1, "retry_at": "2026-11-21T04:05:01.000Z",
                     "last_exit": {

@@ -278,11 +278,15 @@ fn tree_is_drawn_with_the_last_exits() {
     bad["restarts"] = json!(2);
     bad["last_exit"] =
         json!({ "incarnation": 1, "at": "2026-11-21T03:59:00.000Z", "cause": "panic", "detail": "panic at x: boom" });
-    let demo = node("demo", "supervisor", json!([node("a", "worker", json!([])), bad]));
+    let mut demo = node("demo", "supervisor", json!([node("a", "worker", json!([])), bad]));
+    demo["strategy"] = json!("one_for_all");
+    demo["limit"] = json!({
+        "intensity": 5, "period_ms": 60_000, "restarts_in_window": 2, "on_exceeded": "fail", "retry_after_ms": null
+    });
     let daemon = daemon_with(200, &node("root", "supervisor", json!([demo, node("http", "worker", json!([]))])));
     let expected = "\
 root [one_for_one] running
-├─ demo [one_for_one] running
+├─ demo [one_for_all] running, 2 of 5 restarts in 1m
 │  ├─ a [permanent] running, incarnation 1
 │  └─ b [permanent] running, incarnation 1, restarts 2, last exit 1m ago: panic at x: boom
 └─ http [permanent] running, incarnation 1

@@ -220,6 +220,34 @@ fn a_daemon_that_dies_in_the_middle_of_a_group_restart_twice_ends_in_one_restart
     assert!(agents.iter().all(|agent| agent["restarts_in_window"] == 1), "{agents:#?}");
 }
 
+/// The last one takes its time to end, so that the first still lives when the daemon dies.
+#[test]
+fn a_group_whose_stop_was_cut_off_is_stopped_by_the_next_daemon_and_restarted() {
+    let slow =
+        "trap 'sleep 3; echo -c >> order; exit 0' TERM; echo +c >> order; while :; do sleep 0.05 & wait $!; done";
+    let document = format!(
+        "[[swarm]]\nname = \"g\"\nstrategy = \"one_for_all\"\n{}\n{}{}[[swarm.agent]]\nname = \"c\"\nstop_grace = \"20s\"\n\
+         command = [\"sh\", \"-c\", \"{slow}\"]\n",
+        backoff("0s"),
+        member("a", ""),
+        member("b", "")
+    );
+    let mut hive = Hive::start(&document);
+    let before = pids(&hive);
+    settled(&hive, 3);
+    kill(before[1], libc::SIGKILL);
+    hive.agent_until("g/c", "is being stopped", |agent| agent["state"] == "stopping");
+    hive.kill();
+    assert!(lives(before[0]), "its turn to end has not come");
+    hive.boot();
+    let agents = MEMBERS.map(|id| runs_as(&hive, id, 2));
+    let seen = settled(&hive, 8);
+    assert_eq!(seen[3..5], ["-c", "-a"], "each was asked to end, and ended once: {seen:?}");
+    began_in_order(&hive, &["a 2", "b 2", "c 2"]);
+    assert!(before.iter().all(|pid| !lives(*pid)), "{before:?}");
+    assert!(agents.iter().all(|agent| agent["restarts_in_window"] == 1), "{agents:#?}");
+}
+
 /// The dead one's exit is a failure of the group, whoever was there to see it.
 #[test]
 fn an_agent_that_died_without_a_daemon_takes_its_group_along() {
