@@ -117,7 +117,7 @@ pub(crate) fn child(dice: &mut Dice, name: &str, flags: &SupervisorFlags) -> Chi
     let state = match dice.below(16) {
         0 => SeedState::Running,
         1 => SeedState::Delayed { retry_in: Duration::from_secs(dice.below(4) as u64) },
-        2 if retain => SeedState::Failed,
+        2 if retain => SeedState::Failed { retry_in: None },
         3 if retain => SeedState::Completed,
         4 if retain => SeedState::Stopped,
         _ => SeedState::Fresh,
