@@ -108,9 +108,10 @@ fn f07_messages_behind_a_stop_are_lost_without_a_supervisor_and_kept_with_one() 
     });
 }
 
-/// The limit that stays: with the last incarnation of a child, which nobody succeeds, its messages go. Senders are told so from then on.
+/// The limit that stays: nobody handles the messages behind the last incarnation of a child. Who asked is told, what was sent without a
+/// question is a dead letter, and senders are refused from then on.
 #[test]
-fn f07_messages_behind_the_last_incarnation_are_dropped() {
+fn f07_messages_behind_the_last_incarnation_are_dead_letters() {
     system(async {
         let seen = Arc::new(Seen::default());
         let (child, a) = specimen(ChildSpec { restart: RestartType::Transient, ..eager("a") }, Manner::Well, &seen);
@@ -125,6 +126,8 @@ fn f07_messages_behind_the_last_incarnation_are_dropped() {
         assert_eq!(asked.await.unwrap(), Err(AskError::Stopped));
         record.saw("a Completed").await;
         assert_eq!((seen.pings(), a.len(), a.tell(Ping)), (0, 0, Err(TellError::Stopped)));
+        let letter = root.dead_letters().take().remove(0);
+        assert!(letter.downcast::<Ping>().is_ok());
         root.shutdown().await.unwrap();
     });
 }
