@@ -97,6 +97,7 @@
 //! | `start_child`, `terminate_child`, `restart_child`, `delete_child` | the same, on [`SupervisorRef`], with the same results |
 //! | `which_children`, `count_children`, `get_childspec`, `check_childspecs` | the same; [`check_childspecs`] is a function |
 //! | `code_change` | [`SupervisorRef::change`] |
+//! | `supervisor:stop` of the first one, its end | [`Root::shutdown`], [`Root::done`] |
 //! | a registered name, `whereis` | [`ChildSpec::register`], [`Registry::whereis`] |
 //! | supervisor and crash reports | [`SupervisionEvent`] |
 //!
@@ -112,7 +113,7 @@
 //! | intensity exceeded | the supervisor ends with `shutdown` | it ends with [`GaveUp`](ExitReason::GaveUp), which is abnormal; or stays ([`Meltdown::Contain`]) | under OTP a transient supervisor that gives up is not restarted, a known trap |
 //! | first start fails | the supervisor stops what it has started and fails | an exit like any other: back-off, limits, and under one_for_one the order goes on. With intensity 0 it is as in OTP | what is down when the program starts should not keep everything else from starting |
 //! | a start that never ends | waited for | stopped after [`start_timeout`](ChildSpec::start_timeout), 30 s by default | it would hold up all that come after it |
-//! | one failure, several deaths | each is counted | one group restart is one restart | the others did not fail |
+//! | group restart | starts every sibling, one that was stopped by hand, too | starts those that lived | what somebody stopped stays stopped |
 //! | ends that are nobody's fault | counted | [`Lost`](ExitReason::Lost) is restarted and not counted | a machine that is gone says nothing about who was on it |
 //! | restart by hand | terminate, then restart | that, or [`force_restart`](SupervisorRef::force_restart), [`start_existing`](SupervisorRef::start_existing), `restart_all`: a clean record, spends nothing | who repairs something should not have to wait |
 //! | forget a child | terminate, then delete | that, or [`remove_child`](SupervisorRef::remove_child) | the two steps race with whoever starts it between them |
@@ -125,9 +126,10 @@
 //! | names of dynamic children | their pids | minted ids, such as `session-7` | there are no pids |
 //! | stop of dynamic children | one timer for all | all at once, each within its own deadline | one slow child should not cost the others their time |
 //! | order of `which_children` | newest first | start order | it is the order that means something |
-//! | a significant child that is `permanent` or whose supervisor never shuts down | refused | refused | the same |
+//! | order after `code_change` | that of the new list | children keep their places, new ones come last | a place says who was started before whom |
+//! | the template of dynamic children | replaced by `code_change` | stays | it belongs to its handle |
 //! | links and monitors among actors | yes | no; events instead | a child is its supervisor's |
-//! | hibernation, `get_callback_module` | yes | no | nothing here corresponds to them |
+//! | `{ok, Pid, Extra}`, `{shutdown, Term}`, hibernation, `get_callback_module` | yes | no | nothing here corresponds to them |
 //!
 //! # Limits
 //!
