@@ -60,7 +60,7 @@
 //! - **Restart**: [`RestartType`] says after which exits. [`Backoff`] says after which delay; children that depend on one thing outside
 //!   share one ([`backoff_group`](ChildSpec::backoff_group)). [`Strategy`] says who goes along:
 //!
-//!   | strategy | a failure restarts | for children that | example |
+//!   | strategy | a failure restarts | for children that | in `examples/` |
 //!   |---|---|---|---|
 //!   | one_for_one | the child | don't need each other | `one_for_one.rs` |
 //!   | one_for_all | all of them | share what none can have alone | `one_for_all.rs` |
@@ -141,7 +141,8 @@
 //!   the supervisors nobody can help: children [beside their supervisor](Placement::WithSupervisor) must never block.
 //! - Messages sent through actix's own `ctx.address()` go past the inbox: they die with the incarnation, have no bound, and keep their
 //!   thread until the last is handled. [`ChildCtx::self_ref`] sends through the inbox.
-//! - A message is handled at most once, or, if it is redelivered, once for each incarnation that crashed on it.
+//! - A message is handled at most once. One that is [to be redelivered](ChildRef::tell_redeliver) is handled again after each crash on it, as
+//!   often as its sender allows.
 //! - What several children share stays as a crash left it, half-done or poisoned, and so do the thread-locals of its thread.
 //! - `System::stop` drops everything at once and in no order: the tree must be through before ([`Root::shutdown_system`]).
 //!

@@ -5,7 +5,7 @@
 //!
 //! # How it decides
 //!
-//! Each child is in one [state](slot), and all that takes several children in order is driven by looking, after every input, at the child
+//! Each child is in one state (`slot`), and all that takes several children in order is driven by looking, after every input, at the child
 //! whose turn it is. There are two such queues: the children whose turn to start is to come, and the ordered stop under way. A group restart
 //! is a stop of part of the children whose fate is to return: each is queued to start when it has ended, and no start goes ahead while
 //! something stops, or while a child that comes before it is backing off. A limit that fails a group, a meltdown, an auto-shutdown and an

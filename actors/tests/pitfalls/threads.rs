@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildCtx, ChildRef, ChildSpec, ExitReason, Placement};
+use hivekeeper_actors::{Child, ChildCtx, ChildRef, ChildSpec, ExitReason, Placement, Settings};
 
 use crate::harness::*;
 
@@ -47,6 +47,7 @@ fn p03_state_stays_with_its_incarnation_and_thread_locals_stay_dirty() {
 /// included that the blocked incarnation had begun to take. It handles none of them when it comes back.
 #[test]
 fn p04_a_blocked_thread_is_left_behind_with_nothing_that_waited() {
+    assert!(Settings::default().stuck_after.is_some(), "unless somebody decides otherwise");
     system(async {
         let (seen, sibling_seen) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
         let (child, a) = specimen(eager("a"), Manner::Well, &seen);
