@@ -26,7 +26,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// In real time; far more than the longest case needs.
-const REAL_PATIENCE: Duration = Duration::from_secs(120);
+const REAL_PATIENCE: Duration = Duration::from_secs(240);
 
 /// The period of most cases of the suite.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -156,9 +156,9 @@ impl Sup {
         assert!(reason.as_ref().is_some_and(|reason| how.led_to(reason)), "{id}: {how:?} led to {reason:?}");
     }
 
-    /// Stops the tree and sees it end for the reason that a stopped one has.
-    pub(crate) async fn stop(self) {
-        self.root_stop(ExitReason::Shutdown).await;
+    /// Stops the tree and sees it end for the reason that a stopped one has; says how long that took.
+    pub(crate) async fn stop(self) -> Duration {
+        self.root_stop(ExitReason::Shutdown).await
     }
 
     /// Sees it ended by itself for this reason, and ends its threads.
@@ -174,14 +174,17 @@ impl Sup {
         self.root_stop(reason).await;
     }
 
-    async fn root_stop(self, reason: ExitReason) {
+    async fn root_stop(self, reason: ExitReason) -> Duration {
+        let began = tokio::time::Instant::now();
         let root = Arc::clone(&self.root);
         let stop = actix_rt::spawn(async move { root.shutdown().await });
         assert_eq!(self.exit().await, reason);
+        let took = began.elapsed();
         // The threads of the pool end in real time.
         tokio::time::resume();
         stop.await.unwrap().unwrap();
         tokio::time::pause();
+        took
     }
 }
 
