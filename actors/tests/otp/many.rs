@@ -101,11 +101,19 @@ fn simple_one_for_one_scale_many_temporary_children() {
         let (pool, children) = Child::dynamic(spec("pool"), flags(Strategy::SimpleOneForOne, 2), template);
         let root = Root::start(SupervisorFlags::default(), vec![pool], Arc::new(Deaf)).unwrap();
         root.started().await.unwrap();
-        let few = start(&children, 1000).await;
-        let (few, ()) = timed(terminate(&children, few)).await;
-        let many = start(&children, 10_000).await;
-        let (many, ()) = timed(terminate(&children, many)).await;
-        assert!(many / few <= 50.0, "1,000 took {few} s, 10,000 took {many} s");
+        // Whoever else uses the machine may slow one round down; a step that looks at every child slows all of them.
+        let mut worst = Vec::new();
+        while worst.len() < 3 {
+            let few = start(&children, 1000).await;
+            let (few, ()) = timed(terminate(&children, few)).await;
+            let many = start(&children, 10_000).await;
+            let (many, ()) = timed(terminate(&children, many)).await;
+            if many / few <= 50.0 {
+                break;
+            }
+            worst.push((few, many));
+        }
+        assert!(worst.len() < 3, "1,000 and 10,000 took {worst:?} s");
         end(root).await;
     });
 }
