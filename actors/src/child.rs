@@ -50,6 +50,18 @@ impl Child {
         (Self { spec: Arc::new(spec), role: Role::Worker, blueprint: Arc::new(made), problem }, child_ref)
     }
 
+    /// Moves a supervisor off the thread of its own supervisor to one of the threads for children, in turn, and with it those of its children
+    /// that are placed [`WithSupervisor`](Placement::WithSupervisor). For children that talk to each other a lot: neither a message nor a
+    /// restart among them waits for another thread to wake up, and several such supervisors keep several cores busy (Elixir's
+    /// `PartitionSupervisor`). A handler among them that blocks holds up their supervisor, too. An actor stays where its specification says.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        if matches!(self.role, Role::Supervisor(_)) {
+            Arc::make_mut(&mut self.spec).placement = Placement::Pool;
+        }
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn id(&self) -> &ChildId {

@@ -9,7 +9,8 @@ use crate::spec::ChildId;
 
 /// Receives what every supervisor of a tree does.
 ///
-/// Called on the thread of the supervisors, in the order in which things happen. It must not block; a panic in it is caught and logged.
+/// Called on the thread of the supervisors, in the order in which things happen; a supervisor that lives [apart](crate::Child::apart) calls on its
+/// own thread, and orders what happens to its own children. It must not block; a panic in it is caught and logged.
 pub trait EventSink: Send + Sync {
     /// One thing happened.
     fn event(&self, event: SupervisionEvent);

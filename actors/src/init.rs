@@ -23,7 +23,8 @@ impl Child {
     ///
     /// It counts as started when each of them has started or failed to. It stops when they have stopped, each within its own
     /// deadline. The `ready`, `shutdown`, `start_timeout`, `placement`, `overflow` and `on_restart` of `spec` therefore don't apply: they are
-    /// `Signalled`, `Infinity`, none, `WithSupervisor`, `Block` and `Keep`. Children that were added later are not started again when the supervisor is restarted. What has been
+    /// `Signalled`, `Infinity`, none, `WithSupervisor` (but see [`Child::apart`]), `Block` and `Keep`. Children that were added later are not
+    /// started again when the supervisor is restarted. What has been
     /// [changed](SupervisorRef::change) stays changed.
     ///
     /// Flags and children are checked as by [`check_childspecs`]; what is wrong is refused by whoever is given the child.

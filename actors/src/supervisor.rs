@@ -261,10 +261,14 @@ impl Actor for Supervisor {
 }
 
 impl Drop for Supervisor {
-    /// The leashes stop the children; nobody will read what is sent to them until a new incarnation starts them again.
+    /// The leashes stop the children; nobody will read what is sent to them until a new incarnation starts them again. One that was fenced may
+    /// end after its successor has started them.
     fn drop(&mut self) {
         for bench in self.tree.payloads() {
-            bench.blueprint.close();
+            let latest = bench.blueprint.incarnation();
+            if bench.leash.as_ref().is_none_or(|leash| leash.0.incarnation == latest) {
+                bench.blueprint.close();
+            }
         }
     }
 }

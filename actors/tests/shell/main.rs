@@ -15,3 +15,4 @@ mod restarts;
 mod stuck;
 mod supervision;
 mod tasks;
+mod together;
