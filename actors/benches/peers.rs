@@ -6,8 +6,10 @@
 //! the ratios of the rounds: what scatters is the machine, and it divides out of a ratio of neighbours.
 //!
 //! `l` is one thread: ours with `Placement::WithSupervisor`, tokio's current_thread, one scheduler of Erlang. `x` is across threads: ours with
-//! `Placement::Pool`, two workers of tokio, two schedulers. Everybody's limits on restarts are out of reach, nobody logs or prints a crash, inboxes
-//! are unbounded (ours: larger than what is told). Peers ask without a deadline; ours always has one and pays for it.
+//! `Placement::Pool`, two workers of tokio, two schedulers. Those of tokio and Erlang put both ends on one thread where that is faster; ours does so
+//! where it is told to (`Child::apart`), which is `t`: supervisor and children together, off the thread of the root, beside the peers' `x`.
+//! Everybody's limits on restarts are out of reach, nobody logs or prints a crash, inboxes are unbounded (ours: larger than what is told). Whoever
+//! measures is a task of its own. Peers ask without a deadline; ours always has one and pays for it.
 //!
 //! - `restart`: from just before the panic to the first message that the successor handles, which it sends itself as it starts; supervisor in the
 //!   loop. 300 crashes, 1 ms apart.

@@ -72,6 +72,9 @@ impl Field {
         for turn in 0..self.lanes.len() {
             let at = (round + turn) % self.lanes.len();
             let lane = &mut self.lanes[at];
+            if job.is_ours_alone() && lane.name != OURS {
+                continue;
+            }
             let Ok(program) = &lane.program else { continue };
             let Some(mut command) = command(lane.name, program, job) else { continue };
             let said = output(&mut command)

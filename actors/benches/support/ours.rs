@@ -11,11 +11,14 @@ use std::{
 
 use actix::prelude::*;
 use hivekeeper_actors::{
-    Backoff, Child, ChildCtx, ChildRef, ChildSpec, EventSink, Placement, Root, Strategy, SupervisionEvent,
-    SupervisorFlags, SupervisorRef,
+    Backoff, Child, ChildCtx, ChildRef, ChildSpec, DynamicRef, EventSink, Placement, Root, Strategy, SupervisionEvent,
+    SupervisorFlags, Template,
 };
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        mpsc::{Receiver, Sender, channel},
+        oneshot,
+    },
     task::yield_now,
 };
 
@@ -31,6 +34,7 @@ const IN_FLIGHT: usize = 64;
 const BURST: usize = 100;
 /// Ours has no ask without a deadline.
 const ASK_WAIT: Duration = Duration::from_secs(60);
+const WORKERS: &str = "workers";
 /// More than is ever told here.
 const INBOX: usize = 10_000_000;
 
@@ -49,14 +53,12 @@ impl EventSink for Deaf {
 
 struct Worker {
     sum: usize,
-    /// To greet itself, where restarts are measured.
-    own: Option<ChildRef<Self>>,
 }
 
 impl Worker {
-    fn new(own: Option<ChildRef<Self>>) -> Self {
+    fn new() -> Self {
         BEGUN.fetch_add(1, Ordering::Release);
-        Self { sum: 0, own }
+        Self { sum: 0 }
     }
 }
 
@@ -68,13 +70,6 @@ impl Drop for Worker {
 
 impl Actor for Worker {
     type Context = Context<Self>;
-
-    fn started(&mut self, _: &mut Self::Context) {
-        if let Some(own) = &self.own {
-            // A full inbox shows as a restart that never comes.
-            let _ = own.tell(First);
-        }
-    }
 }
 
 #[derive(Message)]
@@ -140,72 +135,79 @@ pub fn run(words: &[String]) -> ExitCode {
     LazyLock::force(&CLOCK);
     // A crash must cost nobody a line on the console: the tree wraps this one.
     std::panic::set_hook(Box::new(|_| {}));
-    match System::new().block_on(measured(words)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
+    let words = words.to_vec();
+    // As a task, like everything else in a program.
+    let measured =
+        async { actix_rt::spawn(async move { measured(&words).await.map_err(|failure| failure.to_string()) }).await };
+    match System::new().block_on(measured) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        failed => {
+            eprintln!("{failed:?}");
             ExitCode::FAILURE
         }
     }
 }
 
+type Workers = DynamicRef<Worker, ()>;
+
 async fn measured(words: &[String]) -> Result<(), Failure> {
     let [what, place, count] = words else { return Err("WHAT WHERE COUNT".into()) };
     let count: usize = count.parse()?;
-    let placement = if place == "l" { Placement::WithSupervisor } else { Placement::Pool };
+    let placement = if place == "x" { Placement::Pool } else { Placement::WithSupervisor };
     let root = Root::start(SupervisorFlags::unlimited(Strategy::OneForOne), Vec::new(), Arc::new(Deaf))?;
-    let flags = SupervisorFlags::unlimited(Strategy::SimpleOneForOne);
-    let (workers, supervisor) = Child::supervisor(ChildSpec::new("workers"), flags, Vec::new());
-    root.supervisor().add_child(workers).await?;
+    let (supervisor, workers) = workers(placement);
+    root.supervisor().add_child(if place == "t" { supervisor.apart() } else { supervisor }).await?;
     match what.as_str() {
-        "start" => start(&root, &supervisor, placement, count).await?,
-        "restart" => crash(&supervisor, placement, count).await?,
-        _ => {
-            let (child, worker) = Child::actor(spec("worker".to_owned(), placement), |_| Ok(Worker::new(None)));
-            supervisor.add_child(child).await?;
-            match what.as_str() {
-                "tell" => tell(&worker, placement, count).await?,
-                "ask" => ask(&worker, count).await?,
-                "ask64" => ask_many(&worker, count).await?,
-                other => return Err(format!("{other} is nothing to measure").into()),
-            }
-        }
+        "start" => start(&root, &workers, count).await?,
+        "restart" => crash(&workers, count).await?,
+        "tell" => tell(&workers, placement, count).await?,
+        "ask" if place == "t" => ask_together(&workers, count).await?,
+        "ask" => ask(worker(&workers).await?, count).await?,
+        "ask64" => ask_many(&workers, count).await?,
+        other => return Err(format!("{other} is nothing to measure").into()),
     }
     root.shutdown().await?;
     Ok(())
 }
 
-/// Restarts without delay, for ever.
-fn spec(id: String, placement: Placement) -> ChildSpec {
+/// Any number of workers that are restarted without delay, for ever.
+fn workers(placement: Placement) -> (Child, Workers) {
     let backoff = Backoff { initial: Duration::ZERO, then: Duration::ZERO, max: Duration::ZERO, ..Backoff::default() };
-    ChildSpec { placement, backoff, inbox_capacity: INBOX, ..ChildSpec::new(id) }
+    let spec = ChildSpec { placement, backoff, inbox_capacity: INBOX, ..ChildSpec::new("worker") };
+    let template = Template::new(spec, |child: ChildCtx<Worker>, ()| {
+        if BACK.get().is_some() {
+            child.self_ref().tell(First)?;
+        }
+        Ok(Worker::new())
+    });
+    Child::dynamic(ChildSpec::new(WORKERS), SupervisorFlags::unlimited(Strategy::SimpleOneForOne), template)
 }
 
-async fn start(root: &Root, supervisor: &SupervisorRef, placement: Placement, count: usize) -> Result<(), Failure> {
-    let mut workers = Vec::with_capacity(count);
+async fn worker(workers: &Workers) -> Result<ChildRef<Worker>, Failure> {
+    Ok(workers.start(()).await?.1)
+}
+
+async fn start(root: &Root, workers: &Workers, count: usize) -> Result<(), Failure> {
+    let mut kept = Vec::with_capacity(count);
     let (before, began) = (resident(), Instant::now());
-    for n in 0..count {
-        let (child, worker) = Child::actor(spec(format!("w{n}"), placement), |_| Ok(Worker::new(None)));
-        supervisor.add_child(child).await?;
-        workers.push(worker);
+    for _ in 0..count {
+        kept.push(worker(workers).await?);
     }
     until(&BEGUN, count).await;
     say_time("start", began);
     tokio::time::sleep(SETTLE).await;
     say("memory", (resident() - before) / count as f64);
     let began = Instant::now();
-    root.supervisor().terminate_child(&"workers".into()).await?;
+    root.supervisor().terminate_child(&WORKERS.into()).await?;
     until(&ENDED, count).await;
     say_time("stop", began);
     Ok(())
 }
 
-async fn crash(supervisor: &SupervisorRef, placement: Placement, count: usize) -> Result<(), Failure> {
+async fn crash(workers: &Workers, count: usize) -> Result<(), Failure> {
     let (back, mut restarts) = channel(1);
     BACK.set(back).map_err(|_| "two measurements in one process")?;
-    let factory = |child: ChildCtx<Worker>| Ok(Worker::new(Some(child.self_ref())));
-    let (child, worker) = Child::actor(spec("worker".to_owned(), placement), factory);
-    supervisor.add_child(child).await?;
+    let worker = worker(workers).await?;
     // The first incarnation greets, too.
     next(&mut restarts).await?;
     let mut times = Vec::with_capacity(count);
@@ -225,7 +227,8 @@ async fn next(restarts: &mut Receiver<Duration>) -> Result<Duration, Failure> {
     Ok(tokio::time::timeout(ASK_WAIT, restarts.recv()).await?.ok_or("nobody restarts")?)
 }
 
-async fn tell(worker: &ChildRef<Worker>, placement: Placement, count: usize) -> Result<(), Failure> {
+async fn tell(workers: &Workers, placement: Placement, count: usize) -> Result<(), Failure> {
+    let worker = worker(workers).await?;
     let mut told = 0;
     for count in [count / 10, count] {
         let began = Instant::now();
@@ -247,12 +250,24 @@ async fn tell(worker: &ChildRef<Worker>, placement: Placement, count: usize) -> 
     Ok(())
 }
 
-async fn ask(worker: &ChildRef<Worker>, count: usize) -> Result<(), Failure> {
-    ask_each(worker, count / 10).await?;
+async fn ask(worker: ChildRef<Worker>, count: usize) -> Result<(), Failure> {
+    ask_each(&worker, count / 10).await?;
     let began = Instant::now();
-    ask_each(worker, count).await?;
+    ask_each(&worker, count).await?;
     say_rate("ask", count, began);
     Ok(())
+}
+
+/// One worker asks another one that lives beside it.
+async fn ask_together(workers: &Workers, count: usize) -> Result<(), Failure> {
+    let (asker, asked) = (worker(workers).await?, worker(workers).await?);
+    let (sender, done) = oneshot::channel();
+    asker.run(move |_, _| {
+        actix_rt::spawn(async move {
+            let _ = sender.send(ask(asked, count).await.map_err(|failure| failure.to_string()));
+        });
+    })?;
+    Ok(done.await??)
 }
 
 async fn ask_each(worker: &ChildRef<Worker>, count: usize) -> Result<(), Failure> {
@@ -265,7 +280,8 @@ async fn ask_each(worker: &ChildRef<Worker>, count: usize) -> Result<(), Failure
     Ok(())
 }
 
-async fn ask_many(worker: &ChildRef<Worker>, count: usize) -> Result<(), Failure> {
+async fn ask_many(workers: &Workers, count: usize) -> Result<(), Failure> {
+    let worker = worker(workers).await?;
     let each = count / IN_FLIGHT;
     let began = Instant::now();
     let askers: Vec<_> = (0..IN_FLIGHT)

@@ -15,7 +15,7 @@ pub fn print(field: &Field) {
     head.push("limit".to_owned());
     let rows: Vec<Vec<String>> = ROWS
         .iter()
-        .filter(|row| field.lanes.iter().any(|lane| lane.figures.contains_key(row.figure)))
+        .filter(|row| field.lanes.iter().any(|lane| lane.figures.contains_key(named(row, lane.name))))
         .map(|row| line(field, row))
         .collect();
     println!("\nmedians of the rounds; /peer is the median of the rounds' ratios of ours to theirs");
@@ -23,10 +23,15 @@ pub fn print(field: &Field) {
     scale(field);
 }
 
+/// What a lane calls the figure of a row.
+fn named(row: &Row, lane: &str) -> &'static str {
+    if lane == OURS { row.figure } else { row.theirs }
+}
+
 fn line(field: &Field, row: &Row) -> Vec<String> {
     let mut cells = vec![row.figure.to_owned(), unit(row.unit).to_owned()];
-    cells.extend(field.lanes.iter().map(|lane| cell(row.unit, median(lane.figures.get(row.figure)))));
-    let ratios = MEASURES.map(|peer| ratio(field, row.figure, peer));
+    cells.extend(field.lanes.iter().map(|lane| cell(row.unit, median(lane.figures.get(named(row, lane.name))))));
+    let ratios = MEASURES.map(|peer| ratio(field, row, peer));
     cells.extend(ratios.map(|ratio| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))));
     let verdicts = [(row.to_erlang, ratios[0], ERLANG), (row.to_ractor, ratios[1], RACTOR)];
     let verdicts: Vec<String> =
@@ -45,8 +50,8 @@ fn verdict(unit: Unit, limit: f64, ratio: Option<f64>, peer: &str) -> String {
 }
 
 /// The median of the rounds' ratios of ours to a peer's.
-fn ratio(field: &Field, figure: &str, peer: &str) -> Option<f64> {
-    let (ours, theirs) = (field.figures(OURS)?.get(figure)?, field.figures(peer)?.get(figure)?);
+fn ratio(field: &Field, row: &Row, peer: &str) -> Option<f64> {
+    let (ours, theirs) = (field.figures(OURS)?.get(row.figure)?, field.figures(peer)?.get(row.theirs)?);
     quantile(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect(), 0.5)
 }
 

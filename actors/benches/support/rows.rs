@@ -3,7 +3,7 @@
 /// One measurement that everybody does.
 pub struct Job {
     pub what: &'static str,
-    /// `l` is one thread, `x` across threads.
+    /// `l` is one thread, `x` across threads, `t` together on a thread of the pool.
     pub place: &'static str,
     pub count: usize,
 }
@@ -13,13 +13,15 @@ const fn job(what: &'static str, place: &'static str, count: usize) -> Job {
 }
 
 /// In the order in which they are done. The counts make each last from a tenth of a second to a few seconds.
-pub const JOBS: [Job; 12] = [
+pub const JOBS: [Job; 14] = [
     job("restart", "l", 300),
     job("restart", "x", 300),
+    job("restart", "t", 300),
     job("tell", "l", 1_000_000),
     job("tell", "x", 1_000_000),
     job("ask", "l", 100_000),
     job("ask", "x", 50_000),
+    job("ask", "t", 50_000),
     job("ask64", "l", 512_000),
     job("ask64", "x", 512_000),
     job("start", "l", 10_000),
@@ -29,6 +31,11 @@ pub const JOBS: [Job; 12] = [
 ];
 
 impl Job {
+    /// Only ours places children: everybody else's `x` stands beside it.
+    pub fn is_ours_alone(&self) -> bool {
+        self.place == "t"
+    }
+
     /// The name of one of its figures.
     pub fn figure(&self, name: &str) -> String {
         match self.what {
@@ -50,6 +57,8 @@ pub enum Unit {
 /// One row of the table.
 pub struct Row {
     pub figure: &'static str,
+    /// The figure of the peers that stands beside it.
+    pub theirs: &'static str,
     pub unit: Unit,
     /// How many times Erlang's figure ours may be at most, or, for a rate, has to be at least.
     pub to_erlang: Option<f64>,
@@ -57,18 +66,25 @@ pub struct Row {
 }
 
 const fn row(figure: &'static str, unit: Unit, to_erlang: Option<f64>, to_ractor: Option<f64>) -> Row {
-    Row { figure, unit, to_erlang, to_ractor }
+    Row { figure, theirs: figure, unit, to_erlang, to_ractor }
 }
 
-pub const ROWS: [Row; 24] = [
+const fn together(figure: &'static str, theirs: &'static str, unit: Unit, to_erlang: Option<f64>) -> Row {
+    Row { figure, theirs, unit, to_erlang, to_ractor: None }
+}
+
+pub const ROWS: [Row; 27] = [
     row("restart l", Unit::Micros, Some(0.7), None),
     row("restart x", Unit::Micros, Some(0.9), None),
+    together("restart t", "restart x", Unit::Micros, Some(0.9)),
     row("restart_p99 l", Unit::Micros, None, None),
     row("restart_p99 x", Unit::Micros, None, None),
+    together("restart_p99 t", "restart_p99 x", Unit::Micros, None),
     row("tell l", Unit::PerSecond, Some(3.0), None),
     row("tell x", Unit::PerSecond, Some(1.5), None),
     row("ask l", Unit::PerSecond, None, None),
     row("ask x", Unit::PerSecond, None, None),
+    together("ask t", "ask x", Unit::PerSecond, None),
     row("ask64 l", Unit::PerSecond, None, None),
     row("ask64 x", Unit::PerSecond, Some(2.0), None),
     row("start l 10000", Unit::Millis, None, None),

@@ -24,11 +24,8 @@ fn main() -> ExitCode {
         Place::Across => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
     };
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
-    let known = match place {
-        Place::OneThread => runtime.block_on(run(name.clone(), job)),
-        // On a worker, like every other task.
-        Place::Across => runtime.block_on(runtime.spawn(run(name.clone(), job))).unwrap_or(false),
-    };
+    // As a task, like everything else in a program.
+    let known = runtime.block_on(runtime.spawn(run(name.clone(), job))).unwrap_or(false);
     if known { ExitCode::SUCCESS } else { usage() }
 }
 
