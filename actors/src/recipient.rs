@@ -1,11 +1,13 @@
 //! A handle on whatever takes a message, and the wait for an answer that all handles share.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::child_ref::AskError;
 use crate::inbox::{Inbox, TellError};
@@ -80,12 +82,32 @@ pub(crate) async fn ask<M: Message>(
     write: impl FnOnce(oneshot::Sender<M::Result>) -> Slip<M>,
     timeout: Duration,
 ) -> Result<M::Result, AskError> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, mut answer) = oneshot::channel();
     let slip = Arc::new(write(reply));
     post.send(Arc::clone(&slip))?;
+    // An actor of this thread answers in the turn that is given up here: then no timer is set and nobody has to be woken.
+    give_up_a_turn().await;
+    match answer.try_recv() {
+        Ok(answer) => return Ok(answer),
+        Err(TryRecvError::Closed) => return Err(slip.why_closed()),
+        Err(TryRecvError::Empty) => {}
+    }
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(slip.why_closed()),
         Err(_) => Err(slip.why_late(post.lives())),
     }
+}
+
+/// Lets every task that is due on this thread run once. Cheaper than tokio's `yield_now`, which looks at its timers first.
+async fn give_up_a_turn() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
