@@ -242,14 +242,18 @@ impl<A: Actor> Inbox<A> {
 
     /// The next message for an incarnation; one that is fenced or killed gets none. The order is looked at under the lock that its successor enters with, so
     /// nothing that the successor could have had goes to it.
-    pub(crate) fn pop(&self, seat: &Seat, cx: &TaskContext<'_>) -> Option<Letter<A>> {
+    ///
+    /// `last`: whoever calls looks no more when there is none, and is woken by the next.
+    pub(crate) fn pop(&self, seat: &Seat, cx: &TaskContext<'_>, last: bool) -> Option<Letter<A>> {
         let mut reading = self.reading.lock();
         if seat.is_called_off() {
             return None;
         }
         let reading = &mut *reading;
         if reading.batch.is_empty() {
-            self.pump.register(cx.waker());
+            if last {
+                self.pump.register(cx.waker());
+            }
             let mut arriving = self.arriving.lock();
             self.offer_room(&mut arriving);
             if arriving.queue.is_empty() {

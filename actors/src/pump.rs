@@ -52,14 +52,16 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             if context.waiting() || current.is_some() {
                 return Poll::Pending;
             }
-            match inbox.pop(seat, cx) {
+            match inbox.pop(seat, cx, n == 1) {
                 Some(Letter::Plain(letter)) => letter.handle(actor, context),
                 Some(Letter::Kept(letter)) => {
                     if current.insert(letter).deliver(actor, context, seat) == Delivery::Done {
                         *current = None;
                     }
                 }
-                None => return Poll::Pending,
+                None if n == 1 => return Poll::Pending,
+                // More may come at once: looking once again costs less than being woken.
+                None => break,
             }
             if n % NOTED_EVERY == 0 {
                 note_turn();
