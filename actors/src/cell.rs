@@ -353,7 +353,10 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         }
         let actor = match actor {
             Some(actor) => actor,
-            None if order >= STOP => return Poll::Ready(ExitReason::Shutdown),
+            // What one that is adopted stands for lives already, and can only be stopped through it.
+            None if order >= STOP && (seat.cause != Cause::Adopted || order != STOP) => {
+                return Poll::Ready(ExitReason::Shutdown);
+            }
             None if !inbox.enter(seat, cx) => return Poll::Pending,
             None => match make(seat, inbox, factory) {
                 Ok(made) => actor.insert(made),

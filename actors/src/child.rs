@@ -186,7 +186,8 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
         self.seat.incarnation
     }
 
-    /// Whether what this incarnation stands for lives already and has to be taken over, not made.
+    /// Whether what this incarnation stands for lives already and has to be taken over, not made. It is made even when a stop has come before it,
+    /// and is stopped then like any other.
     #[must_use]
     pub fn adopted(&self) -> bool {
         self.seat.cause == Cause::Adopted

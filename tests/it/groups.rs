@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::hive::{Hive, kill, lives, until};
+use crate::hive::{Hive, PATIENCE, kill, lives, until};
 
 /// Writes `+NAME` when it starts and `-NAME` when it was asked to end.
 fn member(name: &str, rest: &str) -> String {
@@ -41,7 +41,15 @@ fn order(hive: &Hive) -> Vec<String> {
 
 /// Waits until each has written its first line, so that its trap is set.
 fn settled(hive: &Hive, lines: usize) -> Vec<String> {
-    until("every member has started", || Some(order(hive)).filter(|order| order.len() >= lines))
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let order = order(hive);
+        if order.len() >= lines {
+            return order;
+        }
+        assert!(std::time::Instant::now() < deadline, "{lines} lines, and not these: {order:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn pids(hive: &Hive) -> [i32; 3] {
