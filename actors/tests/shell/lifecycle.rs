@@ -1,12 +1,13 @@
 //! Start, ready, stop, kill, adopt.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use hivekeeper_actors::{
-    ChildCtx, ChildSpec, ChildState, ExitReason, Intensity, Placement, Ready, RestartType, Seed, SeedState, Shutdown,
-    SupervisorError,
+    ChildCtx, ChildSpec, ChildState, EventSink, ExitReason, Intensity, Placement, Ready, RestartType, Root, Seed,
+    SeedState, Shutdown, Strategy, SupervisorError, SupervisorFlags,
 };
 
 use crate::harness::*;
@@ -198,6 +199,24 @@ fn adopted_incarnation_keeps_its_number() {
         a.run(move |probe, _| second.send((probe.child.adopted(), probe.child.automatic())).unwrap()).unwrap();
         assert_eq!(answers(&a).await, 8);
         assert_eq!(adopted.iter().take(2).collect::<Vec<_>>(), [(true, false), (false, true)]);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// What it stands for lives, and can only be stopped through it.
+#[test]
+fn what_is_adopted_is_made_even_when_its_stop_comes_first() {
+    system(async {
+        let spec = |name, state| ChildSpec { seed: Seed { incarnation: 1, state, ..Seed::default() }, ..eager(name) };
+        let script = Script::default();
+        let (a, _) = scripted(spec("a", SeedState::Running), script.clone());
+        let (b, _) = scripted(spec("b", SeedState::Delayed { retry_in: PATIENCE * 10 }), Script::default());
+        let record = Arc::new(Record::default());
+        let flags = SupervisorFlags::unlimited(Strategy::OneForAll);
+        let root = Root::start(flags, vec![a, b], Arc::clone(&record) as Arc<dyn EventSink>).unwrap();
+        until("it is stopped with its group", || !record.exits("a").is_empty()).await;
+        assert_eq!(record.exits("a"), [ExitReason::Shutdown]);
+        assert_eq!(script.alive_max.load(Ordering::SeqCst), 1, "it was never made");
         root.shutdown().await.unwrap();
     });
 }
