@@ -1,5 +1,7 @@
 //! The control plane's memory and its desk: what is desired, which operations are under way, where everything is.
 
+mod control;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
@@ -10,24 +12,22 @@ use std::{
 };
 
 use dashmap::DashMap;
-use hivekeeper_actors::{ChildRef, SupervisorRef, TreeNode};
+use hivekeeper_actors::{ChildRef, SupervisorRef};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
     controller::{Controller, Reconcile, Work},
-    desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
+    desk::{Check, ControlError, Request, SwarmEntry},
     plan::{self, PlannedSwarm},
     swarm::SwarmChild,
 };
 use crate::{
     events::Feed,
     health,
-    model::{
-        AgentId, Command, Desired, EventKind, Finding, Operation, OperationId, OperationState, Seq, SwarmName, Target,
-    },
+    model::{AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, SwarmName, Target},
     runtime::{AgentActor, AgentDeps},
-    store::{LogPage, LogQuery, OperationKey, PutOutcome, StoreError, StoredEvent},
+    store::{OperationKey, PutOutcome, StoreError},
 };
 
 /// Operations under way at once. An operator's script that piles up more gets a refusal instead of a queue that nobody reads.
@@ -411,107 +411,6 @@ impl Office {
 
 fn journal(error: StoreError) -> ControlError {
     ControlError::Journal { why: error.to_string() }
-}
-
-impl Control for Office {
-    fn submit(&self, request: Request) -> BoxFuture<'_, Result<Operation, ControlError>> {
-        let me = self.me.upgrade();
-        Box::pin(async move {
-            let gone = || ControlError::Unavailable { why: "the control plane is gone".to_owned() };
-            let me = me.ok_or_else(gone)?;
-            // In a task of its own: a client that hangs up must not leave an operation in the journal that nobody carries out.
-            tokio::spawn(async move { me.accept(request).await }).await.unwrap_or_else(|_| Err(gone()))
-        })
-    }
-
-    fn wait(&self, id: OperationId, timeout: Duration) -> BoxFuture<'_, Result<Operation, ControlError>> {
-        Box::pin(async move {
-            let watched = self.under_way.get(&id).map(|sender| sender.subscribe());
-            let Some(mut watched) = watched else { return self.operation(id).await };
-            let ended =
-                async { watched.wait_for(|operation| operation.state.ended()).await.ok().map(|end| end.clone()) };
-            match tokio::time::timeout(timeout, ended).await.ok().flatten() {
-                Some(operation) => Ok(operation),
-                None => self.operation(id).await,
-            }
-        })
-    }
-
-    fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>> {
-        Box::pin(async move {
-            let living = self.under_way.get(&id).map(|sender| sender.borrow().clone());
-            match living {
-                Some(operation) => Ok(operation),
-                None => self
-                    .needs
-                    .agents
-                    .journal
-                    .operation(id)
-                    .await
-                    .map_err(journal)?
-                    .ok_or_else(|| ControlError::NotFound { what: format!("operation {id}") }),
-            }
-        })
-    }
-
-    fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
-        Box::pin(async move { self.needs.agents.journal.operations(limit).await.map_err(journal) })
-    }
-
-    fn swarms(&self) -> Vec<SwarmEntry> {
-        let mut all: Vec<_> = self.entries.iter().map(|entry| entry.desk_entry()).collect();
-        all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-        all
-    }
-
-    fn swarm(&self, name: &SwarmName) -> Option<SwarmEntry> {
-        self.entries.get(name).map(|entry| entry.desk_entry())
-    }
-
-    fn tree(&self) -> BoxFuture<'_, Result<TreeNode, ControlError>> {
-        Box::pin(async move {
-            let unavailable = || ControlError::Unavailable { why: "the supervision tree does not answer".to_owned() };
-            let tree = Self::tree(self).ok_or_else(unavailable)?;
-            match tokio::time::timeout(TREE_WAIT, tree.root.snapshot()).await {
-                Ok(Ok(tree)) => Ok(tree),
-                Ok(Err(_)) | Err(_) => Err(unavailable()),
-            }
-        })
-    }
-
-    fn events(&self, after: Seq, limit: usize) -> BoxFuture<'_, Result<Vec<StoredEvent>, ControlError>> {
-        Box::pin(async move { self.needs.agents.journal.events(after, limit).await.map_err(journal) })
-    }
-
-    fn logs(&self, agent: AgentId, query: LogQuery) -> BoxFuture<'_, Result<LogPage, ControlError>> {
-        Box::pin(async move {
-            self.desired(&Target::Agent(agent.clone()))?;
-            self.needs.agents.logs.read(&agent, query).await.map_err(journal)
-        })
-    }
-
-    fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
-        self.desired(&Target::Agent(agent.clone())).ok()?;
-        Some(self.needs.agents.logs.growth(agent))
-    }
-
-    fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>> {
-        Box::pin(async move {
-            let found = self.needs.agents.runtimes.reconcile(dry_run).await;
-            found.map_err(|why| ControlError::Unavailable { why })
-        })
-    }
-
-    fn readiness(&self) -> Vec<Check> {
-        let reconciled = self.reconciled();
-        let mut checks = (self.needs.checks)();
-        checks.push(Check {
-            name: "reconcile",
-            ok: reconciled,
-            detail: if reconciled { "the first pass has ended" } else { "the first pass is under way" }.to_owned(),
-        });
-        checks
-    }
 }
 
 impl Entry {

@@ -347,7 +347,8 @@ fn secs(ages: &[u64]) -> Vec<Duration> {
 #[test]
 fn the_window_of_a_group_counts_restarts_and_not_the_starts_that_each_is_made_of() {
     use Strategy::{OneForAll, OneForOne, RestForOne};
-    let cases: [(Strategy, [&[u64]; 3], &[u64]); 7] = [
+    type Begun = [&'static [u64]; 3];
+    let cases: [(Strategy, Begun, &[u64]); 7] = [
         // One restart of all three, and another.
         (OneForAll, [&[20, 9], &[19, 8], &[18, 7]], &[20, 9]),
         // The second one's start failed once: everything began anew.
@@ -385,8 +386,8 @@ fn a_restart_of_a_group_that_is_due_is_in_its_window_once() {
     let seed = seeds(&plan, &ledgers, now());
     assert_eq!(seed.recent, secs(&[20, 0]), "two have ended, and that is one restart");
     let at_once = SeedState::Delayed { retry_in: Duration::ZERO };
-    let states = plan.agents.iter().map(|agent| seed.agents[&agent.id].state.clone());
-    assert_eq!(states.collect::<Vec<_>>(), [at_once.clone(), at_once, SeedState::Fresh]);
+    let states = plan.agents.iter().map(|agent| seed.agents[&agent.id].state);
+    assert_eq!(states.collect::<Vec<_>>(), [at_once, at_once, SeedState::Fresh]);
 }
 
 #[test]

@@ -2,11 +2,7 @@
 
 use hivekeeper_actors::{EventKind, LimitFollows, SupervisionEvent};
 
-use super::{
-    agent::Taken,
-    fold::{Change, Fold},
-    report::Now,
-};
+use super::{agent::Taken, change::Change, fold::Fold, report::Now};
 use crate::model::{AgentId, AgentName};
 
 impl Fold {

@@ -7,7 +7,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::{
-    fold::{Change, Fold, Identity},
+    change::{Change, Identity},
+    fold::Fold,
     intake::{Intake, Item},
     monitor::Monitor,
     report::{Now, Report},

@@ -17,6 +17,7 @@
 
 mod agent;
 mod burst;
+mod change;
 mod fold;
 mod group;
 mod handle;
@@ -25,7 +26,8 @@ mod level;
 mod monitor;
 mod report;
 
-pub use fold::{Change, Fold, Identity, SAMPLES_INTERVAL};
+pub use change::{Change, Identity};
+pub use fold::{Fold, SAMPLES_INTERVAL};
 pub use handle::{Handle, OnStuck, Options};
 pub use monitor::Monitor;
 pub use report::{AgentSeed, Now, Report, Standing};

@@ -1,0 +1,73 @@
+//! What folding has changed.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use crate::model::{AgentHealth, AgentId, AgentState, HiveId, Level, Reason, SwarmHealth, SwarmName};
+
+/// What does not change while a daemon lives.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Which hive.
+    pub hive: HiveId,
+    /// Its name for people.
+    pub name: String,
+    /// How often launchers take readings.
+    pub sample_interval: Duration,
+}
+
+/// What folding has changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An agent's state, incarnation, last exit or another derived value.
+    Agent {
+        /// The state before; `None` when the agent is new.
+        from: Option<AgentState>,
+        /// The document after.
+        agent: Arc<AgentHealth>,
+    },
+    /// Measured values and nothing else.
+    Samples(Vec<Arc<AgentHealth>>),
+    /// A swarm's level, reasons or desired state.
+    Swarm {
+        /// The level before; `None` when the swarm is new.
+        from: Option<Level>,
+        /// The document after.
+        swarm: Arc<SwarmHealth>,
+    },
+    /// An agent is gone.
+    AgentRemoved(AgentId),
+    /// A swarm is gone; its agents were told before.
+    SwarmRemoved(SwarmName),
+    /// The hive's level, its reasons or one of its planes.
+    Hive {
+        /// The level before.
+        from: Level,
+        /// The level after.
+        to: Level,
+        /// Why.
+        reasons: Vec<Reason>,
+    },
+    /// An agent's own event.
+    Said {
+        /// Who.
+        agent: AgentId,
+        /// In which incarnation.
+        incarnation: u64,
+        /// When.
+        at: SystemTime,
+        /// Its kind.
+        kind: Arc<str>,
+        /// JSON text.
+        data: Arc<str>,
+    },
+    /// An agent has become stuck and its document asks for a restart then.
+    Stuck {
+        /// Which.
+        agent: AgentId,
+        /// In which incarnation.
+        incarnation: u64,
+    },
+}
