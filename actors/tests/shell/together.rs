@@ -48,7 +48,7 @@ fn children_of_a_supervisor_apart_live_together_off_the_thread_of_the_root() {
         let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
         let (pair, one, other) = pair("pair");
         let root = Root::start(flags, vec![pair], record.clone()).unwrap();
-        root.started().await;
+        root.started().await.unwrap();
         let home = place(&one).await;
         assert_eq!(place(&other).await, home);
         assert_ne!(home, thread::current().id());
@@ -77,7 +77,7 @@ fn supervisors_apart_spread_over_the_threads_in_turn() {
             })
             .unzip();
         let root = Root::start(flags, pairs, Arc::new(Record::default())).unwrap();
-        root.started().await;
+        root.started().await.unwrap();
         if thread::available_parallelism().unwrap().get() > 1 {
             assert_ne!(place(&talkers[0]).await, place(&talkers[1]).await);
         }
