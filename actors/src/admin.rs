@@ -109,7 +109,7 @@ impl SupervisorRef {
     pub async fn get_childspec(&self, id: &ChildId) -> Result<ChildSpec, SupervisorError> {
         let id = id.clone();
         let spec = self.accepted(move |supervisor, _| supervisor.spec_of(&id)).await?;
-        spec.map(|spec| ChildSpec::clone(&spec)).ok_or(SupervisorError::NotFound)
+        spec.ok_or(SupervisorError::NotFound)
     }
 
     /// Replaces what the supervisor is told about itself and the specifications of its children while it runs (OTP `code_change`).

@@ -22,7 +22,7 @@ use crate::inbox::Inbox;
 use crate::panics::{caught, guarded};
 use crate::pool::{Env, note_turn};
 use crate::pump::Pump;
-use crate::spec::{ChildSpec, Placement, Ready, Shutdown};
+use crate::spec::{Named, Placement, Ready, Shutdown};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
 use crate::watch::{SUPERVISORS, ThreadId};
@@ -56,7 +56,7 @@ pub(crate) struct Seat {
     pub(crate) key: Key,
     pub(crate) incarnation: u64,
     pub(crate) cause: Cause,
-    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) spec: Named,
     pub(crate) path: Arc<str>,
     pub(crate) watcher: Arc<dyn Watcher>,
     pub(crate) env: Arc<Env>,
@@ -84,7 +84,7 @@ impl Seat {
     pub(crate) fn new(
         key: Key,
         (incarnation, cause): (u64, Cause),
-        (spec, path): (Arc<ChildSpec>, Arc<str>),
+        (spec, path): (Named, Arc<str>),
         watcher: Arc<dyn Watcher>,
         env: Arc<Env>,
     ) -> Self {

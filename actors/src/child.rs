@@ -12,7 +12,7 @@ use crate::exit::ExitReason;
 use crate::inbox::Inbox;
 use crate::pool::Env;
 use crate::registry::Registry;
-use crate::spec::{ChildId, ChildSpec, Placement, Ready, SpecError};
+use crate::spec::{ChildId, ChildSpec, Named, Placement, Ready, SpecError};
 use crate::supervisor_ref::SupervisorRef;
 use crate::tasks::Tie;
 use crate::tree::{Cause, Role};
@@ -27,7 +27,7 @@ pub(crate) type Factory<A> = dyn Fn(ChildCtx<A>) -> Result<A, BoxError> + Send +
 /// A child that can be put under a supervisor.
 #[derive(Clone)]
 pub struct Child {
-    pub(crate) spec: Arc<ChildSpec>,
+    pub(crate) spec: Named,
     pub(crate) role: Role,
     pub(crate) blueprint: Arc<dyn Blueprint>,
     pub(crate) problem: Option<SpecError>,
@@ -43,11 +43,21 @@ impl Child {
         A: Actor<Context = Context<A>>,
         F: Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync + 'static,
     {
+        let problem = spec.validate().err();
+        let (child, child_ref) = Self::named(spec.into(), factory);
+        (Self { problem, ..child }, child_ref)
+    }
+
+    /// An actor whose specification is known to be valid.
+    pub(crate) fn named<A, F>(spec: Named, factory: F) -> (Self, ChildRef<A>)
+    where
+        A: Actor<Context = Context<A>>,
+        F: Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync + 'static,
+    {
         let inbox = Arc::new(Inbox::new(&spec));
         let child_ref = ChildRef::new(Arc::clone(&inbox));
         let made = Made { inbox, factory: Arc::new(factory), nested: None };
-        let problem = spec.validate().err();
-        (Self { spec: Arc::new(spec), role: Role::Worker, blueprint: Arc::new(made), problem }, child_ref)
+        (Self { spec, role: Role::Worker, blueprint: Arc::new(made), problem: None }, child_ref)
     }
 
     /// Moves a supervisor off the thread of its own supervisor to one of the threads for children, in turn, and with it those of its children
@@ -57,7 +67,7 @@ impl Child {
     #[must_use]
     pub fn apart(mut self) -> Self {
         if matches!(self.role, Role::Supervisor(_)) {
-            Arc::make_mut(&mut self.spec).placement = Placement::Pool;
+            self.spec.place(Placement::Pool);
         }
         self
     }

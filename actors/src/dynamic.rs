@@ -11,7 +11,7 @@ use crate::child::{BoxError, Child, ChildCtx};
 use crate::child_ref::ChildRef;
 use crate::flags::{Strategy, SupervisorFlags};
 use crate::snapshot::Counts;
-use crate::spec::{ChildId, ChildSpec};
+use crate::spec::{ChildId, ChildSpec, Named};
 use crate::supervisor_ref::{SupervisorError, SupervisorRef};
 
 /// Makes an incarnation from what its child was started with.
@@ -19,7 +19,7 @@ type Make<A, Args> = dyn Fn(ChildCtx<A>, Args) -> Result<A, BoxError> + Send + S
 
 /// What the children of a dynamic supervisor have in common.
 pub struct Template<A: Actor<Context = Context<A>>, Args> {
-    spec: ChildSpec,
+    spec: Arc<ChildSpec>,
     make: Arc<Make<A, Args>>,
 }
 
@@ -29,7 +29,7 @@ impl<A: Actor<Context = Context<A>>, Args> Template<A, Args> {
     where
         F: Fn(ChildCtx<A>, Args) -> Result<A, BoxError> + Send + Sync + 'static,
     {
-        Self { spec, make: Arc::new(make) }
+        Self { spec: Arc::new(spec), make: Arc::new(make) }
     }
 }
 
@@ -80,9 +80,10 @@ where
     pub async fn start(&self, args: Args) -> Result<(ChildId, ChildRef<A>), SupervisorError> {
         let Shared { template, minted } = &*self.shared;
         let id = self.name(minted.fetch_add(1, Ordering::Relaxed) + 1);
-        let spec = ChildSpec { id: id.clone(), ..template.spec.clone() };
+        // A template that is not valid was refused with its supervisor.
+        let spec = Named::new(id.clone(), Arc::clone(&template.spec));
         let make = Arc::clone(&template.make);
-        let (child, child_ref) = Child::actor(spec, move |context| make(context, args.clone()));
+        let (child, child_ref) = Child::named(spec, move |context| make(context, args.clone()));
         match self.supervisor.start_child(child).await?.incarnation() {
             Some(_) => Ok((id, child_ref)),
             None => Err(SupervisorError::Ignored),

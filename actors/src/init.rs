@@ -81,7 +81,7 @@ fn supervisor(
     let factory = Arc::new(move |child| make(SupervisorCtx(child)));
     let made = Made { inbox, factory, nested: Some(supervisor_ref.clone()) };
     let role = Role::Supervisor(strategy);
-    (Child { spec: Arc::new(spec), role, blueprint: Arc::new(made), problem }, supervisor_ref)
+    (Child { spec: spec.into(), role, blueprint: Arc::new(made), problem }, supervisor_ref)
 }
 
 /// What a starting supervisor knows of itself.

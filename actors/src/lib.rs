@@ -205,8 +205,8 @@ pub use root::{Root, ShutdownError, StartError};
 pub use settings::{Settings, TreeStats};
 pub use snapshot::{ChildKind, ChildState, Counts, LastExit, Supervision, TreeNode};
 pub use spec::{
-    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, OnRestart, Overflow, Placement, Ready,
-    RestartType, Seed, SeedState, Shutdown, SpecError,
+    Backoff, ChildId, ChildSpec, INBOX_CAPACITY_DEFAULT, MAX_RESTARTS_LIMIT, Named, OnRestart, Overflow, Placement,
+    Ready, RestartType, Seed, SeedState, Shutdown, SpecError,
 };
 pub use supervisor_ref::{SupervisorError, SupervisorRef};
 pub use tree::KILL_WAIT;

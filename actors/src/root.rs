@@ -100,7 +100,7 @@ impl Root {
         let seat = Arc::new(Seat::new(
             Key::ROOT,
             (1, Cause::Asked),
-            (Arc::clone(&child.spec), ROOT.into()),
+            (child.spec.clone(), ROOT.into()),
             watcher,
             Arc::new(env),
         ));

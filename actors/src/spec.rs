@@ -1,6 +1,7 @@
 //! What a supervisor has to know about a child: its name, when to restart it, how to stop it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -303,6 +304,44 @@ impl ChildSpec {
             return Err(SpecError::Seed { id: id() });
         }
         Ok(())
+    }
+}
+
+/// A specification under a name. Children of one template share one specification, and the id that counts is the one here.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its name, unique under the supervisor.
+    pub id: ChildId,
+    spec: Arc<ChildSpec>,
+}
+
+impl Named {
+    pub(crate) fn new(id: ChildId, spec: Arc<ChildSpec>) -> Self {
+        Self { id, spec }
+    }
+
+    pub(crate) fn place(&mut self, placement: Placement) {
+        Arc::make_mut(&mut self.spec).placement = placement;
+    }
+
+    /// As one that stands alone.
+    #[must_use]
+    pub fn to_spec(&self) -> ChildSpec {
+        ChildSpec { id: self.id.clone(), ..ChildSpec::clone(&self.spec) }
+    }
+}
+
+impl From<ChildSpec> for Named {
+    fn from(spec: ChildSpec) -> Self {
+        Self { id: spec.id.clone(), spec: Arc::new(spec) }
+    }
+}
+
+impl Deref for Named {
+    type Target = ChildSpec;
+
+    fn deref(&self) -> &ChildSpec {
+        &self.spec
     }
 }
 

@@ -179,7 +179,7 @@ impl Supervisor {
         let Some(watcher) = self.watcher.clone() else { return };
         let env = Arc::clone(self.child.env());
         let Some((path, spec)) = self.tree.child(key) else { return };
-        let (spec, path) = (Arc::clone(spec), Arc::clone(path));
+        let (spec, path) = (spec.clone(), Arc::clone(path));
         let seat = Arc::new(Seat::new(key, (incarnation, cause), (spec, path), watcher, env));
         if let Some(bench) = self.tree.payload_mut(key) {
             bench.leash = Some(Leash(Arc::clone(&seat)));

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use crate::flags::{Strategy, SupervisorFlags};
 use crate::snapshot::{Counts, TreeNode};
-use crate::spec::{ChildId, ChildSpec};
+use crate::spec::{ChildId, Named};
 use crate::window::Window;
 use all::StopRun;
 use group::Failing;
@@ -136,7 +136,7 @@ impl<P> Tree<P> {
 
     /// A child's path and specification.
     #[must_use]
-    pub fn child(&self, key: Key) -> Option<(&Arc<str>, &Arc<ChildSpec>)> {
+    pub fn child(&self, key: Key) -> Option<(&Arc<str>, &Named)> {
         self.slots.get(&key).map(|slot| (&slot.path, &slot.spec))
     }
 

@@ -12,6 +12,7 @@ use crate::child_ref::{AskError, ChildRef};
 use crate::event::{EventSink, SupervisionEvent};
 use crate::flags::SupervisorFlags;
 use crate::settings::Settings;
+use crate::spec::ChildSpec;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,7 +100,7 @@ impl Stage {
         let env = Env::new(&Settings::default(), root, Arc::clone(&heard) as Arc<dyn EventSink>).unwrap();
         let env = Arc::new(env);
         let theirs = Arc::clone(&seen);
-        let spec = ChildSpec { placement: crate::spec::Placement::WithSupervisor, ..ChildSpec::new("blocker") };
+        let spec = ChildSpec { placement: Placement::WithSupervisor, ..ChildSpec::new("blocker") };
         let (child, child_ref) = Child::actor(spec, move |ctx| {
             theirs.made.fetch_add(1, Ordering::SeqCst);
             Ok(Blocker { incarnation: ctx.incarnation(), seen: Arc::clone(&theirs) })
@@ -109,7 +110,7 @@ impl Stage {
 
     fn launch(&self, incarnation: u64, arbiter: &Arbiter) -> Leash {
         let watcher = Arc::clone(&self.heard) as Arc<dyn Watcher>;
-        let (spec, path) = (Arc::clone(&self.child.spec), Arc::from("root/blocker"));
+        let (spec, path) = (self.child.spec.clone(), Arc::from("root/blocker"));
         let seat =
             Arc::new(Seat::new(Key::ROOT, (incarnation, Cause::Asked), (spec, path), watcher, Arc::clone(&self.env)));
         let (blueprint, theirs): (Arc<dyn Blueprint>, _) = (Arc::clone(&self.child.blueprint), Arc::clone(&seat));

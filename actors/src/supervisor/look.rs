@@ -75,8 +75,8 @@ impl Supervisor {
         }
     }
 
-    pub(crate) fn spec_of(&self, id: &ChildId) -> Option<Arc<ChildSpec>> {
-        self.tree.child(self.tree.key_of(id)?).map(|(_, spec)| Arc::clone(spec))
+    pub(crate) fn spec_of(&self, id: &ChildId) -> Option<ChildSpec> {
+        self.tree.child(self.tree.key_of(id)?).map(|(_, spec)| spec.to_spec())
     }
 
     fn nested(&self, key: Key) -> Option<SupervisorRef> {

@@ -87,7 +87,7 @@ impl<P> Tree<P> {
     /// One more restart of `key` would be more than `limit` allows.
     pub(super) fn exceed(&mut self, now: Instant, key: Key, limit: Limit, intensity: Intensity, reason: ExitReason) {
         let Some(slot) = self.slots.get(&key) else { return };
-        let (id, spec) = (slot.spec.id.clone(), Arc::clone(&slot.spec));
+        let (id, spec) = (slot.spec.id.clone(), slot.spec.clone());
         let follows = match (limit, self.flags.meltdown) {
             (Limit::Child, _) if self.is_group() => LimitFollows::GroupFails,
             (Limit::Child, _) => LimitFollows::ChildFails,

@@ -94,7 +94,7 @@ impl<P> Tree<P> {
     pub(super) fn back_off(&mut self, now: Instant, chance: f64, key: Key) -> (u32, Duration) {
         let Some(slot) = self.slots.get_mut(&key) else { return (0, Duration::ZERO) };
         let ran = slot.ran_for(now);
-        let spec = Arc::clone(&slot.spec);
+        let spec = slot.spec.clone();
         let shared = spec.backoff_group.as_ref().and_then(|name| self.backoffs.0.get_mut(name));
         let (attempt, delay) = match shared {
             Some(shared) => shared.next(now, chance, ran, &spec.backoff),

@@ -8,7 +8,7 @@ use crate::event::{EventKind, SupervisionEvent};
 use crate::exit::ExitReason;
 use crate::flags::Strategy;
 use crate::snapshot::{ChildKind, ChildState, LastExit, TreeNode};
-use crate::spec::{ChildSpec, RestartType, SeedState};
+use crate::spec::{Named, RestartType, SeedState};
 use crate::window::Window;
 
 /// Further than any daemon runs; stands for instants that the clock can't name.
@@ -140,7 +140,7 @@ pub(super) enum Until {
 }
 
 pub(super) struct Slot<P> {
-    pub(super) spec: Arc<ChildSpec>,
+    pub(super) spec: Named,
     pub(super) path: Arc<str>,
     pub(super) payload: P,
     pub(super) state: State,

@@ -1,11 +1,9 @@
 //! What is said to the core, and what it says.
 
-use std::sync::Arc;
-
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
 use crate::flags::{Strategy, SupervisorFlags};
-use crate::spec::{ChildId, ChildSpec, Seed, SpecError};
+use crate::spec::{ChildId, Named, Seed, SpecError};
 
 /// A child for as long as it is under its supervisor; keys grow in start order and are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +46,7 @@ pub enum Cause {
 #[derive(Clone, Debug)]
 pub struct NewChild<P> {
     /// Its specification; the seed in it is not read.
-    pub spec: Arc<ChildSpec>,
+    pub spec: Named,
     /// What is known of it from before.
     pub seed: Seed,
     /// Whether it works or supervises.

@@ -1,6 +1,5 @@
 //! A core with a clock and a log.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Token, Tree};
@@ -160,7 +159,7 @@ impl Sim {
 }
 
 pub(crate) fn new_child(spec: ChildSpec) -> NewChild<&'static str> {
-    NewChild { seed: spec.seed.clone(), spec: Arc::new(spec), role: Role::Worker, payload: "payload" }
+    NewChild { seed: spec.seed.clone(), spec: spec.into(), role: Role::Worker, payload: "payload" }
 }
 
 pub(crate) fn id(name: &str) -> ChildId {

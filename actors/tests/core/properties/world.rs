@@ -1,7 +1,6 @@
 //! The shell and the actors of one history, and the promises that the core has to keep.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Action, Cause, Input, KILL_WAIT, Key, NewChild, Refusal, Request, Role, Token, Tree};
@@ -155,7 +154,7 @@ impl World {
         let Some(id) = failed else { return };
         let node = self.tree.node(self.now, key).expect("it backs off");
         assert_eq!(&node.id, id, "it is the one that ended");
-        let spec = Arc::clone(self.tree.child(key).unwrap().1);
+        let spec = self.tree.child(key).unwrap().1.clone();
         if matches!(node.last_exit.unwrap().reason, ExitReason::Lost(_)) {
             assert_eq!(Some(node.restarts_in_window), before, "a loss debits nobody");
             let stopped = node.state == ChildState::Stopped && self.changed;
@@ -452,7 +451,7 @@ impl World {
 }
 
 fn new_child(spec: ChildSpec) -> NewChild<()> {
-    NewChild { seed: spec.seed.clone(), spec: Arc::new(spec), role: Role::Worker, payload: () }
+    NewChild { seed: spec.seed.clone(), spec: spec.into(), role: Role::Worker, payload: () }
 }
 
 /// The child that a request is about.
