@@ -46,7 +46,7 @@ pub use words::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Tok
 pub struct Tree<P> {
     path: Arc<str>,
     flags: SupervisorFlags,
-    slots: BTreeMap<Key, Slot<P>>,
+    slots: BTreeMap<Key, Box<Slot<P>>>,
     ids: HashMap<ChildId, Key>,
     next_key: u64,
     index: Index,
@@ -207,7 +207,7 @@ impl<P> Tree<P> {
         let key = Key(self.next_key);
         self.next_key += 1;
         let path = Arc::from(format!("{}/{id}", self.path));
-        let slot = Slot::new(now, path, child);
+        let slot = Box::new(Slot::new(now, path, child));
         if slot.state.rests() {
             self.out.push(Action::Close(key));
         }
