@@ -147,6 +147,9 @@ async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm
     let now = SystemTime::now();
     let ledgers =
         recover::ledgers(&*office.deps().journal, &plan, now).await.map_err(|error| failed(error.to_string()))?;
+    for (agent, seed) in plan::health_seeds(&plan, &ledgers, now) {
+        office.health().report(health::Report::Settled { agent, standing: seed.standing });
+    }
     let made = swarm::child(office.deps(), &plan, plan::seeds(&plan, &ledgers, now));
     office.under_supervision(name, &made);
     match tokio::time::timeout(SWARM_START_WAIT, swarms.add_child(made.child)).await {

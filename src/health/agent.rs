@@ -78,13 +78,7 @@ impl Agent {
         seed: &AgentSeed,
         now: Now,
     ) -> Self {
-        let (phase, retry_at) = match seed.standing {
-            Standing::Active => (Phase::Pending, None),
-            Standing::BackingOff { retry_at } => (Phase::BackingOff, Some(retry_at)),
-            Standing::Failed { retry_at } => (Phase::Failed, retry_at),
-            Standing::Completed => (Phase::Completed, None),
-            Standing::Stopped => (Phase::Stopped, None),
-        };
+        let (phase, retry_at) = phase_of(seed.standing);
         let mut window: Vec<_> = seed.recent.iter().filter_map(|age| now.mono.checked_sub(*age)).collect();
         window.sort_unstable();
         let doc = AgentHealth {
@@ -133,6 +127,19 @@ impl Agent {
     /// The document has changed under the agent; what it measures stays.
     pub(super) fn redeclare(&mut self, spec: Arc<AgentSpec>, period: Duration) {
         (self.spec, self.period) = (spec, period);
+    }
+
+    /// Its supervisor is another one and leaves it where it stands; what is to be started will be heard of.
+    pub(super) fn settle(&mut self, standing: Standing) -> Taken {
+        let (phase, retry_at) = phase_of(standing);
+        if phase != Phase::Pending {
+            self.phase = phase;
+            self.end();
+            if self.doc.retry_at != retry_at {
+                Arc::make_mut(&mut self.doc).retry_at = retry_at;
+            }
+        }
+        Taken::Yes
     }
 
     pub(super) fn desire(&mut self, desired: Desired) {
@@ -499,6 +506,16 @@ impl Agent {
             }
             AgentState::Failed => account().unwrap_or_else(|| vec![reason("gave_up", ending())]),
         }
+    }
+}
+
+fn phase_of(standing: Standing) -> (Phase, Option<SystemTime>) {
+    match standing {
+        Standing::Active => (Phase::Pending, None),
+        Standing::BackingOff { retry_at } => (Phase::BackingOff, Some(retry_at)),
+        Standing::Failed { retry_at } => (Phase::Failed, retry_at),
+        Standing::Completed => (Phase::Completed, None),
+        Standing::Stopped => (Phase::Stopped, None),
     }
 }
 

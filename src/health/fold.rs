@@ -124,6 +124,7 @@ impl Fold {
                 Vec::new()
             }
             Report::Supervision { agent, event } => self.supervised(now, &agent, &event),
+            Report::Settled { agent, standing } => self.with(now, &agent, |agent| agent.settle(standing)).1,
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(now, &agent, &burst),
                 None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)).1,

@@ -116,6 +116,7 @@ impl Intake {
             | Report::Desired { .. }
             | Report::Adjusted { .. }
             | Report::Supervision { .. }
+            | Report::Settled { .. }
             | Report::Reconciled => self.urgent.push_back(report),
         }
     }

@@ -60,6 +60,13 @@ pub enum Report {
         /// What.
         event: SupervisionEvent,
     },
+    /// A swarm has got another supervisor, under which this agent does not run. A supervisor tells nothing of an agent that it leaves as it is.
+    Settled {
+        /// Which.
+        agent: AgentId,
+        /// Where it stands.
+        standing: Standing,
+    },
     /// The runtime saw something of an agent.
     Runtime {
         /// Which.

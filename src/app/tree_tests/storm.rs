@@ -136,6 +136,31 @@ fn nothing_that_was_acknowledged_is_lost_while_each_actor_of_the_daemon_falls() 
     });
 }
 
+/// What takes its place leaves the agent stopped, and tells nothing of it.
+#[test]
+fn a_stop_under_which_the_supervisor_falls_is_carried_out_and_seen() {
+    run(async {
+        let nest = Nest::start_with(&[("s", &["a", "b"])], |spec| {
+            for agent in &mut spec.agents {
+                Arc::make_mut(agent).stop_grace = Duration::from_secs(2);
+            }
+        });
+        nest.runtime.script(&"s/a".parse().unwrap(), Script::runs().ignores_stop());
+        let nest = nest.up().await;
+        nest.running("s/b", 1).await;
+        let operation = nest.office.submit(stop("s/a")).await.unwrap();
+        nest.state("s/a", AgentState::Stopping).await;
+        let supervisor = nest.office.supervisor(&"s".parse().unwrap()).unwrap();
+        panic_in(&supervisor, "a bug in the supervisor of s").await;
+        let ended = ended(&nest, &operation).await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+        let stopped = nest.state("s/a", AgentState::Stopped).await;
+        assert_eq!((stopped.incarnation, stopped.pid), (1, None), "{stopped:?}");
+        nest.running("s/b", 2).await;
+        nest.end().await;
+    });
+}
+
 /// Nobody is above the first supervisor. The tree grows anew around the same actors, and swarms come back as they were.
 #[test]
 fn the_tree_grows_anew_when_its_first_supervisor_falls() {
