@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::event::{EventSink, SupervisionEvent};
+use crate::event::{EventSink, SupervisionEvent, ThreadEvent};
 
 /// An [`EventSink`] with any number of listeners, none of which can hold up a supervisor: one that is slower than its `capacity` of events
 /// loses the oldest and is told how many.
 #[derive(Clone, Debug)]
 pub struct Broadcast {
-    sender: broadcast::Sender<Arc<SupervisionEvent>>,
+    sender: broadcast::Sender<Heard>,
 }
 
 impl Broadcast {
@@ -31,8 +31,13 @@ impl EventSink for Broadcast {
     fn event(&self, event: SupervisionEvent) {
         if self.sender.receiver_count() > 0 {
             // The last listener may go at this very moment: then nobody is left to be told.
-            let _ = self.sender.send(Arc::new(event));
+            let _ = self.sender.send(Heard::Event(Arc::new(event)));
         }
+    }
+
+    fn thread(&self, event: ThreadEvent) {
+        // As above; one of these costs nothing to make.
+        let _ = self.sender.send(Heard::Thread(event));
     }
 }
 
@@ -41,6 +46,8 @@ impl EventSink for Broadcast {
 pub enum Heard {
     /// The next event.
     Event(Arc<SupervisionEvent>),
+    /// What happened to a thread, next to what happened to children meanwhile.
+    Thread(ThreadEvent),
     /// The listener was too slow: so many events are lost, the oldest that is left comes next.
     Missed(u64),
     /// The tree and every handle on the broadcast are gone.
@@ -50,14 +57,14 @@ pub enum Heard {
 /// One listener's place in a [`Broadcast`].
 #[derive(Debug)]
 pub struct Listener {
-    receiver: broadcast::Receiver<Arc<SupervisionEvent>>,
+    receiver: broadcast::Receiver<Heard>,
 }
 
 impl Listener {
     /// Waits for the next event. Dropping the future half-way loses nothing.
     pub async fn next(&mut self) -> Heard {
         match self.receiver.recv().await {
-            Ok(event) => Heard::Event(event),
+            Ok(heard) => heard,
             Err(broadcast::error::RecvError::Lagged(missed)) => Heard::Missed(missed),
             Err(broadcast::error::RecvError::Closed) => Heard::End,
         }
@@ -69,6 +76,12 @@ impl EventSink for Vec<Arc<dyn EventSink>> {
     fn event(&self, event: SupervisionEvent) {
         for sink in self {
             sink.event(event.clone());
+        }
+    }
+
+    fn thread(&self, event: ThreadEvent) {
+        for sink in self {
+            sink.thread(event);
         }
     }
 }

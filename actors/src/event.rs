@@ -14,6 +14,41 @@ use crate::spec::ChildId;
 pub trait EventSink: Send + Sync {
     /// One thing happened.
     fn event(&self, event: SupervisionEvent);
+
+    /// Something happened to a thread. Called on the thread that watches the others, which a blocked supervisor does not hold up; the same
+    /// rules hold there. Who says nothing of it hears only what becomes of the children.
+    fn thread(&self, event: ThreadEvent) {
+        let _ = event;
+    }
+}
+
+/// What happened to one of the threads of a tree, numbered from 1 in the order in which they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadEvent {
+    /// A thread of the children is blocked and out of use. What lived on it ends as [`ExitReason::Stuck`] and is made anew elsewhere.
+    Fenced {
+        /// The thread.
+        thread: u32,
+        /// Blocked threads that have not come back, this one included.
+        leaked: usize,
+    },
+    /// A thread of the children is blocked and stays in use: as many are leaked as [`Settings::leaked_max`](crate::Settings::leaked_max)
+    /// allows. Said once a minute while it lasts.
+    AtCap {
+        /// The thread.
+        thread: u32,
+        /// Blocked threads that have not come back.
+        leaked: usize,
+    },
+    /// A thread that was out of use has come back and ended.
+    Returned {
+        /// The thread.
+        thread: u32,
+        /// Blocked threads that have not come back.
+        leaked: usize,
+    },
+    /// The thread of the supervisors is blocked: nothing is restarted or stopped until it returns. Said once a minute while it lasts.
+    SupervisorsBlocked,
 }
 
 /// One thing that happened to one child.

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use actix_rt::ArbiterHandle;
 use tokio::sync::watch::Sender;
 
+use crate::event::{EventSink, ThreadEvent};
+use crate::log;
+use crate::panics::guarded;
 use crate::pool::{Duty, Pulse, Shared};
 use crate::settings::Settings;
 use crate::supervisor_ref::SupervisorRef;
@@ -47,6 +50,7 @@ struct Keeper {
     supervisors: Option<ArbiterHandle>,
     supervisors_pulse: Arc<Pulse>,
     root: SupervisorRef,
+    sink: Arc<dyn EventSink>,
     fences: Vec<Fence>,
 }
 
@@ -55,7 +59,7 @@ pub(crate) fn spawn(
     shared: Arc<Shared>,
     settings: &Settings,
     supervisors: Option<ArbiterHandle>,
-    root: SupervisorRef,
+    (root, sink): (SupervisorRef, Arc<dyn EventSink>),
     closed: Sender<Option<usize>>,
 ) -> io::Result<JoinHandle<()>> {
     let watched = settings.stuck_after.is_some();
@@ -65,6 +69,7 @@ pub(crate) fn spawn(
         supervisors,
         supervisors_pulse: Arc::default(),
         root,
+        sink,
         fences: Vec::new(),
     };
     std::thread::Builder::new().name("hivekeeper-keeper".into()).spawn(move || {
@@ -85,7 +90,14 @@ impl Keeper {
                 next_round = now + self.watch.period();
             }
             self.shared.listen(if watched { next_round.saturating_duration_since(Instant::now()) } else { IDLE });
-            self.shared.reap();
+            self.reap();
+        }
+    }
+
+    /// Joins the threads that have ended.
+    fn reap(&self) {
+        for thread in self.shared.reap() {
+            self.tell(ThreadEvent::Returned { thread, leaked: self.leaked() });
         }
     }
 
@@ -108,30 +120,30 @@ impl Keeper {
 
     fn perform(&mut self, verdict: Verdict) {
         match verdict {
-            Verdict::Fence(id) => {
-                if let Some(thread) = self.shared.threads.lock().all.get_mut(&id) {
+            Verdict::Fence(thread) => {
+                if let Some(thread) = self.shared.threads.lock().all.get_mut(&thread) {
                     thread.leak();
                 }
                 self.shared.fenced.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(
-                    thread = id,
-                    "a thread of the children is blocked, its children are made anew elsewhere"
-                );
-                self.fences.push(Fence::new(id));
+                self.fences.push(Fence::new(thread));
+                self.tell(ThreadEvent::Fenced { thread, leaked: self.leaked() });
             }
-            Verdict::AtCap(id) => {
-                tracing::error!(
-                    thread = id,
-                    "a thread of the children is blocked and stays in use: too many are leaked already"
-                );
-            }
+            Verdict::AtCap(thread) => self.tell(ThreadEvent::AtCap { thread, leaked: self.leaked() }),
             Verdict::Supervisors { anew } => {
                 self.shared.stalls.fetch_add(u64::from(anew), Ordering::Relaxed);
-                tracing::error!(
-                    "the thread of the supervisors is blocked: nothing is restarted or stopped until it returns"
-                );
+                self.tell(ThreadEvent::SupervisorsBlocked);
             }
         }
+    }
+
+    fn leaked(&self) -> usize {
+        self.shared.threads.lock().count(Duty::Leaked)
+    }
+
+    /// Tells the log and the sink; a panic of the sink is noted and ends nothing.
+    fn tell(&self, event: ThreadEvent) {
+        log::thread(event);
+        let _ = guarded(log::THREADS, || self.sink.thread(event));
     }
 
     /// Sends out what is new and what did not reach everyone. What lives on a thread that came back ends with it, and says so itself.
@@ -170,7 +182,7 @@ impl Keeper {
     fn bury(&self) -> usize {
         let deadline = Instant::now() + JOIN_WAIT;
         loop {
-            self.shared.reap();
+            self.reap();
             let left = self.shared.threads.lock().all.len();
             let wait = deadline.saturating_duration_since(Instant::now());
             if left == 0 || wait.is_zero() {

@@ -78,8 +78,8 @@
 //! - **Threads**: supervisors live on the thread of the root, children on a few others ([`Placement`]). A thread that a handler blocks is
 //!   found out and left behind: what lived on it ends as [`Stuck`](ExitReason::Stuck) and is made anew elsewhere ([`Settings`]). Tasks that
 //!   an incarnation [spawns](ChildCtx::spawn_task) end with it.
-//! - **To look at**: an [`EventSink`] hears everything that happens to any child, in order ([`Broadcast`] has many listeners), and so does
-//!   the log (`tracing`, rationed). [`SupervisorRef::snapshot`] shows the tree as data, [`Root::stats`] the threads, [`ChildRef::stats`]
+//! - **To look at**: an [`EventSink`] hears everything that happens to any child, in order, and of blocked threads ([`ThreadEvent`];
+//!   [`Broadcast`] has many listeners), and so does the log (`tracing`, rationed). [`SupervisorRef::snapshot`] shows the tree as data, [`Root::stats`] the threads, [`ChildRef::stats`]
 //!   one inbox, [`Root::dead_letters`] what was taken and never handled, [`Registry`] who has a name.
 //!
 //! # OTP's words
@@ -194,7 +194,7 @@ pub use child::{BoxError, Child, ChildCtx, Ignore};
 pub use child_ref::{AskError, ChildRef};
 pub use dead_letters::{DEAD_LETTERS_KEPT, DeadLetter, DeadLetters, DeadReason};
 pub use dynamic::{DynamicRef, Template};
-pub use event::{EventKind, EventSink, Limit, LimitFollows, SupervisionEvent};
+pub use event::{EventKind, EventSink, Limit, LimitFollows, SupervisionEvent, ThreadEvent};
 pub use exit::ExitReason;
 pub use flags::{AutoShutdown, Intensity, Meltdown, OnExceeded, Strategy, SupervisorFlags};
 pub use inbox::{ChildStats, TellError};

@@ -1,8 +1,8 @@
 //! Events as lines of the log: the one place that writes them.
 //!
 //! A child that is given up is an error, and so is a panic; another abnormal exit and a limit that is reached are warnings; what a failure
-//! sets going (back-off, group restart, auto-shutdown) is information; the rest, all that a healthy tree does, is for debugging. A line is bounded, and so is their number: a storm of crashing children must not drown the log.
-//! What was left out is counted in the next line of the same level (`unlogged`); the [`EventSink`](crate::EventSink) hears everything.
+//! sets going (back-off, group restart, auto-shutdown) is information; the rest, all that a healthy tree does, is for debugging. A line is
+//! bounded, and so is their number: a storm of crashing children must not drown the log. A blocked thread is an error. What was left out is counted in the next line of the same level (`unlogged`); the [`EventSink`](crate::EventSink) hears everything.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tracing::field::display;
 use tracing::{Level, enabled, event};
 
-use crate::event::{EventKind, Limit, LimitFollows, SupervisionEvent};
+use crate::event::{EventKind, Limit, LimitFollows, SupervisionEvent, ThreadEvent};
 use crate::exit::ExitReason;
 use crate::flags::Intensity;
 use crate::spec::ChildId;
@@ -75,6 +75,37 @@ pub(crate) fn root(reason: &ExitReason) {
         line!(DEBUG, LINES_PER_PERIOD, reason = %text, "the tree has ended");
     } else {
         line!(ERROR, LINES_PER_PERIOD, reason = %text, "the tree has ended");
+    }
+}
+
+/// The path under which [`late_panic`] tells of the thread that watches the others.
+pub(crate) const THREADS: &str = "threads";
+
+/// Writes what happened to a thread.
+pub(crate) fn thread(event: ThreadEvent) {
+    match event {
+        ThreadEvent::Fenced { thread, leaked } => line!(
+            ERROR,
+            LINES_PER_PERIOD,
+            thread,
+            leaked,
+            "a thread of the children is blocked, its children are made anew elsewhere"
+        ),
+        ThreadEvent::AtCap { thread, leaked } => line!(
+            ERROR,
+            LINES_PER_PERIOD,
+            thread,
+            leaked,
+            "a thread of the children is blocked and stays in use: too many are leaked already"
+        ),
+        ThreadEvent::Returned { thread, leaked } => {
+            line!(INFO, LINES_PER_PERIOD, thread, leaked, "a blocked thread has come back and ended");
+        }
+        ThreadEvent::SupervisorsBlocked => line!(
+            ERROR,
+            LINES_PER_PERIOD,
+            "the thread of the supervisors is blocked: nothing is restarted or stopped until it returns"
+        ),
     }
 }
 

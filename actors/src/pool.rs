@@ -39,7 +39,7 @@ impl Env {
     /// # Errors
     /// When the machine refuses a thread, and outside an actix system.
     pub(crate) fn new(settings: &Settings, root: SupervisorRef, sink: Arc<dyn EventSink>) -> io::Result<Self> {
-        let pool = Pool::new(settings, root)?;
+        let pool = Pool::new(settings, root, Arc::clone(&sink))?;
         Ok(Self {
             pool,
             sink,
@@ -132,13 +132,13 @@ pub(crate) struct Pulse {
 }
 
 impl Pool {
-    /// Makes the threads for children and the one that watches them, which tells `root` of those that are blocked.
-    fn new(settings: &Settings, root: SupervisorRef) -> io::Result<Self> {
+    /// Makes the threads for children and the one that watches them, which tells `root` and `sink` of those that are blocked.
+    fn new(settings: &Settings, root: SupervisorRef, sink: Arc<dyn EventSink>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (sender, closed) = watch::channel(None);
         let made = shared
             .fill(settings.threads.max(1))
-            .and_then(|()| keeper::spawn(Arc::clone(&shared), settings, Arbiter::try_current(), root, sender));
+            .and_then(|()| keeper::spawn(Arc::clone(&shared), settings, Arbiter::try_current(), (root, sink), sender));
         match made {
             Ok(keeper) => Ok(Self { shared, keeper: Mutex::new(Some(keeper)), closed }),
             Err(error) => {
@@ -265,19 +265,21 @@ impl Shared {
         *rung = false;
     }
 
-    /// Joins the threads that have ended.
-    pub(crate) fn reap(&self) {
-        let ended: Vec<Thread> = {
+    /// Joins the threads that have ended, and names those among them that were leaked.
+    pub(crate) fn reap(&self) -> Vec<ThreadId> {
+        let ended: Vec<(ThreadId, Thread)> = {
             let mut threads = self.threads.lock();
-            threads.all.extract_if(.., |_, thread| thread.pulse.ended.load(Ordering::Acquire)).map(|(_, t)| t).collect()
+            threads.all.extract_if(.., |_, thread| thread.pulse.ended.load(Ordering::Acquire)).collect()
         };
-        for thread in ended {
+        let mut returned = Vec::new();
+        for (id, thread) in ended {
             if thread.duty == Duty::Leaked {
-                tracing::info!("a blocked thread has come back and ended");
+                returned.push(id);
             }
             // A thread that panicked has ended, too; that is all we ask.
             let _ = thread.arbiter.join();
         }
+        returned
     }
 }
 

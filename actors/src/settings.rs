@@ -8,12 +8,13 @@ pub struct Settings {
     /// Threads that take children in turn; nought counts as one. One a core by default, at most four: they run short handlers and wait for
     /// IO, so more threads would add wake-ups, not speed.
     pub threads: usize,
-    /// A thread of the children that neither answers nor gets on with its work for this long counts as blocked (16 messages in a row are one piece of work): it is taken out of use, and everything that lives on it
-    /// ends as [`Stuck`](crate::ExitReason::Stuck) and is made anew elsewhere, with its queue. Found out a quarter later at most. `None`: threads are not watched.
-    /// Ten seconds by default, as long as a killed child may take to end.
+    /// A thread of the children that neither answers nor gets on with its work for this long counts as blocked (16 messages in a row are one
+    /// piece of work): it is taken out of use, and everything that lives on it ends as [`Stuck`](crate::ExitReason::Stuck) and is made anew
+    /// elsewhere, with its queue. Found out a quarter later at most. `None`: threads are not watched. Ten seconds by default, as long as a killed
+    /// child may take to end.
     pub stuck_after: Option<Duration>,
     /// Threads that may be out of use because they are blocked, eight by default. Each keeps its memory and everything that lived on it until
-    /// what blocks it returns. At this number nothing more is taken out of use, and the log says so once a minute.
+    /// what blocks it returns. At this number nothing more is taken out of use ([`ThreadEvent::AtCap`](crate::ThreadEvent::AtCap)).
     pub leaked_max: usize,
 }
 

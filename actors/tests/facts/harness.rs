@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "shared by several test programs, none of which uses all of it")]
 
-use std::future::Future;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,24 +15,10 @@ use hivekeeper_actors::{
 };
 use parking_lot::Mutex;
 
-/// Far beyond anything a healthy run needs: only a hang gets here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "../support/mod.rs"]
+mod support;
 
-pub(crate) const MS: Duration = Duration::from_millis(1);
-
-/// Runs a test inside an actix system; a hang is a failure.
-pub(crate) fn system<F: Future<Output = ()>>(test: F) {
-    System::new().block_on(async { tokio::time::timeout(PATIENCE * 2, test).await.expect("the test hangs") });
-}
-
-/// Waits until `met` holds.
-pub(crate) async fn until(what: &str, mut met: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !met() {
-        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(MS).await;
-    }
-}
+pub(crate) use support::{MS, PATIENCE, system, until};
 
 /// Gives every task of this thread that is ready many turns.
 pub(crate) async fn settle() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hivekeeper_actors::{Broadcast, EventKind, EventSink, Heard, Root, Strategy, SupervisorFlags};
+use hivekeeper_actors::{Broadcast, EventKind, EventSink, Heard, Root, Strategy, SupervisorFlags, ThreadEvent};
 
 use crate::harness::*;
 
@@ -60,5 +60,20 @@ fn a_slow_listener_is_told_how_much_it_missed() {
             heard += 1;
         }
         assert_eq!((missed, heard), (2 + 25 * 4 + 3 - 8, 8));
+    });
+}
+
+/// What a thread does reaches every listener, too, next to what becomes of the children.
+#[test]
+fn listeners_hear_of_threads() {
+    system(async {
+        let (broadcast, record) = (Broadcast::new(8), Arc::new(Record::default()));
+        let mut listener = broadcast.subscribe();
+        let sinks: Vec<Arc<dyn EventSink>> = vec![Arc::new(broadcast.clone()), Arc::clone(&record) as _];
+        let fenced = ThreadEvent::Fenced { thread: 3, leaked: 2 };
+        sinks.thread(fenced);
+        assert_eq!((listener.next().await, record.threads()), (Heard::Thread(fenced), vec![fenced]));
+        drop((sinks, broadcast));
+        assert_eq!(listener.next().await, Heard::End);
     });
 }

@@ -1,6 +1,5 @@
 //! A system to run in, an actor to torment, a sink that remembers.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,35 +8,25 @@ use std::time::Duration;
 use actix::prelude::*;
 use hivekeeper_actors::{
     Backoff, Child, ChildCtx, ChildRef, ChildSpec, EventKind, EventSink, ExitReason, Root, Strategy, SupervisionEvent,
-    SupervisorFlags,
+    SupervisorFlags, ThreadEvent,
 };
 use parking_lot::Mutex;
 
-/// Far beyond anything a healthy run needs: only a hang gets here.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+#[path = "../support/mod.rs"]
+mod support;
 
-pub(crate) const MS: Duration = Duration::from_millis(1);
-
-/// Runs a test inside an actix system; a hang is a failure.
-pub(crate) fn system<F: Future<Output = ()>>(test: F) {
-    System::new().block_on(async { tokio::time::timeout(PATIENCE * 2, test).await.expect("the test hangs") });
-}
-
-/// Waits until `met` holds.
-pub(crate) async fn until(what: &str, mut met: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !met() {
-        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(MS).await;
-    }
-}
+pub(crate) use support::{MS, PATIENCE, system, until};
 
 #[derive(Default)]
-pub(crate) struct Record(Mutex<Vec<SupervisionEvent>>);
+pub(crate) struct Record(Mutex<Vec<SupervisionEvent>>, Mutex<Vec<ThreadEvent>>);
 
 impl EventSink for Record {
     fn event(&self, event: SupervisionEvent) {
         self.0.lock().push(event);
+    }
+
+    fn thread(&self, event: ThreadEvent) {
+        self.1.lock().push(event);
     }
 }
 
@@ -45,6 +34,11 @@ impl Record {
     /// Everything so far as `NAME KIND` in short.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().iter().map(|event| format!("{} {}", event.id, short(&event.kind))).collect()
+    }
+
+    /// What was said of threads.
+    pub(crate) fn threads(&self) -> Vec<ThreadEvent> {
+        self.1.lock().clone()
     }
 
     pub(crate) fn exits(&self, id: &str) -> Vec<ExitReason> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hivekeeper_actors::{
     Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings, ShutdownError,
-    Strategy, SupervisorFlags,
+    Strategy, SupervisorFlags, ThreadEvent,
 };
 
 use crate::harness::*;
@@ -60,8 +60,11 @@ fn a_blocked_thread_is_fenced_and_everything_on_it_made_anew_with_its_queue() {
         assert_eq!(blocked.ask(Add(0), PATIENCE).await.unwrap(), (5050, 2), "its queue came along");
         assert_eq!((record.exits("a"), record.exits("b")), (vec![ExitReason::Stuck], vec![ExitReason::Stuck]));
         assert_eq!((record.count("swarm exited"), root.stats().leaked, root.stats().fenced), (0, 1, 1));
+        assert_eq!(record.threads(), [ThreadEvent::Fenced { thread: 1, leaked: 1 }]);
         drop(gate);
         until("the leaked thread comes back and is joined", || root.stats().leaked == 0).await;
+        until("that is told", || record.threads().len() == 2).await;
+        assert_eq!(record.threads()[1], ThreadEvent::Returned { thread: 1, leaked: 0 });
         assert_eq!(script.alive.load(Ordering::SeqCst), 1, "the fenced incarnation is gone");
         assert_eq!(script.alive_max.load(Ordering::SeqCst), 2);
         assert_eq!(record.exits("a"), [ExitReason::Stuck], "its late end is nobody's news");
@@ -133,8 +136,8 @@ fn at_the_cap_nothing_more_is_fenced_until_one_comes_back() {
         let gate = block(&first).await;
         assert_eq!(answers(&first).await, 2);
         let other_gate = block(&second).await;
-        // Rounds go on: the one that answers shows that time has passed for the watch.
-        tokio::time::sleep(STUCK_AFTER * 3).await;
+        let at_cap = |event: &ThreadEvent| matches!(event, ThreadEvent::AtCap { leaked: 1, .. });
+        until("it is said that there are too many", || record.threads().iter().any(at_cap)).await;
         assert_eq!((root.stats().leaked, root.stats().fenced, record.exits("b")), (1, 1, vec![]));
         drop(gate);
         assert_eq!(answers(&second).await, 2);
@@ -192,7 +195,7 @@ fn without_a_limit_nobody_is_fenced() {
 fn a_blocked_thread_of_the_supervisors_is_counted() {
     system(async {
         let (a, _) = probe("a");
-        let (root, _) = start_with(settings(), vec![a]);
+        let (root, record) = start_with(settings(), vec![a]);
         root.started().await.unwrap();
         // This is the supervisors' thread.
         let deadline = std::time::Instant::now() + PATIENCE;
@@ -200,6 +203,7 @@ fn a_blocked_thread_of_the_supervisors_is_counted() {
             std::thread::sleep(MS);
         }
         assert_eq!(root.stats().stalls, 1);
+        until("that is told", || record.threads() == [ThreadEvent::SupervisorsBlocked]).await;
         root.shutdown().await.unwrap();
     });
 }
