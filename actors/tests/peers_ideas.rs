@@ -23,10 +23,12 @@
 //!   its children is `auto_shutdown`, in `otp.rs`.
 //!
 //! From the issues of others: proto.actor 214 (a panic in a stop), ractor 243 (a failed start and its name), bastion and ractor-supervisor
-//! (a delay that the supervisor sleeps through), kameo 377 (stale references), actix 204 (a stop that holds; `facts/queues.rs`, F4).
+//! (a delay that the supervisor sleeps through), rabbitmq-common 201 and supervisor3 2 (delayed restarts that are lost or counted twice), kameo 377 (stale references), actix 204 (a stop that holds; `facts/queues.rs`, F4).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "peers_ideas/delays.rs"]
+mod delays;
 #[path = "facts/harness.rs"]
 mod harness;
 #[path = "peers_ideas/issues.rs"]

@@ -1,4 +1,5 @@
-//! One test per behaviour: those of OTP's supervisor_SUITE under their names, then what delays and seeds add.
+//! One child and its supervisor under one_for_one: restart types, limits, delays, order, seeds, ends. What OTP's supervisor_SUITE checks of
+//! this has its name here; the suite itself, on real actors, is `tests/otp.rs`.
 
 use std::time::Duration;
 
