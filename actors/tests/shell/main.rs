@@ -9,6 +9,7 @@ mod lifecycle;
 mod messages;
 mod overflow;
 mod panics;
+mod redelivery;
 mod registry;
 mod requests;
 mod restarts;
