@@ -79,8 +79,9 @@
 //!   found out and left behind: what lived on it ends as [`Stuck`](ExitReason::Stuck) and is made anew elsewhere ([`Settings`]). Tasks that
 //!   an incarnation [spawns](ChildCtx::spawn_task) end with it.
 //! - **To look at**: an [`EventSink`] hears everything that happens to any child, in order, and of blocked threads ([`ThreadEvent`];
-//!   [`Broadcast`] has many listeners), and so does the log (`tracing`, rationed). [`SupervisorRef::snapshot`] shows the tree as data, [`Root::stats`] the threads, [`ChildRef::stats`]
-//!   one inbox, [`Root::dead_letters`] what was taken and never handled, [`Registry`] who has a name.
+//!   [`Broadcast`] has many listeners), and so does the log (`tracing`, rationed). [`SupervisorRef::snapshot`] shows the tree as data,
+//!   [`Root::stats`] the threads, [`ChildRef::stats`] one inbox, [`Root::dead_letters`] what was taken and never handled, [`Registry`] who
+//!   has a name.
 //!
 //! # OTP's words
 //!

@@ -1,8 +1,9 @@
 //! Events as lines of the log: the one place that writes them.
 //!
-//! A child that is given up is an error, and so is a panic; another abnormal exit and a limit that is reached are warnings; what a failure
-//! sets going (back-off, group restart, auto-shutdown) is information; the rest, all that a healthy tree does, is for debugging. A line is
-//! bounded, and so is their number: a storm of crashing children must not drown the log. A blocked thread is an error. What was left out is counted in the next line of the same level (`unlogged`); the [`EventSink`](crate::EventSink) hears everything.
+//! A child that is given up is an error, and so is a panic; another abnormal exit and a limit that is reached are warnings; what a failure sets
+//! going (back-off, group restart, auto-shutdown) is information; the rest, all that a healthy tree does, is for debugging. A line is bounded,
+//! and so is their number: a storm of crashing children must not drown the log. A blocked thread is an error. What was left out is counted in
+//! the next line of the same level (`unlogged`); the [`EventSink`](crate::EventSink) hears everything.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::time::{Duration, Instant};

@@ -105,8 +105,9 @@ pub enum Placement {
     /// One of the threads for children, in turn. A handler that blocks holds up its neighbours there, and no supervisor.
     #[default]
     Pool,
-    /// The thread of the supervisor, which is that of every supervisor of the tree that does not live [apart](crate::Child::apart). A restart then waits for no other thread to wake up (0.1 to
-    /// 0.2 ms each on a virtual machine whose cores sleep). Only for children whose handlers are short and never block.
+    /// The thread of the supervisor, which is that of every supervisor of the tree that does not live [apart](crate::Child::apart). A restart
+    /// then waits for no other thread to wake up (0.1 to 0.2 ms each on a virtual machine whose cores sleep). Only for children whose handlers
+    /// are short and never block.
     WithSupervisor,
     /// A thread of its own, made for each incarnation and ended with it (0.1 ms and 25 KiB each). For handlers that block.
     Dedicated,

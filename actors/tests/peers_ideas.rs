@@ -22,8 +22,9 @@
 //! - An end when the last mailbox is dropped does not apply: a child is its supervisor's, whoever holds a handle. A supervisor that ends with
 //!   its children is `auto_shutdown`, in `otp.rs`.
 //!
-//! From the issues of others: proto.actor 214 (a panic in a stop), ractor 243 (a failed start and its name), bastion and ractor-supervisor
-//! (a delay that the supervisor sleeps through), rabbitmq-common 201 and supervisor3 2 (delayed restarts that are lost or counted twice), kameo 377 (stale references), actix 204 (a stop that holds; `facts/queues.rs`, F4).
+//! From the issues of others: proto.actor 214 (a panic in a stop), ractor 243 (a failed start and its name), bastion and ractor-supervisor (a
+//! delay that the supervisor sleeps through), rabbitmq-common 201 and supervisor3 2 (delayed restarts that are lost or counted twice), kameo
+//! 377 (stale references), actix 204 (a stop that holds; `facts/queues.rs`, F4).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 

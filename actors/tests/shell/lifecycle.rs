@@ -175,6 +175,39 @@ fn fail_in_started_is_a_failed_start() {
 }
 
 #[test]
+fn a_seed_says_what_a_child_is_when_it_comes_under_its_supervisor() {
+    system(async {
+        let seeded = |name: &str, state| {
+            let seed = Seed { incarnation: 7, restarts: 3, attempt: 2, state, ..Seed::default() };
+            scripted(ChildSpec { seed, ..eager(name) }, Script::default())
+        };
+        let an_hour = Duration::from_secs(3600);
+        let (fresh, a) = seeded("fresh", SeedState::Fresh);
+        let (due, b) = seeded("due", SeedState::Delayed { retry_in: MS });
+        let (lost, c) = seeded("lost", SeedState::Lost);
+        let rest = [
+            (SeedState::Delayed { retry_in: an_hour }, ChildState::BackingOff),
+            (SeedState::Failed { retry_in: None }, ChildState::Failed),
+            (SeedState::Failed { retry_in: Some(an_hour) }, ChildState::Failed),
+            (SeedState::Completed, ChildState::Completed),
+            (SeedState::Stopped, ChildState::Stopped),
+        ];
+        let resting = (0..).zip(rest).map(|(n, (state, _))| seeded(&format!("rest-{n}"), state).0);
+        let (root, record) = start([fresh, due, lost].into_iter().chain(resting).collect());
+        root.started().await.unwrap();
+        assert_eq!([answers(&a).await, answers(&b).await, answers(&c).await], [8; 3]);
+        let nodes = root.supervisor().snapshot().await.unwrap().children;
+        let restarts: Vec<_> = nodes[..3].iter().map(|node| node.restarts).collect();
+        assert_eq!(restarts, [3, 4, 3], "only one of them is an automatic restart that counts");
+        for ((_, expected), node) in rest.iter().zip(&nodes[3..]) {
+            assert_eq!((node.state, node.incarnation, node.restarts), (*expected, 7, 3), "{}", node.id);
+            assert_eq!(record.count(&format!("{} starting", node.id)), 0);
+        }
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
 fn adopted_incarnation_keeps_its_number() {
     system(async {
         let seed = Seed {
