@@ -2,24 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/plain.rs"]
+mod plain;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
+use actix::System;
+use hivekeeper_actors::{Child, ChildSpec, Root, Strategy, SupervisorFlags};
+
+use plain::{Deaf, Plain};
 
 static HOOKED: AtomicUsize = AtomicUsize::new(0);
-
-struct Deaf;
-impl EventSink for Deaf {
-    fn event(&self, _: SupervisionEvent) {}
-}
-
-struct Plain;
-impl Actor for Plain {
-    type Context = Context<Self>;
-}
 
 #[test]
 fn the_previous_hook_hears_of_other_panics_only() {

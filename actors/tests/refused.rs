@@ -2,26 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/plain.rs"]
+mod plain;
+
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
+use actix::System;
 use hivekeeper_actors::{
-    Child, ChildSpec, EventSink, ExitReason, Placement, RestartType, Root, Strategy, SupervisionEvent, SupervisorError,
-    SupervisorFlags,
+    Child, ChildSpec, ExitReason, Placement, RestartType, Root, Strategy, SupervisorError, SupervisorFlags,
 };
 
-struct Deaf;
-impl EventSink for Deaf {
-    fn event(&self, _: SupervisionEvent) {}
-}
-
-struct Plain;
-impl Actor for Plain {
-    type Context = Context<Self>;
-}
+use plain::{Deaf, Plain};
 
 /// Holds down the address space of this process. A process of its own lifts it again, because this one can't make any meanwhile.
 struct Limit {

@@ -2,20 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/plain.rs"]
+mod plain;
+
 use std::sync::Arc;
 
-use actix::prelude::*;
-use hivekeeper_actors::{Child, ChildSpec, EventSink, Placement, Root, Strategy, SupervisionEvent, SupervisorFlags};
+use actix::System;
+use hivekeeper_actors::{Child, ChildSpec, Placement, Root, Strategy, SupervisorFlags};
 
-struct Deaf;
-impl EventSink for Deaf {
-    fn event(&self, _: SupervisionEvent) {}
-}
-
-struct Plain;
-impl Actor for Plain {
-    type Context = Context<Self>;
-}
+use plain::{Deaf, Plain};
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
