@@ -5,6 +5,7 @@
 //! operators interfere; `world.rs` holds the promises. A history that breaks one is shortened, printed, and played again alone with
 //! `HK_TEST_HISTORY=NUMBER`. `HK_TEST_LONG=yes` plays a million.
 
+mod fates;
 mod history;
 mod world;
 

@@ -9,12 +9,15 @@ use hivekeeper_actors::{
     Shutdown, Strategy,
 };
 
+use super::fates::{Fates, Living};
 use super::history::{Ask, Dice, History, Move, NAMES, child, flags};
 
 struct Live {
     incarnation: u64,
     ready: bool,
     stopping: bool,
+    /// It lived before the supervisor did.
+    adopted: bool,
     /// It was killed and did not end.
     stuck: bool,
 }
@@ -35,6 +38,7 @@ pub(crate) struct World {
     said: VecDeque<(Key, u64, Option<ExitReason>)>,
     open: HashMap<Token, Ask>,
     answers: HashMap<Token, Result<(), Refusal>>,
+    fates: Fates,
     asked: u64,
     changed: bool,
     ready: bool,
@@ -60,6 +64,7 @@ impl World {
             said: VecDeque::new(),
             open: HashMap::new(),
             answers: HashMap::new(),
+            fates: Fates::default(),
             asked: 0,
             changed: false,
             ready: false,
@@ -121,6 +126,10 @@ impl World {
             _ => HashSet::new(),
         };
         let forgiven = self.is_starting_all();
+        let shared = self.tree.shared_restarts(self.now);
+        if let Input::Asked(_, request) = &input {
+            self.fates.asked(request);
+        }
         let chance = self.dice.below(100) as f64 / 100.0;
         let actions = self.tree.step(self.now, chance, input);
         if self.aloud {
@@ -130,11 +139,29 @@ impl World {
             self.own_debits.clear();
             self.debits.clear();
         }
+        if let Some((key, _, before)) = &down
+            && self.fates.is_bystander(*key)
+        {
+            let after = (
+                self.tree.node(self.now, *key).map(|node| node.restarts_in_window),
+                self.tree.shared_restarts(self.now),
+            );
+            assert!(after.0 <= *before && after.1 <= shared, "{key:?} was debited for what another did");
+        }
         self.check_debits(&actions, down);
         for action in &actions {
             self.obey(action, &timeouts);
         }
         self.log.extend(actions);
+    }
+
+    fn living(&self) -> impl Iterator<Item = Living> {
+        let alive = self.live.iter().filter(|(_, live)| !live.stuck);
+        alive.filter_map(|(key, live)| {
+            let spec = self.tree.child(*key)?.1;
+            let temporary = spec.restart == RestartType::Temporary;
+            Some(Living { key: *key, id: spec.id.clone(), stopping: live.stopping, temporary })
+        })
     }
 
     /// Somebody waits for a start of everything, which clears every record.
@@ -160,6 +187,11 @@ impl World {
             let stopped = node.state == ChildState::Stopped && self.changed;
             assert!(stopped || node.retry_in == Some(Duration::ZERO), "and is replaced at once");
             return;
+        }
+        let strategy = self.tree.flags().strategy;
+        if strategy.is_group() {
+            let living: Vec<Living> = self.living().collect();
+            self.fates.failed(strategy, key, living.into_iter());
         }
         if let Some(intensity) = spec.intensity {
             let debits = self.own_debits.entry(id.clone()).or_default();
@@ -188,7 +220,11 @@ impl World {
             Action::Close(key) => assert!(!self.live.contains_key(key), "closed while it lives"),
             Action::Dispose(()) | Action::Adopt { .. } => {}
             Action::Answer(token, result) => {
-                self.open.remove(token).expect("one answer to each request");
+                let ask = self.open.remove(token).expect("one answer to each request");
+                if ask == Ask::StopAll && *result == Ok(()) {
+                    let living: Vec<Living> = self.living().collect();
+                    self.fates.stopped_all(living.into_iter());
+                }
                 self.answers.insert(*token, result.clone());
             }
             Action::Ready => assert!(!std::mem::replace(&mut self.ready, true), "ready twice"),
@@ -198,6 +234,7 @@ impl World {
                     self.own_debits.remove(&event.id);
                 }
                 EventKind::Removed => {
+                    self.fates.removed(&event.id);
                     self.own_debits.remove(&event.id);
                     self.launches.remove(&event.id);
                     self.incarnations.remove(&event.id);
@@ -215,6 +252,7 @@ impl World {
     fn launched(&mut self, key: Key, incarnation: u64, cause: Cause) {
         assert!(!self.finished, "a launch after the end");
         let id = self.tree.child(key).unwrap().1.id.clone();
+        self.fates.launched(key, &id);
         let last = self.incarnations.insert(id.clone(), incarnation).unwrap_or(0);
         assert!(incarnation > last, "{id}: {incarnation} after {last}");
         if std::mem::take(&mut self.contained) {
@@ -227,8 +265,14 @@ impl World {
         assert_eq!(counted, self.launches.get(&id).copied().unwrap_or(0), "{id}: automatic restarts");
         let strategy = self.tree.flags().strategy;
         if strategy.is_group() && !self.changed {
-            let starting = self.live.iter().find(|(_, live)| !live.ready && !live.stuck);
-            assert!(starting.is_none(), "{id} starts while {:?} does", starting.map(|(key, _)| key));
+            // What lived before is taken over at once; only those that come after it wait for it.
+            let busy = |(other, live): &(&Key, &Live)| !live.ready && !live.stuck && (!live.adopted || **other < key);
+            let starting = self.live.iter().find(busy);
+            assert!(
+                starting.is_none() || cause == Cause::Adopted,
+                "{id} starts while {:?} does",
+                starting.map(|(key, _)| key)
+            );
             let waiting = self.tree.nodes(self.now).find(|(_, node)| node.state == ChildState::Pending);
             let in_order = waiting.is_none_or(|(first, _)| first > key);
             assert!(in_order || cause == Cause::Adopted, "{id} starts before its turn");
@@ -236,7 +280,8 @@ impl World {
         if strategy == Strategy::OneForOne && self.asked == 0 && cause == Cause::Asked {
             assert!(self.first_start.replace(key).is_none_or(|last| last < key), "{id} starts out of order");
         }
-        let live = Live { incarnation, ready: false, stopping: false, stuck: false };
+        let adopted = cause == Cause::Adopted;
+        let live = Live { incarnation, ready: false, stopping: false, adopted, stuck: false };
         assert!(self.live.insert(key, live).is_none(), "{id}: two incarnations live");
     }
 
