@@ -172,11 +172,12 @@ impl<P> Tree<P> {
             let Some((&key, slot)) = self.slots.range(run.from..run.until).next_back() else { break };
             let all = !matches!(run.then, AfterStop::Nothing);
             let then = match slot.fate {
+                // Also what somebody has started since, and what the failure of such a child would bring back.
+                _ if all => Some(Then::Rest),
                 Fate::Rest => Some(Then::Rest),
                 Fate::Return => Some(Then::Return),
                 Fate::Fail => Some(Then::Fail),
-                // Somebody asked for a start after the run had begun: one that stops everything still comes to it.
-                Fate::Free => all.then_some(Then::Rest),
+                Fate::Free => None,
             };
             match (slot.state, then) {
                 (State::Starting { .. } | State::Running, Some(then)) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::slot::{Fate, State, Then, Until, later};
+use super::slot::{Fate, State, Then, Trial, Until, later};
 use super::{Cause, Key, Refusal, Tree};
 use crate::event::{EventKind, Limit, LimitFollows};
 use crate::exit::ExitReason;
@@ -151,7 +151,11 @@ impl<P> Tree<P> {
         // It ended so late that the others are being tried again.
         let Some(Failing { reason, retry_at }) = self.failing.clone() else { return self.come_back(now, key) };
         self.release(key, Until::Started, &Err(Refusal::StartFailed(reason.clone())));
-        self.fail(now, key, reason, retry_at);
+        match self.slots.get(&key).map_or(Trial::None, |slot| slot.trial) {
+            Trial::None => self.fail(now, key, reason, retry_at),
+            Trial::Rest => self.rest(now, key),
+            Trial::Discard => self.remove(now, key),
+        }
     }
 
     fn fail(&mut self, now: Instant, key: Key, reason: ExitReason, retry_at: Option<Instant>) {

@@ -185,6 +185,10 @@ impl<P> Tree<P> {
     pub(super) fn enter(&mut self, now: Instant, key: Key, state: State) {
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.since = now;
+            if state.rests() {
+                // Whoever tried to start it has been answered; the next start is another's.
+                slot.trial = Trial::None;
+            }
         }
         if state.rests() {
             self.out.push(Action::Close(key));

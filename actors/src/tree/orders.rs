@@ -134,7 +134,13 @@ impl<P> Tree<P> {
             (State::Stopping { then: Then::Remove, .. }, Goal::Start | Goal::Stop | Goal::Restart) => {
                 self.answer(token, Err(Refusal::Superseded));
             }
-            (State::Stopping { force: Force::GivenUp, .. }, _) => self.answer(token, Err(Refusal::Unresponsive)),
+            (State::Stopping { force: force @ Force::GivenUp, until, .. }, _) => {
+                // Nobody waits for it. When it does end, it stays down for whoever wanted that.
+                if matches!(goal, Goal::Stop | Goal::Remove) {
+                    self.enter_quietly(key, State::Stopping { then: goal.then(), force, until });
+                }
+                self.answer(token, Err(Refusal::Unresponsive));
+            }
             (State::Stopping { force, until, .. }, _) => {
                 self.enter_quietly(key, State::Stopping { then: goal.then(), force, until });
                 self.join(key, token, goal);

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use hivekeeper_actors::tree::{Input, Refusal, Request};
-use hivekeeper_actors::{Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, OnExceeded, RestartType};
+use hivekeeper_actors::tree::{Input, KILL_WAIT, Refusal, Request};
+use hivekeeper_actors::{
+    Backoff, ChildSpec, ChildState, EventKind, ExitReason, Intensity, OnExceeded, RestartType, Shutdown, Strategy,
+    SupervisorFlags,
+};
 
 use crate::sim::*;
 
@@ -279,4 +282,78 @@ fn shutdown_keeps_what_has_failed_and_takes_back_its_retry() {
     sim.step(Input::Shutdown);
     sim.after(S * 100);
     assert_eq!((sim.state("a"), sim.log()), (ChildState::Failed, vec!["finished".into()]));
+}
+
+/// What was killed and doesn't end is asked for in vain, but an order to stop it holds for when it does: its group does not bring it back.
+#[test]
+fn an_order_to_stop_what_is_stuck_holds_when_it_ends() {
+    for remove in [false, true] {
+        let brutal = ChildSpec { shutdown: Shutdown::Brutal, ..free("b") };
+        let flags = SupervisorFlags::unlimited(Strategy::OneForAll);
+        let mut sim = Sim::up_with(flags, vec![free("a"), brutal]);
+        sim.down("a", crash());
+        sim.after(KILL_WAIT);
+        assert_eq!(sim.log(), ["kill b", "launch a 2 by itself"]);
+        sim.ask(1, if remove { Request::Remove(id("b")) } else { Request::Terminate(id("b")) });
+        assert_eq!(sim.answers(), [(1, Err(Refusal::Unresponsive))]);
+        sim.started("a");
+        sim.down("b", ExitReason::Killed);
+        assert_eq!(sim.log(), [if remove { "dispose payload" } else { "close b" }]);
+    }
+}
+
+/// A stop of everything is one also for a group that comes about meanwhile.
+#[test]
+fn what_is_stuck_does_not_come_back_after_a_stop_of_everything() {
+    let specs = vec![free("a"), ChildSpec { shutdown: Shutdown::Brutal, ..free("b") }, free("c")];
+    let mut sim = Sim::up_with(SupervisorFlags::unlimited(Strategy::OneForOne), specs);
+    sim.ask(1, Request::StopAll);
+    sim.down("c", ExitReason::Shutdown);
+    sim.down("b", ExitReason::Killed);
+    for name in ["b", "c"] {
+        sim.ask(2, Request::StartExisting(id(name)));
+        sim.started(name);
+    }
+    sim.ask(3, Request::Change { flags: SupervisorFlags::unlimited(Strategy::OneForAll), children: vec![] });
+    sim.down("c", crash());
+    sim.down("a", ExitReason::Shutdown);
+    sim.log();
+    sim.after(KILL_WAIT);
+    assert_eq!(sim.answers().last(), Some(&(1, Err(Refusal::Unresponsive))));
+    sim.down("b", ExitReason::Killed);
+    sim.after(S * 100);
+    assert_eq!(sim.log(), ["close b"]);
+}
+
+/// OTP's promise of `start_child` and `restart_child` holds when it is a sibling that makes the start fail.
+#[test]
+fn a_start_that_fails_with_its_group_leaves_what_any_failed_start_leaves() {
+    let retry = OnExceeded::RetryAfter(S);
+    let worn = || ChildSpec { intensity: at_most(0), on_exceeded: retry, ..free("a") };
+    let mut sim = Sim::up_with(SupervisorFlags::unlimited(Strategy::OneForAll), vec![worn(), free("b")]);
+    sim.ask(1, Request::Terminate(id("b")));
+    sim.down("b", ExitReason::Shutdown);
+    sim.ask(2, Request::Restart(id("b")));
+    sim.ask(3, Request::Start(new_child(free("c"))));
+    sim.down("a", crash());
+    sim.down("b", ExitReason::Shutdown);
+    let failed = || Err(Refusal::StartFailed(crash()));
+    assert_eq!(sim.answers(), [(1, Ok(())), (3, failed()), (2, failed())]);
+    assert_eq!(sim.state("b"), ChildState::Stopped);
+    assert!(!sim.is_there("c"), "discarded");
+}
+
+/// A start that was superseded leaves a child like any other: what fails later is not forgotten.
+#[test]
+fn a_superseded_start_leaves_no_trial() {
+    let mut sim = Sim::up(SupervisorFlags::unlimited(Strategy::OneForOne), &["a"]);
+    sim.ask(1, Request::Start(new_child(free("b"))));
+    sim.ask(2, Request::RestartAll);
+    for name in ["b", "a"] {
+        sim.down(name, ExitReason::Shutdown);
+    }
+    sim.started("a");
+    sim.down("b", ExitReason::StartFailed("no".into()));
+    assert_eq!(sim.answers(), [(1, Err(Refusal::Superseded)), (2, Ok(()))]);
+    assert_eq!(sim.state("b"), ChildState::BackingOff);
 }

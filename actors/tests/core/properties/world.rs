@@ -179,7 +179,9 @@ impl World {
         assert!(failures.next().is_none(), "two failures in one step");
         let Some((key, _, before)) = down else { return assert!(failed.is_none(), "nobody ended") };
         let Some(id) = failed else { return };
-        let node = self.tree.node(self.now, key).expect("it backs off");
+        let Some(node) = self.tree.node(self.now, key) else {
+            return assert!(self.asked > 0, "a stop of everything had forgotten it");
+        };
         assert_eq!(&node.id, id, "it is the one that ended");
         let spec = self.tree.child(key).unwrap().1.clone();
         if matches!(node.last_exit.unwrap().reason, ExitReason::Lost(_)) {
@@ -221,7 +223,7 @@ impl World {
             Action::Dispose(()) | Action::Adopt { .. } => {}
             Action::Answer(token, result) => {
                 let ask = self.open.remove(token).expect("one answer to each request");
-                if ask == Ask::StopAll && *result == Ok(()) {
+                if ask == Ask::StopAll && matches!(result, Ok(()) | Err(Refusal::Unresponsive)) {
                     let living: Vec<Living> = self.living().collect();
                     self.fates.stopped_all(living.into_iter());
                 }
