@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod beside_otp;
 mod change;
 mod dynamic;
 mod ends;

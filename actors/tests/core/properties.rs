@@ -6,7 +6,7 @@
 //! `HK_TEST_HISTORY=NUMBER`. `HK_TEST_LONG=yes` plays a million.
 
 mod fates;
-mod history;
+pub(crate) mod history;
 mod world;
 
 use std::cell::Cell;
