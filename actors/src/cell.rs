@@ -424,10 +424,13 @@ fn make<A: Actor<Context = Context<A>>>(
 ) -> Result<ContextFut<A, Context<A>>, ExitReason> {
     seat.env.registry.take(seat, inbox).map_err(|name_taken| ExitReason::StartFailed(name_taken.to_string().into()))?;
     let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
-    let actor = caught(|| factory(child))?.map_err(|error| match error.is::<Ignore>() {
-        true => ExitReason::Ignored,
-        false => ExitReason::StartFailed(error.to_string().into()),
-    })?;
+    // The error is the factory's, too: to show it and to drop it may panic.
+    let actor = caught(|| {
+        factory(child).map_err(|error| match error.is::<Ignore>() {
+            true => ExitReason::Ignored,
+            false => ExitReason::StartFailed(error.to_string().into()),
+        })
+    })??;
     let mut context = Context::new();
     context.spawn(Pump::new(Arc::clone(inbox), Arc::clone(seat)));
     Ok(context.into_future(actor))

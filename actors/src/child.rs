@@ -10,6 +10,7 @@ use crate::cell::{Seat, Unborn};
 use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
 use crate::inbox::Inbox;
+use crate::letter::discarding;
 use crate::pool::Env;
 use crate::registry::Registry;
 use crate::spec::{ChildId, ChildSpec, Named, Placement, Ready, SpecError};
@@ -56,7 +57,8 @@ impl Child {
     {
         let inbox = Arc::new(Inbox::new(&spec));
         let child_ref = ChildRef::new(Arc::clone(&inbox));
-        let made = Made { inbox, factory: Arc::new(factory), nested: None };
+        let factory = Careful(Some(factory));
+        let made = Made { inbox, factory: Arc::new(move |child| factory.make(child)), nested: None };
         (Self { spec, role: Role::Worker, blueprint: Arc::new(made), problem: None }, child_ref)
     }
 
@@ -84,6 +86,26 @@ impl Child {
     /// The first thing that is wrong.
     pub fn validate(&self) -> Result<(), SpecError> {
         self.problem.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// A factory whose destructor may panic and ends nobody: whoever lets go of a child last drops what its factory holds, and often that is a
+/// supervisor.
+struct Careful<F>(Option<F>);
+
+impl<F> Careful<F> {
+    fn make<A: Actor<Context = Context<A>>>(&self, child: ChildCtx<A>) -> Result<A, BoxError>
+    where
+        F: Fn(ChildCtx<A>) -> Result<A, BoxError>,
+    {
+        self.0.as_ref().map_or_else(|| Err("the factory is gone".into()), |factory| factory(child))
+    }
+}
+
+impl<F> Drop for Careful<F> {
+    fn drop(&mut self) {
+        let factory = self.0.take();
+        discarding("a factory", || drop(factory));
     }
 }
 

@@ -184,3 +184,59 @@ fn a_sink_that_panics_is_not_fatal() {
         root.shutdown().await.unwrap();
     });
 }
+
+/// Panics when it is dropped.
+#[derive(Clone)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb goes off");
+    }
+}
+
+/// What a factory has captured is dropped by whoever lets go of the child last: often its supervisor.
+#[test]
+fn a_factory_that_panics_when_it_is_dropped_does_not_end_the_supervisor() {
+    system(async {
+        let bomb = Bomb;
+        let (a, _) = Child::actor(eager("a"), move |_| {
+            let _held = &bomb;
+            Ok(Plain)
+        });
+        let (b, sibling) = probe("b");
+        let (root, _) = start(vec![b]);
+        root.supervisor().add_child(a).await.unwrap();
+        root.supervisor().remove_child(&"a".into()).await.unwrap();
+        assert_eq!(answers(&sibling).await, 1);
+        assert_eq!(root.supervisor().snapshot().await.unwrap().children.len(), 1);
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::error::Error for Unspeakable {}
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("no words for it");
+    }
+}
+
+#[test]
+fn an_error_of_the_factory_that_panics_when_it_is_shown_is_a_panic_of_the_factory() {
+    system(async {
+        let (child, victim) = Child::actor(eager("a"), |child| match child.incarnation() {
+            1 => Err(Unspeakable.into()),
+            _ => Ok(Plain),
+        });
+        let (root, record) = start(vec![child]);
+        record.saw("a started").await;
+        let exits = record.exits("a");
+        assert!(matches!(&exits[..], [ExitReason::Panic { text, .. }] if &**text == "no words for it"), "{exits:?}");
+        assert_eq!(victim.incarnation(), 2);
+        root.shutdown().await.unwrap();
+    });
+}
