@@ -58,6 +58,14 @@ impl DeadLetter {
     }
 }
 
+impl DeadLetter {
+    /// Drops it. A panic of the message's destructor is logged.
+    fn discard(self) {
+        let Self { path, payload, .. } = self;
+        discarding(&path, || drop(payload));
+    }
+}
+
 impl fmt::Debug for DeadLetter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetter")
@@ -82,6 +90,15 @@ pub struct DeadLetters(Arc<Shared>);
 struct Shared {
     kept: Mutex<KeptLetters>,
     arrived: Notify,
+}
+
+impl Drop for Shared {
+    /// Two destructors of messages that panic in a row would abort the process: they run one by one.
+    fn drop(&mut self) {
+        for letter in std::mem::take(&mut self.kept.get_mut().letters) {
+            letter.discard();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -155,8 +172,7 @@ impl DeadLetters {
         };
         self.0.arrived.notify_one();
         if let Some(oldest) = oldest {
-            let path = Arc::clone(&oldest.path);
-            discarding(&path, || drop(oldest));
+            oldest.discard();
         }
     }
 }
@@ -164,5 +180,34 @@ impl DeadLetters {
 impl fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetters").field("len", &self.len()).field("total", &self.total()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a bomb goes off");
+        }
+    }
+
+    /// Two such panics in a row would abort the process.
+    #[test]
+    fn messages_that_panic_when_they_are_dropped_go_one_by_one() {
+        let dead = DeadLetters::default();
+        for _ in 0..3 {
+            dead.put(DeadLetter {
+                path: "root/a".into(),
+                message: "Bomb",
+                incarnation: 1,
+                why: DeadReason::Stopped,
+                payload: Box::new(Bomb),
+            });
+        }
+        drop(dead);
     }
 }
