@@ -390,8 +390,10 @@ pub(crate) fn note_turn() {
 
 /// A new thread with the runtime that actix would make, which says when it ends.
 fn arbiter(obituary: Obituary) -> io::Result<Arbiter> {
-    // Without a system actix panics instead of failing.
-    System::try_current().ok_or_else(|| io::Error::other("outside an actix system"))?;
+    // Without a system actix panics instead of failing, and so does a system that is there and does not run.
+    System::try_current()
+        .filter(|_| tokio::runtime::Handle::try_current().is_ok())
+        .ok_or_else(|| io::Error::other("outside an actix system"))?;
     Arbiter::try_with_tokio_rt(move || {
         OBITUARY.set(Some(obituary));
         tokio::runtime::Builder::new_current_thread().enable_all().build()

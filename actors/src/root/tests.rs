@@ -150,3 +150,15 @@ fn the_system_ends_after_the_tree() {
     assert_eq!(counts.stopped.load(Ordering::SeqCst), 1);
     system.run().unwrap();
 }
+
+/// A system that is not entered has no place for the supervisors.
+#[test]
+fn a_tree_needs_a_system_that_runs() {
+    let system = actix_rt::System::new();
+    let refused = Root::start(unlimited(), vec![], Arc::new(Deaf)).err();
+    assert_eq!(refused, Some(StartError::Threads));
+    system.block_on(async {
+        let root = Root::start(unlimited(), vec![], Arc::new(Deaf)).unwrap();
+        root.shutdown().await.unwrap();
+    });
+}
