@@ -52,7 +52,7 @@ pub(crate) trait Plain<A: Actor>: Send {
 
 pub(crate) trait Kept<A: Actor>: Send + Sync {
     fn deliver(&self, actor: &mut A, context: &mut A::Context, seat: &Arc<Seat>) -> Delivery;
-    /// The delivery ended in a crash: whether there is to be another. If not, the message as far as it is left; an answer will not come.
+    /// The delivery ended in a crash: whether there is to be another. If not, the message as far as it is left and wanted; an answer will not come.
     fn crashed(&self, may_repeat: bool) -> Result<(), Option<Payload>>;
     /// It is not handled. The message, unless its sender has given it up.
     fn refuse(&self, why: Refusal) -> Option<Payload>;
@@ -171,6 +171,11 @@ impl<M: Message> Slip<M> {
         }
     }
 
+    /// Whether the incarnation that has it is fenced: an answer will not come, though its channel is open.
+    pub(crate) fn is_stuck(&self) -> bool {
+        matches!(&self.0.lock().fate, Fate::Begun(seat) if seat.is_fenced())
+    }
+
     /// Why no answer came in time; `lived` says whether an incarnation lives that could give one.
     pub(crate) fn why_late(&self, lived: bool) -> AskError {
         match &self.0.lock().fate {
@@ -236,10 +241,12 @@ where
             again.left -= 1;
             return Ok(());
         }
-        let (message, reply) = (written.message.take(), written.reply.take());
+        // What nobody wants stays where it is: its destructor is not ours, and the inbox is locked here.
+        let message = if given_up { None } else { written.message.take() };
+        let reply = written.reply.take();
         drop(written);
         drop(reply);
-        Err(if given_up { None } else { message.map(payload) })
+        Err(message.map(payload))
     }
 
     fn refuse(&self, why: Refusal) -> Option<Payload> {

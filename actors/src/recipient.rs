@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message};
 use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::time::Instant;
 
 use crate::child_ref::AskError;
 use crate::inbox::{Inbox, TellError};
@@ -76,6 +77,10 @@ where
     }
 }
 
+/// How often somebody who waits for an answer looks whether it can still come. A fenced incarnation keeps the channel open: nobody can take it
+/// from its thread. A tenth of the time after which a thread counts as blocked by default.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Sends what `write` makes for the given channel and waits for the answer.
 pub(crate) async fn ask<M: Message>(
     post: &(impl Post<M> + ?Sized),
@@ -92,10 +97,21 @@ pub(crate) async fn ask<M: Message>(
         Err(TryRecvError::Closed) => return Err(slip.why_closed()),
         Err(TryRecvError::Empty) => {}
     }
-    match tokio::time::timeout(timeout, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(slip.why_closed()),
-        Err(_) => Err(slip.why_late(post.lives())),
+    let mut left = timeout;
+    let mut first_look = None;
+    loop {
+        let wait = left.min(LOOK_EVERY);
+        match tokio::time::timeout(wait, &mut answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(_)) => return Err(slip.why_closed()),
+            Err(_) if slip.is_stuck() => return Err(slip.why_closed()),
+            Err(_) if wait == left => return Err(slip.why_late(post.lives())),
+            // Clocks are read by those who wait long, and by nobody else.
+            Err(_) => {
+                let since = *first_look.get_or_insert_with(|| Instant::now() - wait);
+                left = timeout.saturating_sub(since.elapsed());
+            }
+        }
     }
 }
 

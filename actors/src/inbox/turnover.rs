@@ -39,6 +39,7 @@ impl<A: Actor> Inbox<A> {
 
     /// Takes the place of the one living incarnation; when it is taken, the task is woken once it is free. A fenced incarnation comes too late.
     pub(crate) fn enter(&self, seat: &Arc<Seat>, cx: &TaskContext<'_>) -> bool {
+        self.fence_leaked();
         let (out, previous) = {
             let mut reading = self.reading.lock();
             if seat.is_fenced() {
@@ -48,10 +49,6 @@ impl<A: Actor> Inbox<A> {
             if let Some(tenant) = &reading.tenant {
                 // Registered first: a fence that falls in between wakes it.
                 tenant.succeed(cx);
-                // Its supervisor died before it could hear that the tenant's thread is blocked.
-                if !tenant.is_fenced() && tenant.env.pool.is_leaked(tenant.thread()) {
-                    tenant.fence(ExitReason::Stuck);
-                }
                 if !tenant.is_fenced() {
                     return false;
                 }
@@ -90,6 +87,15 @@ impl<A: Actor> Inbox<A> {
         self.bury_restarted(out, seat);
     }
 
+    /// Fences the incarnation that lives if its supervisor died before it could hear that its thread is blocked.
+    fn fence_leaked(&self) {
+        let tenant = self.reading.lock().tenant.clone();
+        if let Some(tenant) = tenant.filter(|tenant| !tenant.is_fenced() && tenant.env.pool.is_leaked(tenant.thread()))
+        {
+            tenant.fence(ExitReason::Stuck);
+        }
+    }
+
     /// Fences the incarnation that lives if it does so on `thread`, whoever its supervisor was.
     pub(crate) fn fence_on(&self, thread: ThreadId) {
         let tenant = self.reading.lock().tenant.clone();
@@ -124,6 +130,8 @@ impl<A: Actor> Inbox<A> {
             let reason = seat.end().unwrap_or(ExitReason::ArbiterGone);
             self.to_the_dead(payload, DeadReason::Crashed { reason }, seat);
         }
+        // It may hold a message that was given up.
+        discarding(&seat.path, || drop(letter));
     }
 
     /// Refuses messages from now on, and buries those that wait.

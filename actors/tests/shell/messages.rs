@@ -143,3 +143,40 @@ fn messages_wait_for_a_future_that_the_actor_waits_for() {
         root.shutdown().await.unwrap();
     });
 }
+
+/// Looks into the inbox that it waited in when it is dropped, as a guard that reports on its way out may.
+#[derive(Clone)]
+struct Curious(hivekeeper_actors::ChildRef<Probe>);
+
+impl Message for Curious {
+    type Result = ();
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        let _ = (self.0.stats(), self.0.len());
+    }
+}
+
+impl Handler<Curious> for Probe {
+    type Result = ();
+    fn handle(&mut self, _: Curious, _: &mut Self::Context) {
+        std::thread::sleep(MS * 50);
+        panic!("after its asker has gone");
+    }
+}
+
+#[test]
+fn a_message_that_was_given_up_and_crashes_is_dropped_outside_the_inbox() {
+    system(async {
+        let (child, a) = probe("a");
+        let (root, record) = start(vec![child]);
+        root.started().await.unwrap();
+        let asked = a.ask_redeliver(Curious(a.clone()), 3, MS).await;
+        assert!(matches!(asked, Err(AskError::Timeout)), "{asked:?}");
+        record.saw("a exited").await;
+        assert_eq!(answers(&a).await, 2);
+        assert_eq!((record.exits("a").len(), a.stats().redelivered), (1, 0));
+        root.shutdown().await.unwrap();
+    });
+}

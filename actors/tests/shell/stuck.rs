@@ -5,8 +5,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use hivekeeper_actors::{
-    Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings, ShutdownError,
-    Strategy, SupervisorFlags, ThreadEvent,
+    AskError, Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings,
+    ShutdownError, Strategy, SupervisorFlags, ThreadEvent,
 };
 
 use crate::harness::*;
@@ -269,4 +269,34 @@ fn a_temporary_child_that_is_stuck_is_not_made_again() {
         assert_eq!((blocked.incarnation(), record.exits("a")), (1, vec![ExitReason::Stuck]));
         root.shutdown().await.unwrap();
     });
+}
+
+/// The fenced incarnation keeps the channel of the answer, and may keep it for ever: its asker hears of the end all the same.
+#[test]
+fn who_asked_a_stuck_incarnation_hears_so_long_before_its_own_time_is_up() {
+    system(async {
+        let (a, blocked) = probe("a");
+        let (root, _) = start_with(settings(), vec![a]);
+        root.started().await.unwrap();
+        let (gate, wait) = sync_channel::<()>(0);
+        let asked = blocked.ask(Hold(wait), PATIENCE * 100).await;
+        assert_eq!(asked, Err(AskError::Crashed { reason: ExitReason::Stuck }));
+        assert_eq!(root.stats().leaked, 1, "it is still blocked");
+        drop(gate);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// Holds its handler until the sender is dropped.
+struct Hold(std::sync::mpsc::Receiver<()>);
+
+impl actix::Message for Hold {
+    type Result = ();
+}
+
+impl actix::Handler<Hold> for Probe {
+    type Result = ();
+    fn handle(&mut self, Hold(wait): Hold, _: &mut Self::Context) {
+        assert!(wait.recv().is_err());
+    }
 }
