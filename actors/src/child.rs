@@ -15,7 +15,7 @@ use crate::pool::Env;
 use crate::registry::Registry;
 use crate::spec::{ChildId, ChildSpec, Named, Placement, Ready, SpecError};
 use crate::supervisor_ref::SupervisorRef;
-use crate::tasks::Tie;
+use crate::tasks::{TaskError, Tie};
 use crate::tree::{Cause, Role};
 use crate::watch::ThreadId;
 
@@ -266,19 +266,25 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
     }
 
     /// Runs a future beside the actor, on the calling thread, which has to be that of an arbiter: until it is done, or until the incarnation
-    /// ends, whatever ends it. It is aborted then, and dropped at its thread's next turn; a future that comes too late is dropped unpolled.
+    /// ends, whatever ends it. It is aborted then, and dropped at its thread's next turn.
     /// (What is given to `actix::spawn` or `tokio::spawn` outlives the incarnation.)
     ///
     /// A panic in it is caught, logged and counted ([`TreeStats::task_panics`](crate::TreeStats::task_panics)), and ends nothing but the
     /// future; [`spawn_linked`](Self::spawn_linked) is for futures that the actor can't do without.
-    pub fn spawn_task(&self, future: impl Future<Output = ()> + 'static) {
-        self.seat.env.tasks.spawn(&self.seat, Tie::Loose, future);
+    ///
+    /// # Errors
+    /// When [`TASKS_MAX`](crate::TASKS_MAX) tasks of the incarnation run already, and when it has ended.
+    pub fn spawn_task(&self, future: impl Future<Output = ()> + 'static) -> Result<(), TaskError> {
+        self.seat.env.tasks.spawn(&self.seat, Tie::Loose, future)
     }
 
     /// As [`spawn_task`](Self::spawn_task), and a panic in it ends the incarnation, too: with [`ExitReason::Panic`], with the hooks as after
     /// `ctx.stop()`.
-    pub fn spawn_linked(&self, future: impl Future<Output = ()> + 'static) {
-        self.seat.env.tasks.spawn(&self.seat, Tie::Linked, future);
+    ///
+    /// # Errors
+    /// As [`spawn_task`](Self::spawn_task).
+    pub fn spawn_linked(&self, future: impl Future<Output = ()> + 'static) -> Result<(), TaskError> {
+        self.seat.env.tasks.spawn(&self.seat, Tie::Linked, future)
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -210,5 +210,6 @@ pub use spec::{
     Ready, RestartType, Seed, SeedState, Shutdown, SpecError,
 };
 pub use supervisor_ref::{SupervisorError, SupervisorRef};
+pub use tasks::{TASKS_MAX, TaskError};
 pub use tree::KILL_WAIT;
 pub use window::Window;

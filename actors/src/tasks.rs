@@ -14,6 +14,21 @@ use tokio::task::JoinSet;
 use crate::cell::Seat;
 use crate::panics::guarded;
 
+/// Tasks of one incarnation at once: one for each message that its inbox holds by default. An actor that starts more has lost count, and
+/// each keeps memory that nothing else bounds.
+pub const TASKS_MAX: usize = 1024;
+
+/// Why a task was not started; its future is dropped unpolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    /// [`TASKS_MAX`] tasks of the incarnation run already.
+    #[error("too many tasks run already")]
+    Full,
+    /// The incarnation that it would belong to has ended.
+    #[error("the incarnation has ended")]
+    Ended,
+}
+
 /// The tasks of every incarnation of a tree that has any.
 #[derive(Default)]
 pub(crate) struct Tasks {
@@ -32,8 +47,13 @@ pub(crate) enum Tie {
 }
 
 impl Tasks {
-    /// Runs `future` on the calling thread until it is done or the incarnation ends; drops it when that has ended already.
-    pub(crate) fn spawn(&self, seat: &Arc<Seat>, tie: Tie, future: impl Future<Output = ()> + 'static) {
+    /// Runs `future` on the calling thread until it is done or the incarnation ends.
+    pub(crate) fn spawn(
+        &self,
+        seat: &Arc<Seat>,
+        tie: Tie,
+        future: impl Future<Output = ()> + 'static,
+    ) -> Result<(), TaskError> {
         let owner = Arc::clone(seat);
         let task = async move {
             let mut future = pin!(future);
@@ -50,16 +70,22 @@ impl Tasks {
         };
         match self.sets.entry(address(seat)) {
             Entry::Occupied(mut tasks) => {
-                while tasks.get_mut().try_join_next().is_some() {}
-                tasks.get_mut().spawn_local(task);
+                let tasks = tasks.get_mut();
+                while tasks.try_join_next().is_some() {}
+                if tasks.len() >= TASKS_MAX {
+                    return Err(TaskError::Full);
+                }
+                tasks.spawn_local(task);
+                Ok(())
             }
             // An incarnation that ends marks its seat before it looks here: either it finds these tasks, or we find the mark.
             Entry::Vacant(free) if seat.note_tasks() => {
                 let mut tasks = JoinSet::new();
                 tasks.spawn_local(task);
                 free.insert(tasks);
+                Ok(())
             }
-            Entry::Vacant(_) => {}
+            Entry::Vacant(_) => Err(TaskError::Ended),
         }
     }
 

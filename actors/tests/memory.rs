@@ -234,7 +234,7 @@ async fn names_and_tasks() {
             let spec = ChildSpec { register: Some(format!("name-{n}").into()), ..eager(format!("c{n}")) };
             let (child, plain) = Child::actor(spec, |context| {
                 for _ in 0..10 {
-                    context.spawn_task(std::future::pending());
+                    context.spawn_task(std::future::pending())?;
                 }
                 Ok(Plain)
             });

@@ -205,10 +205,11 @@ fn p11_tasks_of_the_incarnation_end_with_it_and_others_do_not() {
         let (own_guard, stray_guard) = (OnDrop(Arc::clone(&own)), OnDrop(Arc::clone(&stray)));
         let (sender, task) = std::sync::mpsc::sync_channel(1);
         a.run(move |owner, _| {
-            owner.0.spawn_task(async move {
+            let own = async move {
                 let _guard = own_guard;
                 std::future::pending::<()>().await;
-            });
+            };
+            owner.0.spawn_task(own).unwrap();
             let handle = actix::spawn(async move {
                 let _guard = stray_guard;
                 std::future::pending::<()>().await;
