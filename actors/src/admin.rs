@@ -91,7 +91,7 @@ impl SupervisorRef {
     /// # Errors
     /// `Gone`, `Unreachable`, `Busy`.
     pub async fn which_children(&self) -> Result<Vec<ChildInfo>, SupervisorError> {
-        self.accepted(|supervisor, _| supervisor.which()).await
+        self.accepted(|supervisor, _| supervisor.mind().which()).await
     }
 
     /// How many children there are (OTP). Looks at each child once, not at what lies below.
@@ -99,7 +99,7 @@ impl SupervisorRef {
     /// # Errors
     /// As [`SupervisorRef::which_children`].
     pub async fn count_children(&self) -> Result<Counts, SupervisorError> {
-        self.accepted(|supervisor, _| supervisor.counts()).await
+        self.accepted(|supervisor, _| supervisor.mind().counts()).await
     }
 
     /// The specification of a child (OTP).
@@ -108,7 +108,7 @@ impl SupervisorRef {
     /// `NotFound`; as [`SupervisorRef::which_children`].
     pub async fn get_childspec(&self, id: &ChildId) -> Result<ChildSpec, SupervisorError> {
         let id = id.clone();
-        let spec = self.accepted(move |supervisor, _| supervisor.spec_of(&id)).await?;
+        let spec = self.accepted(move |supervisor, _| supervisor.mind().spec_of(&id)).await?;
         spec.ok_or(SupervisorError::NotFound)
     }
 

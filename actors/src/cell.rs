@@ -27,10 +27,19 @@ use crate::supervisor_ref::SupervisorRef;
 use crate::tree::{Cause, Key};
 use crate::watch::{SUPERVISORS, ThreadId};
 
+/// From where a notice comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// The poll of a cell, with nothing of the actor's on the stack and no lock held: what follows may be done there and then.
+    Turn,
+    /// A destructor, a hook, a thread that is none of ours.
+    Anywhere,
+}
+
 /// Hears what becomes of incarnations.
 pub(crate) trait Watcher: Send + Sync {
-    fn started(&self, key: Key, incarnation: u64);
-    fn down(&self, key: Key, incarnation: u64, reason: ExitReason);
+    fn started(&self, spot: Spot, key: Key, incarnation: u64);
+    fn down(&self, spot: Spot, key: Key, incarnation: u64, reason: ExitReason);
     /// The supervisor, unless it is the root's owner that watches.
     fn supervisor(&self) -> Option<SupervisorRef>;
 }
@@ -108,17 +117,17 @@ impl Seat {
     }
 
     /// Says once that the incarnation is ready.
-    pub(crate) fn say_ready(&self) {
+    pub(crate) fn say_ready(&self, spot: Spot) {
         if !self.ready_said.load(Ordering::Acquire) && !self.ready_said.swap(true, Ordering::AcqRel) {
             self.env.registry.publish(self);
-            self.watcher.started(self.key, self.incarnation);
+            self.watcher.started(spot, self.key, self.incarnation);
         }
     }
 
     /// The `started()` hook has returned: for many a child that is all there is to be ready for.
     pub(crate) fn say_hook_returned(&self) {
         if self.spec.ready == Ready::Started {
-            self.say_ready();
+            self.say_ready(Spot::Turn);
         }
     }
 
@@ -137,7 +146,7 @@ impl Seat {
         self.part();
         self.order(FENCED);
         self.make_room();
-        self.watcher.down(self.key, self.incarnation, reason);
+        self.watcher.down(Spot::Anywhere, self.key, self.incarnation, reason);
         true
     }
 
@@ -272,19 +281,19 @@ struct Report<A: Actor> {
 }
 
 impl<A: Actor> Report<A> {
-    fn tell(&self, reason: ExitReason) {
+    fn tell(&self, spot: Spot, reason: ExitReason) {
         self.seat.part();
         self.inbox.leave(&self.seat);
         self.seat.make_room();
         if !self.seat.told.swap(true, Ordering::AcqRel) {
-            self.seat.watcher.down(self.seat.key, self.seat.incarnation, reason);
+            self.seat.watcher.down(spot, self.seat.key, self.seat.incarnation, reason);
         }
     }
 }
 
 impl<A: Actor> Drop for Report<A> {
     fn drop(&mut self) {
-        self.tell(ExitReason::ArbiterGone);
+        self.tell(Spot::Anywhere, ExitReason::ArbiterGone);
     }
 }
 
@@ -302,7 +311,7 @@ impl<A: Actor<Context = Context<A>>> Unborn<A> {
     /// Ends the incarnation before it begins.
     pub(crate) fn refuse(self, reason: ExitReason) {
         self.report.seat.note_end(&reason);
-        self.report.tell(reason);
+        self.report.tell(Spot::Anywhere, reason);
     }
 
     /// Starts the incarnation on the thread that calls.
@@ -335,7 +344,7 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
         match this.advance(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(reason) => {
-                this.end(reason);
+                this.end(Spot::Turn, reason);
                 Poll::Ready(())
             }
         }
@@ -388,13 +397,13 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
     }
 
     /// The reason is noted before the actor is dropped: whoever waits for its answer wakes up then and asks for it.
-    fn end(&mut self, reason: ExitReason) {
+    fn end(&mut self, spot: Spot, reason: ExitReason) {
         let Report { seat, inbox } = &self.report;
         if seat.note_end(&reason) {
             inbox.ended(seat, seat.order.load(Ordering::Acquire) >= STOP);
         }
         self.bury();
-        self.report.tell(reason);
+        self.report.tell(spot, reason);
     }
 
     /// Drops the actor so that neither hooks nor messages run on it and a panic of its destructor goes no further.
@@ -412,7 +421,7 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
 impl<A: Actor<Context = Context<A>>> Drop for Cell<A> {
     fn drop(&mut self) {
         if self.actor.is_some() {
-            self.end(ExitReason::ArbiterGone);
+            self.end(Spot::Anywhere, ExitReason::ArbiterGone);
         }
     }
 }

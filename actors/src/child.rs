@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Context};
+use actix_rt::ArbiterHandle;
 
-use crate::cell::{Seat, Unborn};
+use crate::cell::{Seat, Spot, Unborn};
 use crate::child_ref::ChildRef;
 use crate::exit::ExitReason;
 use crate::inbox::Inbox;
@@ -122,8 +123,9 @@ impl fmt::Debug for Child {
 
 /// How a supervisor makes incarnations of a child whose type it doesn't know.
 pub(crate) trait Blueprint: Any + Send + Sync {
-    /// Makes an incarnation; its end is reported to the seat's watcher whatever happens.
-    fn launch(&self, seat: Arc<Seat>);
+    /// Makes an incarnation; its end is reported to the seat's watcher whatever happens. `supervisors` is the thread of its supervisor, when
+    /// that is not the one that calls.
+    fn launch(&self, seat: Arc<Seat>, supervisors: Option<&ArbiterHandle>);
     /// Refuses and forgets messages.
     fn close(&self);
     /// Fences the incarnation if it lives on this thread, which is blocked.
@@ -134,8 +136,8 @@ pub(crate) trait Blueprint: Any + Send + Sync {
     fn nested(&self) -> Option<&SupervisorRef>;
     /// The same child with the factory of `other`; `None` when that makes another type of actor.
     fn heir(&self, other: &dyn Blueprint) -> Option<Arc<dyn Blueprint>>;
-    /// Tells children apart: where the messages are.
-    fn inbox(&self) -> *const ();
+    /// Tells children apart: the address of where the messages are.
+    fn inbox(&self) -> usize;
 }
 
 pub(crate) struct Made<A: Actor<Context = Context<A>>> {
@@ -145,13 +147,18 @@ pub(crate) struct Made<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
-    fn launch(&self, seat: Arc<Seat>) {
+    fn launch(&self, seat: Arc<Seat>, supervisors: Option<&ArbiterHandle>) {
         self.inbox.launch(&seat);
         let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
         let unborn = Unborn::new(Arc::clone(&seat), Arc::clone(&self.inbox), Arc::clone(&self.factory));
         match placement {
             Placement::Pool => env.pool.place(&seat, move || unborn.spawn_here()),
-            Placement::WithSupervisor => unborn.spawn_here(),
+            Placement::WithSupervisor => match supervisors {
+                Some(thread) => {
+                    thread.spawn_fn(move || unborn.spawn_here());
+                }
+                None => unborn.spawn_here(),
+            },
             Placement::Dedicated => match env.pool.dedicate(&seat) {
                 Ok(thread) => {
                     thread.spawn_fn(move || unborn.spawn_here());
@@ -184,8 +191,8 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
         Some(Arc::new(Self { inbox, factory: Arc::clone(factory), nested: self.nested.clone() }))
     }
 
-    fn inbox(&self) -> *const () {
-        Arc::as_ptr(&self.inbox).cast()
+    fn inbox(&self) -> usize {
+        Arc::as_ptr(&self.inbox).addr()
     }
 }
 
@@ -235,7 +242,7 @@ impl<A: Actor<Context = Context<A>>> ChildCtx<A> {
     /// Says that the incarnation is ready. Needed with [`Ready::Signalled`], harmless otherwise and when said twice.
     pub fn ready(&self) {
         if self.seat.spec.ready == Ready::Signalled {
-            self.seat.say_ready();
+            self.seat.say_ready(Spot::Anywhere);
         }
     }
 

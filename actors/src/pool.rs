@@ -149,12 +149,19 @@ impl Pool {
         }
     }
 
-    /// Runs `work` on the thread whose turn it is. When there is none to be had, `work` is dropped.
+    /// Runs `work` on the thread that the seat names, that of its predecessor, as long as it takes children; on the one whose turn it is
+    /// otherwise. When there is none to be had, `work` is dropped.
     pub(crate) fn place(&self, seat: &Seat, work: impl FnOnce() + Send + 'static) {
         // The guard is gone before the work runs or is dropped: its end may come back to the pool.
-        let place = self.shared.threads.lock().next(&self.shared);
-        if let Some((id, handle)) = place {
-            seat.live_on(id);
+        let place = {
+            let mut threads = self.shared.threads.lock();
+            threads.known(seat.thread()).or_else(|| threads.next(&self.shared))
+        };
+        let Some((id, handle)) = place else { return };
+        seat.live_on(id);
+        if self.shared.is_here(id) {
+            work();
+        } else {
             handle.spawn_fn(work);
         }
     }
@@ -251,6 +258,14 @@ impl Shared {
         self.ring();
     }
 
+    /// Whether that is the thread that calls.
+    fn is_here(&self, id: ThreadId) -> bool {
+        let is_here = |local: &Obituary| local.id == id && std::ptr::eq(&raw const *local.shared, self);
+        OBITUARY
+            .try_with(|local| local.try_borrow().is_ok_and(|local| local.as_ref().is_some_and(is_here)))
+            .unwrap_or(false)
+    }
+
     fn ring(&self) {
         *self.rung.lock() = true;
         self.bell.notify_one();
@@ -284,6 +299,12 @@ impl Shared {
 }
 
 impl Threads {
+    /// The thread of that number, if it takes children.
+    fn known(&self, id: ThreadId) -> Option<(ThreadId, ArbiterHandle)> {
+        let thread = self.all.get(&id).filter(|thread| thread.duty == Duty::Pool && thread.arbiter.alive())?;
+        Some((id, thread.arbiter.handle()))
+    }
+
     /// The thread whose turn it is. A place whose thread has ended or is blocked gets another one; when the machine refuses it, the turn
     /// passes to the next.
     fn next(&mut self, shared: &Arc<Shared>) -> Option<(ThreadId, ArbiterHandle)> {
@@ -314,10 +335,11 @@ impl Threads {
 
     fn make(&mut self, shared: &Arc<Shared>, duty: Duty) -> io::Result<ThreadId> {
         let pulse = Arc::new(Pulse::default());
-        let arbiter = arbiter(Obituary { shared: Arc::clone(shared), pulse: Arc::clone(&pulse) })?;
-        self.latest += 1;
-        self.all.insert(self.latest, Thread { arbiter, pulse, duty, turns_seen: 0 });
-        Ok(self.latest)
+        let id = self.latest + 1;
+        let arbiter = arbiter(Obituary { id, shared: Arc::clone(shared), pulse: Arc::clone(&pulse) })?;
+        self.latest = id;
+        self.all.insert(id, Thread { arbiter, pulse, duty, turns_seen: 0 });
+        Ok(id)
     }
 
     pub(crate) fn count(&self, duty: Duty) -> usize {
@@ -361,6 +383,7 @@ impl Thread {
 
 /// Dropped with the other locals of a thread, when nothing runs on it any more.
 struct Obituary {
+    id: ThreadId,
     shared: Arc<Shared>,
     pulse: Arc<Pulse>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::cell::{Leash, Seat, Watcher};
+use crate::cell::{Leash, Seat, Spot, Watcher};
 use crate::child::{Blueprint, Child};
 use crate::dead_letters::DeadLetters;
 use crate::event::EventSink;
@@ -105,7 +105,7 @@ impl Root {
             Arc::new(env),
         ));
         let leash = Leash(Arc::clone(&seat));
-        child.blueprint.launch(seat);
+        child.blueprint.launch(seat, None);
         Ok(Self { leash, supervisor, life })
     }
 
@@ -201,11 +201,11 @@ struct RootWatcher {
 }
 
 impl Watcher for RootWatcher {
-    fn started(&self, _: Key, _: u64) {
+    fn started(&self, _: Spot, _: Key, _: u64) {
         self.life.send_modify(|life| life.started = true);
     }
 
-    fn down(&self, _: Key, _: u64, reason: ExitReason) {
+    fn down(&self, _: Spot, _: Key, _: u64, reason: ExitReason) {
         log::root(&reason);
         self.supervisor.close();
         self.life.send_modify(|life| life.ended = Some(reason));

@@ -175,12 +175,12 @@ impl SupervisorRef {
     /// # Errors
     /// `Gone`, `Unreachable`.
     pub async fn snapshot(&self) -> Result<TreeNode, SupervisorError> {
-        let View { parent, own, children } = self.accepted(|supervisor, _| supervisor.view()).await?;
+        let View { parent, own, children } = self.accepted(|supervisor, _| supervisor.mind().view()).await?;
         let mut node = match parent {
             None => own,
             // What its parent knows of it is the truth: restarts, last exit, state.
             Some((parent, key)) => {
-                let node = parent.accepted(move |supervisor, _| supervisor.node_of(key)).await?;
+                let node = parent.accepted(move |supervisor, _| supervisor.mind().node_of(key)).await?;
                 told(node.ok_or(SupervisorError::Gone)?, &own)
             }
         };
@@ -191,7 +191,7 @@ impl SupervisorRef {
     /// Passes on that a thread is blocked; one that is gone or restarts later finds out at its next launches.
     pub(crate) fn fence(&self, fence: &Fence) {
         let word = fence.clone();
-        if self.inner.run(move |supervisor, _| supervisor.fence(&word)) == Err(TellError::Full) {
+        if self.inner.run(move |supervisor, _| supervisor.mind().fence(&word)) == Err(TellError::Full) {
             fence.miss();
         }
     }
@@ -239,7 +239,7 @@ fn below(children: Vec<(TreeNode, Option<SupervisorRef>)>) -> Pin<Box<dyn Future
         for (mut node, nested) in children {
             let runs = matches!(node.state, ChildState::Starting | ChildState::Running | ChildState::Stopping);
             if let (true, Some(nested)) = (runs, nested)
-                && let Ok(view) = nested.accepted(|supervisor, _| supervisor.view()).await
+                && let Ok(view) = nested.accepted(|supervisor, _| supervisor.mind().view()).await
             {
                 node = told(node, &view.own);
                 node.children = below(view.children).await;

@@ -60,30 +60,30 @@ fn a_crash_storm_does_not_flood_the_log() {
     const CRASHES: u64 = 500;
     let lines = Lines::default();
     let began = std::time::Instant::now();
-    tracing::subscriber::with_default(lines.clone(), || {
-        System::new().block_on(async {
-            let spec = ChildSpec {
-                backoff: Backoff { then: Duration::ZERO, jitter: 0.0, ..Backoff::default() },
-                intensity: Some(Intensity { max_restarts: 10_000, ..Intensity::default() }),
-                ..ChildSpec::new("a")
-            };
-            let (child, plain) = Child::actor(spec, |_| Ok(Plain));
-            let broadcast = Broadcast::new(10_000);
-            let mut listener = broadcast.subscribe();
-            let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
-            let root = Root::start(flags, vec![child], Arc::new(broadcast)).unwrap();
-            plain.run(|_, _| panic!("first line\nsecond line {}", "x".repeat(100_000))).unwrap();
-            for _ in 1..CRASHES {
-                plain.run(|_, _| panic!("again")).unwrap();
-            }
-            let mut panics = 0;
-            while panics < CRASHES {
-                let heard = tokio::time::timeout(Duration::from_secs(30), listener.next()).await.unwrap();
-                let Heard::Event(event) = heard else { panic!("{heard:?}") };
-                panics += u64::from(matches!(event.kind, EventKind::Exited { .. }));
-            }
-            root.shutdown().await.unwrap();
-        });
+    // A line is written on the thread where the thing happens.
+    tracing::subscriber::set_global_default(lines.clone()).unwrap();
+    System::new().block_on(async {
+        let spec = ChildSpec {
+            backoff: Backoff { then: Duration::ZERO, jitter: 0.0, ..Backoff::default() },
+            intensity: Some(Intensity { max_restarts: 10_000, ..Intensity::default() }),
+            ..ChildSpec::new("a")
+        };
+        let (child, plain) = Child::actor(spec, |_| Ok(Plain));
+        let broadcast = Broadcast::new(10_000);
+        let mut listener = broadcast.subscribe();
+        let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+        let root = Root::start(flags, vec![child], Arc::new(broadcast)).unwrap();
+        plain.run(|_, _| panic!("first line\nsecond line {}", "x".repeat(100_000))).unwrap();
+        for _ in 1..CRASHES {
+            plain.run(|_, _| panic!("again")).unwrap();
+        }
+        let mut panics = 0;
+        while panics < CRASHES {
+            let heard = tokio::time::timeout(Duration::from_secs(30), listener.next()).await.unwrap();
+            let Heard::Event(event) = heard else { panic!("{heard:?}") };
+            panics += u64::from(matches!(event.kind, EventKind::Exited { .. }));
+        }
+        root.shutdown().await.unwrap();
     });
     let lines = lines.0.lock();
     let (level, first) = lines.iter().find(|(_, line)| line.contains("exited")).unwrap();

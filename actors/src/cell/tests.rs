@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Heard(Mutex<Vec<(u64, ExitReason)>>);
 
 impl Watcher for Heard {
-    fn started(&self, _: Key, _: u64) {}
+    fn started(&self, _: Spot, _: Key, _: u64) {}
 
-    fn down(&self, _: Key, incarnation: u64, reason: ExitReason) {
+    fn down(&self, _: Spot, _: Key, incarnation: u64, reason: ExitReason) {
         self.0.lock().push((incarnation, reason));
     }
 
@@ -114,7 +114,7 @@ impl Stage {
         let seat =
             Arc::new(Seat::new(Key::ROOT, (incarnation, Cause::Asked), (spec, path), watcher, Arc::clone(&self.env)));
         let (blueprint, theirs): (Arc<dyn Blueprint>, _) = (Arc::clone(&self.child.blueprint), Arc::clone(&seat));
-        arbiter.spawn_fn(move || blueprint.launch(theirs));
+        arbiter.spawn_fn(move || blueprint.launch(theirs, None));
         Leash(seat)
     }
 

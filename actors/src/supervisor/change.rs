@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use actix::Context;
+use tokio::sync::oneshot;
 
-use super::{Bench, Supervisor};
+use super::{Answer, Bench, Mind, Supervisor};
 use crate::child::{Blueprint, Child};
 use crate::flags::SupervisorFlags;
 use crate::spec::ChildId;
@@ -19,25 +20,41 @@ impl Supervisor {
         flags: SupervisorFlags,
         children: &[Child],
     ) -> Result<(), SupervisorError> {
+        let flags = SupervisorFlags { recent: Vec::new(), ..flags };
+        let mut answer = self.mind().change(flags.clone(), children)?;
+        self.attend(context);
+        // The core answers at once.
+        answer.try_recv().map_err(|_| SupervisorError::Gone)??;
+        if let Some(plan) = &self.plan {
+            *plan.lock() = (flags, self.mind().kept(children));
+        }
+        Ok(())
+    }
+}
+
+impl Mind {
+    fn change(
+        &mut self,
+        flags: SupervisorFlags,
+        children: &[Child],
+    ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
         for child in children {
             if self.known(child.id()).is_some_and(|bench| bench.blueprint.heir(&*child.blueprint).is_none()) {
                 return Err(SupervisorError::OtherActor { id: child.id().clone() });
             }
             self.given_again.extend(self.same(child.id(), &*child.blueprint));
         }
-        let flags = SupervisorFlags { recent: Vec::new(), ..flags };
-        let admitted = children.iter().cloned().map(Bench::admit).collect();
-        let mut answer = self.ask(context, Request::Change { flags: flags.clone(), children: admitted })?;
-        // The core answers at once.
-        answer.try_recv().map_err(|_| SupervisorError::Gone)??;
-        if let Some(plan) = &self.plan {
-            let kept = |child: &Child| {
-                let bench = self.known(child.id())?;
-                Some(Child { blueprint: Arc::clone(&bench.blueprint), ..child.clone() })
-            };
-            *plan.lock() = (flags, children.iter().filter_map(kept).collect());
-        }
-        Ok(())
+        let children = children.iter().cloned().map(Bench::admit).collect();
+        self.ask(Request::Change { flags, children })
+    }
+
+    /// The children that were given, as they are now.
+    fn kept(&self, children: &[Child]) -> Vec<Child> {
+        let kept = |child: &Child| {
+            let bench = self.known(child.id())?;
+            Some(Child { blueprint: Arc::clone(&bench.blueprint), ..child.clone() })
+        };
+        children.iter().filter_map(kept).collect()
     }
 
     /// A child has a new specification: what it has keeps its inbox and gets the factory of `new`.
@@ -52,7 +69,7 @@ impl Supervisor {
     }
 
     /// The inbox of the child of that name, if `given` has the same: it is the same child.
-    pub(super) fn same(&self, id: &ChildId, given: &dyn Blueprint) -> Option<*const ()> {
+    pub(super) fn same(&self, id: &ChildId, given: &dyn Blueprint) -> Option<usize> {
         Some(self.known(id)?.blueprint.inbox()).filter(|inbox| *inbox == given.inbox())
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Supervisor, now};
+use super::mind::{Mind, now};
 use crate::admin::{ChildInfo, Presence};
 use crate::snapshot::{ChildKind, ChildState, Counts, Supervision, TreeNode};
 use crate::spec::{ChildId, ChildSpec, RestartType};
@@ -19,7 +19,7 @@ pub(crate) struct View {
     pub(crate) children: Vec<(TreeNode, Option<SupervisorRef>)>,
 }
 
-impl Supervisor {
+impl Mind {
     pub(crate) fn view(&self) -> View {
         let now = now();
         let (seat, flags) = (self.child.seat(), self.tree.flags());

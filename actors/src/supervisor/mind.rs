@@ -1,0 +1,300 @@
+//! What a supervisor knows, and how it performs what the core decides, on whichever thread that is.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::Supervisor;
+use super::ear::Home;
+use crate::cell::{Leash, Seat, Watcher};
+use crate::child::{Blueprint, Child, ChildCtx};
+use crate::event::SupervisionEvent;
+use crate::exit::ExitReason;
+use crate::flags::SupervisorFlags;
+use crate::init::significance;
+use crate::keeper::Fence;
+use crate::log;
+use crate::panics::guarded;
+use crate::snapshot::ChildState;
+use crate::spec::{ChildId, Placement, Seed};
+use crate::supervisor_ref::SupervisorError;
+use crate::tree::{Action, Cause, Input, Key, NewChild, Refusal, Request, Token, Tree};
+
+/// The core and all that it takes to perform what the core decides.
+pub(crate) struct Mind {
+    pub(super) tree: Tree<Bench>,
+    pub(super) child: ChildCtx<Supervisor>,
+    /// How children reach this incarnation; a later one doesn't hear of them.
+    watcher: Option<Arc<dyn Watcher>>,
+    /// Where the supervisor lives, and the children beside it.
+    home: Option<Home>,
+    /// Notices on their way to the actor.
+    pub(super) on_the_way: Arc<AtomicUsize>,
+    answers: HashMap<Token, Asker>,
+    asked: u64,
+    /// The inboxes of children that it has and was given again just now: a refusal must not close them.
+    pub(super) given_again: Vec<usize>,
+    /// When the actor has, or is about to have, its next tick.
+    alarm: Option<Instant>,
+    /// The time of the latest step.
+    latest: Instant,
+    pub(super) since: Instant,
+    pub(super) state: ChildState,
+    finished: bool,
+    /// It takes nothing in: it is in the middle of a step, for ever if that has panicked, or the supervisor is gone.
+    deaf: bool,
+}
+
+/// Whoever waits for an answer, and the child that the answer speaks of.
+struct Asker {
+    about: Option<ChildId>,
+    sender: oneshot::Sender<Answer>,
+}
+
+/// What was asked for has happened: the incarnation of the child that was asked about, if one runs.
+pub(crate) type Answer = Result<Option<u64>, Refusal>;
+
+/// What the shell keeps with a child.
+pub(crate) struct Bench {
+    pub(super) blueprint: Arc<dyn Blueprint>,
+    leash: Option<Leash>,
+}
+
+impl Mind {
+    pub(super) fn new(child: ChildCtx<Supervisor>, flags: SupervisorFlags) -> Self {
+        let now = now();
+        Self {
+            tree: Tree::new(Arc::clone(child.path()), flags),
+            child,
+            watcher: None,
+            home: None,
+            on_the_way: Arc::default(),
+            answers: HashMap::new(),
+            asked: 0,
+            given_again: Vec::new(),
+            alarm: None,
+            latest: now,
+            since: now,
+            state: ChildState::Starting,
+            finished: false,
+            deaf: false,
+        }
+    }
+
+    /// The supervisor lives, and hears of its children through `watcher`.
+    pub(super) fn settle(&mut self, watcher: Arc<dyn Watcher>, home: Option<Home>) {
+        self.watcher = Some(watcher);
+        self.home = home;
+    }
+
+    /// The supervisor is gone: hears nothing more and lets go of the children, and of whoever holds on to it through them.
+    pub(super) fn forget(&mut self) -> Tree<Bench> {
+        self.deaf = true;
+        self.watcher = None;
+        self.answers.clear();
+        std::mem::replace(&mut self.tree, Tree::new(Arc::clone(self.child.path()), SupervisorFlags::default()))
+    }
+
+    /// Whether the actor has to end: every child has stopped, or a step has panicked.
+    pub(super) fn is_over(&self) -> bool {
+        self.finished || self.deaf
+    }
+
+    /// Whether a notice may be taken in on the thread that calls, whichever that is. A fenced supervisor hears nothing; and where the clock is behind that of the
+    /// latest step, tests have turned the supervisor's own, which is the one that counts.
+    pub(super) fn hears(&self) -> bool {
+        !self.is_over() && self.home.is_some() && !self.child.seat().is_fenced() && now() >= self.latest
+    }
+
+    /// A step has panicked, and the supervisor ends with that.
+    pub(super) fn fail(&self, panic: ExitReason) {
+        self.child.seat().say_failed(panic);
+    }
+
+    pub(super) fn ask(&mut self, request: Request<Bench>) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
+        let about = match &request {
+            Request::Start(child) | Request::Add(child) => {
+                significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
+                self.given_again.extend(self.same(&child.spec.id, &*child.payload.blueprint));
+                Some(child.spec.id.clone())
+            }
+            Request::Restart(id) => Some(id.clone()),
+            _ => None,
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.asked += 1;
+        let token = Token(self.asked);
+        self.answers.insert(token, Asker { about, sender });
+        self.feed(Input::Asked(token, request));
+        self.given_again.clear();
+        Ok(receiver)
+    }
+
+    fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
+        let Some(Asker { about, sender }) = self.answers.remove(&token) else { return };
+        let running = |id: ChildId| {
+            let node = self.tree.node(now(), self.tree.key_of(&id)?)?;
+            (node.state == ChildState::Running).then_some(node.incarnation)
+        };
+        // Whoever asked may have gone; what was asked has happened all the same.
+        let _ = sender.send(result.map(|()| about.and_then(running)));
+    }
+
+    /// A thread is blocked: each child that lives on it ends as stuck, here and below. Their cells report that as any other end.
+    pub(crate) fn fence(&self, fence: &Fence) {
+        for bench in self.tree.payloads() {
+            bench.blueprint.fence_on(fence.thread);
+            if let Some(leash) = bench.leash.as_ref().filter(|leash| leash.0.thread() == fence.thread) {
+                leash.fence(ExitReason::Stuck);
+            }
+            if let Some(nested) = bench.blueprint.nested() {
+                nested.fence(fence);
+            }
+        }
+    }
+
+    /// Takes one input in and performs what follows from it.
+    pub(super) fn feed(&mut self, input: Input<Bench>) {
+        if std::mem::replace(&mut self.deaf, true) {
+            return;
+        }
+        self.latest = now();
+        let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
+        for action in self.tree.step(self.latest, chance, input) {
+            self.perform(action);
+        }
+        self.deaf = false;
+    }
+
+    fn perform(&mut self, action: Action<Bench>) {
+        match action {
+            Action::Emit(event) => self.emit(event),
+            Action::Launch { key, incarnation, cause } => self.launch(key, incarnation, cause),
+            Action::Stop(key) => self.leash(key, Leash::stop),
+            Action::Kill(key) => self.leash(key, Leash::kill),
+            Action::Close(key) => {
+                if let Some(bench) = self.tree.payload_mut(key) {
+                    bench.leash = None;
+                    bench.blueprint.close();
+                }
+            }
+            Action::Dispose(bench) => {
+                if !self.given_again.contains(&bench.blueprint.inbox()) {
+                    bench.blueprint.close();
+                }
+            }
+            Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
+            Action::Answer(token, result) => self.answer(token, result),
+            Action::Ready => {
+                self.enter(ChildState::Running);
+                self.child.ready();
+            }
+            Action::Finished(reason) => {
+                self.finished = true;
+                self.child.seat().say_failed(reason);
+            }
+        }
+    }
+
+    /// A child is made anew where it was, as long as it has not come to rest in between: nothing has to be woken there.
+    fn launch(&mut self, key: Key, incarnation: u64, cause: Cause) {
+        let Some(watcher) = self.watcher.clone() else { return };
+        let env = Arc::clone(self.child.env());
+        let Some((path, spec)) = self.tree.child(key) else { return };
+        let (spec, path) = (spec.clone(), Arc::clone(path));
+        let seat = Arc::new(Seat::new(key, (incarnation, cause), (spec, path), watcher, env));
+        let supervisors = self.home.as_ref().and_then(Home::unless_here);
+        if let Some(bench) = self.tree.payload_mut(key) {
+            let before = bench.leash.replace(Leash(Arc::clone(&seat))).map(|leash| leash.0.thread());
+            if seat.spec.placement == Placement::WithSupervisor {
+                seat.live_on(self.child.seat().thread());
+            } else if let Some(thread) = before {
+                seat.live_on(thread);
+            }
+            bench.blueprint.launch(seat, supervisors);
+        }
+    }
+
+    fn leash(&mut self, key: Key, order: fn(&Leash)) {
+        if let Some(leash) = self.tree.payload_mut(key).and_then(|bench| bench.leash.as_ref()) {
+            order(leash);
+        }
+    }
+
+    fn emit(&self, event: SupervisionEvent) {
+        log::child(&event);
+        let sink = &self.child.env().sink;
+        // A sink that panics has lost the event; the log says so, and the supervisor goes on.
+        let _ = guarded(self.child.path(), || sink.event(event));
+    }
+
+    /// Whether the core wants its tick now.
+    pub(super) fn is_due(&self) -> bool {
+        self.tree.next_deadline().is_some_and(|at| at <= self.latest)
+    }
+
+    /// Notes when the core wants its tick; `true` when that is earlier than the actor knows. An alarm that rings too early does no harm, so a
+    /// later deadline leaves an earlier alarm alone.
+    pub(super) fn set_alarm(&mut self) -> bool {
+        let Some(at) = self.tree.next_deadline() else { return false };
+        let earlier = self.alarm.is_none_or(|set| at < set);
+        if earlier {
+            self.alarm = Some(at);
+        }
+        earlier
+    }
+
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        self.alarm
+    }
+
+    /// The alarm of the actor rings.
+    pub(super) fn tick(&mut self) {
+        self.alarm = None;
+        self.feed(Input::Tick);
+    }
+
+    pub(super) fn enter(&mut self, state: ChildState) {
+        self.state = state;
+        self.since = now();
+    }
+}
+
+impl Bench {
+    /// A child on its way into the core. One that was launched before, under an earlier incarnation of the supervisor, starts afresh
+    /// with the next number.
+    pub(crate) fn admit(child: Child) -> NewChild<Self> {
+        let Child { spec, role, blueprint, .. } = child;
+        let seed = match blueprint.incarnation() {
+            0 => spec.seed.clone(),
+            incarnation => Seed { incarnation, restarts: spec.seed.restarts, ..Seed::default() },
+        };
+        NewChild { spec, seed, role, payload: Self { blueprint, leash: None } }
+    }
+}
+
+/// Closes the inboxes of children that their supervisor has left; their leashes stop them. Nobody will read what is sent to them until a new
+/// incarnation of it starts them again. A supervisor that was fenced may end after its successor has started them.
+pub(super) fn abandon(tree: &Tree<Bench>) {
+    for bench in tree.payloads() {
+        let latest = bench.blueprint.incarnation();
+        if bench.leash.as_ref().is_none_or(|leash| leash.0.incarnation == latest) {
+            bench.blueprint.close();
+        }
+    }
+}
+
+/// The clock of the runtime, which tests can pause.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A number from 0 to 1, for jitter: the standard library's hash keys are random enough and cost no dependency.
+fn chance() -> f64 {
+    let bits = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(0);
+    f64::from(bits) / f64::from(u32::MAX)
+}
