@@ -9,8 +9,9 @@ use crate::spec::ChildId;
 
 /// Receives what every supervisor of a tree does.
 ///
-/// Called on the thread of the supervisors, in the order in which things happen; a supervisor that lives [apart](crate::Child::apart) calls on its
-/// own thread, and orders what happens to its own children. It must not block; a panic in it is caught and logged.
+/// Each supervisor calls it for one thing at a time, in the order in which things happen to its children; several supervisors may call at once. The
+/// thread is any of the tree: what becomes of a child is decided, as a rule, on the thread of the child. The supervisor is locked meanwhile, so a sink
+/// must not block, and above all not wait for the supervisor. A panic in it is caught and logged.
 pub trait EventSink: Send + Sync {
     /// One thing happened.
     fn event(&self, event: SupervisionEvent);

@@ -127,3 +127,6 @@ impl Drop for Supervisor {
         mind::abandon(&tree);
     }
 }
+
+#[cfg(test)]
+mod tests;

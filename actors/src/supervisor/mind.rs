@@ -157,20 +157,24 @@ impl Mind {
         }
     }
 
-    /// Takes one input in and performs what follows from it.
+    /// Takes one input in and performs what follows from it. Whoever is answered may look from another thread at once, so answers come last.
     pub(super) fn feed(&mut self, input: Input<Bench>) {
         if std::mem::replace(&mut self.deaf, true) {
             return;
         }
         self.latest = now();
         let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
+        let mut answers = Vec::new();
         for action in self.tree.step(self.latest, chance, input) {
-            self.perform(action);
+            self.perform(action, &mut answers);
+        }
+        for (token, result) in answers {
+            self.answer(token, result);
         }
         self.deaf = false;
     }
 
-    fn perform(&mut self, action: Action<Bench>) {
+    fn perform(&mut self, action: Action<Bench>, answers: &mut Vec<(Token, Result<(), Refusal>)>) {
         match action {
             Action::Emit(event) => self.emit(event),
             Action::Launch { key, incarnation, cause } => self.launch(key, incarnation, cause),
@@ -188,7 +192,7 @@ impl Mind {
                 }
             }
             Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
-            Action::Answer(token, result) => self.answer(token, result),
+            Action::Answer(token, result) => answers.push((token, result)),
             Action::Ready => {
                 self.enter(ChildState::Running);
                 self.child.ready();

@@ -17,3 +17,4 @@ mod stuck;
 mod supervision;
 mod tasks;
 mod together;
+mod turns;
