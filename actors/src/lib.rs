@@ -150,7 +150,7 @@
 //! # Map
 //!
 //! `spec`, `flags` what a supervisor knows in advance · `exit`, `event`, `snapshot`, `log`, `broadcast` what it tells · [`tree`] the pure core
-//! that decides, `window` its arithmetic · `supervisor` the actor around it, `admin` and `supervisor_ref` its requests, `init` and `dynamic`
+//! that decides, `window` its arithmetic · `supervisor` what is around it: a lock, and an actor for its clock, `admin` and `supervisor_ref` its requests, `init` and `dynamic`
 //! what it starts with · `cell` one incarnation as a task, `pump` its messages, `tasks` its tasks, `panics` the hook · `inbox`, `letter`,
 //! `dead_letters` the messages · `child`, `child_ref`, `recipient`, `registry`, `root` what a program holds · `pool`, `keeper`, `watch`,
 //! `settings` the threads.

@@ -39,7 +39,8 @@ pub struct TreeStats {
     pub leaked: usize,
     /// Threads that were ever taken out of use.
     pub fenced: u64,
-    /// How often the thread of the supervisors was found blocked. That can't be healed: nothing is restarted or stopped meanwhile.
+    /// How often the thread of the supervisors was found blocked. That can't be healed: nothing is asked, timed or
+    /// delayed meanwhile; a restart that is due at once goes on.
     pub stalls: u64,
     /// Panics of [tasks](crate::ChildCtx::spawn_task).
     pub task_panics: u64,

@@ -102,7 +102,7 @@ impl Default for Backoff {
 /// On which thread the incarnations of a child live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// One of the threads for children, in turn. A handler that blocks holds up its neighbours there, and no supervisor.
+    /// One of the threads for children: the first incarnation in turn, the next ones where the one before was. A handler that blocks holds up its neighbours there, and no supervisor.
     #[default]
     Pool,
     /// The thread of the supervisor, which is that of every supervisor of the tree that does not live [apart](crate::Child::apart). A restart

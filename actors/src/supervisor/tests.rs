@@ -110,7 +110,8 @@ fn a_step_that_panics_on_the_thread_of_a_child_ends_the_supervisor() {
         };
         let seen: Vec<String> = seen.iter().map(text).collect();
         assert_eq!(seen, ["odd boom", "swarm a bug in the supervisor"]);
-        root.shutdown().await.unwrap();
+        // An incarnation that was never launched is an orphan for ever: nobody waits for it here.
+        drop(root);
     });
 }
 
@@ -126,6 +127,7 @@ fn a_notice_that_comes_in_the_middle_of_a_step_is_heard_after_it() {
         odd_ref.run(|_, _| panic!("boom")).unwrap();
         until("the third is made", || odd_ref.incarnation() == 3).await;
         assert_eq!(exits.0.lock().last().unwrap().1, ExitReason::ArbiterGone);
-        root.shutdown().await.unwrap();
+        // An incarnation that was never launched is an orphan for ever: nobody waits for it here.
+        drop(root);
     });
 }
