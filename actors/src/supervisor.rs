@@ -123,7 +123,7 @@ impl Actor for Supervisor {
 impl Drop for Supervisor {
     /// Cells that still have an ear of it are heard no more.
     fn drop(&mut self) {
-        let tree = self.mind().forget();
+        let (tree, _unanswered) = self.mind().forget();
         mind::abandon(&tree);
     }
 }

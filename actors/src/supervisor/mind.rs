@@ -92,11 +92,12 @@ impl Mind {
     }
 
     /// The supervisor is gone: hears nothing more and lets go of the children, and of whoever holds on to it through them.
-    pub(super) fn forget(&mut self) -> Tree<Bench> {
+    pub(super) fn forget(&mut self) -> (Tree<Bench>, impl Sized + use<>) {
         self.deaf = true;
         self.watcher = None;
-        self.answers.clear();
-        std::mem::replace(&mut self.tree, Tree::new(Arc::clone(self.child.path()), SupervisorFlags::default()))
+        let nothing = Tree::new(Arc::clone(self.child.path()), SupervisorFlags::default());
+        // Whoever waits for an answer wakes up when this is dropped, which may panic.
+        (std::mem::replace(&mut self.tree, nothing), std::mem::take(&mut self.answers))
     }
 
     /// Whether the actor has to end: every child has stopped, or a step has panicked.
