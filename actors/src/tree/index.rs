@@ -51,6 +51,13 @@ impl Index {
         self.significant -= significant;
     }
 
+    /// Puts a slot into another state.
+    pub(super) fn change<P>(&mut self, key: Key, slot: &mut Slot<P>, state: State) {
+        self.leave(key, slot);
+        slot.state = state;
+        self.join(key, slot);
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

@@ -68,7 +68,15 @@ impl<P> Tree<P> {
             State::Stopping { then, .. } => (reason, Some(then)),
             _ => (reason, None),
         };
-        slot.past_mut().last_exit = Some((reason.clone(), now, incarnation));
+        // What is about to be forgotten needs no record: when very many children stop, that is as many allocations less.
+        let forgotten = match then {
+            Some(Then::Remove) => true,
+            Some(Then::Rest | Then::CountStartTimeout) => slot.is_forgettable(self.flags.strategy),
+            _ => false,
+        };
+        if !forgotten {
+            slot.past_mut().last_exit = Some((reason.clone(), now, incarnation));
+        }
         self.emit(now, key, EventKind::Exited { reason: reason.clone() });
         self.release(key, Until::Ended, &Ok(()));
         match then {
@@ -142,8 +150,7 @@ impl<P> Tree<P> {
     /// Answers everyone who waits for `until`.
     pub(super) fn release(&mut self, key: Key, until: Until, result: &Result<(), Refusal>) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
-        let tokens = slot.take_waiters(until);
-        self.out.extend(tokens.into_iter().map(|token| Action::Answer(token, result.clone())));
+        slot.answer_waiters(until, result, &mut self.out);
     }
 
     /// It has no incarnation and gets none, because somebody wanted it so; it says so once.
@@ -171,10 +178,10 @@ impl<P> Tree<P> {
     }
 
     pub(super) fn remove(&mut self, now: Instant, key: Key) {
-        self.emit(now, key, EventKind::Removed);
-        self.release(key, Until::Started, &SUPERSEDED);
-        self.release(key, Until::Removed, &Ok(()));
-        let Some(slot) = self.slots.remove(&key) else { return };
+        let Some(mut slot) = self.slots.remove(&key) else { return };
+        self.out.push(Action::Emit(slot.event(now, self.shared_restarts(now), EventKind::Removed)));
+        slot.answer_waiters(Until::Started, &SUPERSEDED, &mut self.out);
+        slot.answer_waiters(Until::Removed, &Ok(()), &mut self.out);
         self.index.leave(key, &slot);
         self.backoffs.leave(&slot.spec);
         self.ids.remove(&slot.spec.id);
@@ -183,25 +190,20 @@ impl<P> Tree<P> {
 
     /// Enters a state: its clock starts now, its deadline replaces the old one.
     pub(super) fn enter(&mut self, now: Instant, key: Key, state: State) {
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.since = now;
-            if state.rests() {
-                // Whoever tried to start it has been answered; the next start is another's.
-                slot.trial = Trial::None;
-            }
-        }
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        slot.since = now;
         if state.rests() {
+            // Whoever tried to start it has been answered; the next start is another's.
+            slot.trial = Trial::None;
             self.out.push(Action::Close(key));
         }
-        self.enter_quietly(key, state);
+        self.index.change(key, slot, state);
     }
 
     /// Changes the details of a state that goes on.
     pub(super) fn enter_quietly(&mut self, key: Key, state: State) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
-        self.index.leave(key, slot);
-        slot.state = state;
-        self.index.join(key, slot);
+        self.index.change(key, slot, state);
     }
 
     pub(super) fn emit(&mut self, now: Instant, key: Key, kind: EventKind) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Cause, NewChild, Refusal, Role, Token};
+use super::{Action, Cause, NewChild, Refusal, Role, Token};
 use crate::event::{EventKind, SupervisionEvent};
 use crate::exit::ExitReason;
 use crate::flags::Strategy;
@@ -246,15 +246,16 @@ impl<P> Slot<P> {
         self.waiters.push((token, until));
     }
 
-    /// Takes out everyone who waits for `until`.
-    pub(super) fn take_waiters(&mut self, until: Until) -> Vec<Token> {
+    /// Takes out everyone who waits for `until`, with their answers.
+    pub(super) fn answer_waiters(&mut self, until: Until, result: &Result<(), Refusal>, out: &mut Vec<Action<P>>) {
         if self.waiters.is_empty() {
-            return Vec::new();
+            return;
         }
-        let (taken, kept) = std::mem::take(&mut self.waiters).into_iter().partition(|(_, wanted)| *wanted == until);
-        self.waiters = kept;
-        let taken: Vec<(Token, Until)> = taken;
-        taken.into_iter().map(|(token, _)| token).collect()
+        let taken = self.waiters.extract_if(.., |(_, wanted)| *wanted == until);
+        out.extend(taken.map(|(token, _)| Action::Answer(token, result.clone())));
+        if self.waiters.is_empty() {
+            self.waiters = Vec::new();
+        }
     }
 
     /// `shared` as for [`Slot::event`].
