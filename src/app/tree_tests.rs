@@ -139,13 +139,10 @@ fn operations_survive_a_panic_of_the_controller() {
         let nest = Nest::start(&[("s", &["a", "b"])]).await;
         nest.running("s/b", 1).await;
         let slow = Script::runs().alive_after(Duration::from_secs(3600));
-        nest.runtime.next(&"s/a".parse().unwrap(), slow);
+        let a = "s/a".parse().unwrap();
+        nest.runtime.next(&a, slow);
         let under_way = nest.office.submit(restart("s/a")).await.unwrap();
-        until("it is under way", async || {
-            let now = nest.office.operation(under_way.id).await.unwrap();
-            (now.state == OperationState::Running).then_some(())
-        })
-        .await;
+        until("it has come to the slow start", async || (nest.runtime.launches(&a) == 2).then_some(())).await;
         // Of the other one: a stop of the same would overtake what is under way.
         let queued = nest.office.submit(stop("s/b")).await.unwrap();
         nest.refs.controller.run(|_, _| panic!("a bug in the middle")).unwrap();
