@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{burst::Burst, report::Report};
-use crate::model::{AgentId, Telemetry};
+use crate::model::{AgentId, Observation, Telemetry};
 
 /// Agents' own events that may wait: some seconds of a thousand chatty agents, at most 16 MiB.
 pub(super) const SAID_MAX: usize = 4096;
@@ -80,7 +80,7 @@ impl Share {
 
 #[derive(Debug, Default)]
 pub(super) struct Intake {
-    urgent: VecDeque<Report>,
+    urgent: VecDeque<Item>,
     bursts: HashMap<AgentId, Burst>,
     said: VecDeque<Telemetry>,
     shares: HashMap<AgentId, Share>,
@@ -104,7 +104,15 @@ impl Intake {
             }
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(agent, burst),
-                None => self.urgent.push_back(Report::Runtime { agent, incarnation, event }),
+                None => {
+                    // What was heard before it is out of reach does not bring it back.
+                    if matches!(event, Observation::Unreachable)
+                        && let Some(burst) = self.bursts.remove(&agent)
+                    {
+                        self.urgent.push_back(Item::Burst(agent.clone(), burst));
+                    }
+                    self.urgent.push_back(Item::Report(Report::Runtime { agent, incarnation, event }));
+                }
             },
             Report::Refused { .. } => self.refused += 1,
             Report::DataPlane { .. } => self.data_plane = Some(report),
@@ -117,13 +125,13 @@ impl Intake {
             | Report::Adjusted { .. }
             | Report::Supervision { .. }
             | Report::Settled { .. }
-            | Report::Reconciled => self.urgent.push_back(report),
+            | Report::Reconciled => self.urgent.push_back(Item::Report(report)),
         }
     }
 
     /// Hands everything over, behind what is there already.
     pub(super) fn drain(&mut self, items: &mut VecDeque<Item>) {
-        items.extend(self.urgent.drain(..).map(Item::Report));
+        items.extend(self.urgent.drain(..));
         items.extend(self.bursts.drain().map(|(agent, burst)| Item::Burst(agent, burst)));
         items.extend(self.said.drain(..).map(Item::Said));
         items.extend(self.data_plane.take().map(Item::Report));
@@ -171,7 +179,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::model::{Observation, TelemetryKind};
+    use crate::model::TelemetryKind;
 
     const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -270,6 +278,26 @@ mod tests {
             })
             .collect();
         assert_eq!(seen, (1..=20_000).collect::<Vec<_>>());
+    }
+
+    /// Its last lines come before the loss of its runtime; told after it, they would show it within reach again, for good.
+    #[test]
+    fn what_was_heard_before_a_loss_comes_before_it() {
+        let mut intake = Intake::default();
+        let told = |event| Report::Runtime { agent: agent(), incarnation: 1, event };
+        intake.put(telemetry(1, log()));
+        intake.put(told(Observation::Unreachable));
+        let items = drained(&mut intake);
+        assert!(
+            matches!(&*items, [Item::Burst(_, burst), Item::Report(Report::Runtime { .. })] if burst.wrote),
+            "{items:?}"
+        );
+        intake.put(told(Observation::Unreachable));
+        intake.put(telemetry(1, log()));
+        assert!(
+            matches!(&*drained(&mut intake), [Item::Report(_), Item::Burst(..)]),
+            "what is heard after it brings it back"
+        );
     }
 
     #[test]
