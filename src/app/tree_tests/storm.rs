@@ -125,8 +125,8 @@ fn nothing_that_was_acknowledged_is_lost_while_each_actor_of_the_daemon_falls() 
                 *ends.entry(end).or_default() += 1;
             }
             eprintln!("{id}: {} accepted, {} refused, ended {ends:?}", told.accepted.len(), told.refused);
-            // The client's own next word may overtake a start. One whose outcome fell with an actor before it was seen says so; of thousands that is one
-            // or none, and what its operator wanted holds all the same, as the end shows.
+            // The client's own next word may overtake a start. Of thousands, one at most was seen to end as failed for another reason, and why is not
+            // known; what its operator wanted held all the same, as the end shows.
             let unseen = ends.remove("1 of 1 agents did not get there").unwrap_or_default();
             assert!(
                 unseen * 100 < told.accepted.len(),
