@@ -56,21 +56,27 @@ pub struct ChildStats {
 }
 
 /// What outlives the incarnations of a child: its messages and its count.
+///
+/// In this order, so that what senders write to with each message and what the pump writes to with each are not neighbours in memory.
+#[repr(C)]
 pub(crate) struct Inbox<A: Actor> {
     arriving: Mutex<Arriving<A>>,
-    reading: Mutex<Reading<A>>,
-    /// The length of the batch; written under the lock of `reading`, and read by senders, who count it.
-    batch_left: AtomicUsize,
     pump: AtomicWaker,
     /// The latest incarnation that was launched; 0 is none.
     incarnation: AtomicU64,
     /// Somebody waits for room. A hint: who misses its change hears of the room at the next message.
     wanted: AtomicBool,
+    reading: Mutex<Reading<A>>,
+    /// The length of the batch; written under the lock of `reading`, and counted by senders.
+    batch_left: AtomicUsize,
 }
 
 /// The senders' side.
 struct Arriving<A: Actor> {
     queue: VecDeque<Letter<A>>,
+    /// The queue may grow to this length without another look at `batch_left`, which the pump writes to with each message. 0 where that or the
+    /// capacity may have changed for the worse.
+    sure: usize,
     /// The latest incarnation that was launched, until the child comes to rest.
     latest: Option<Arc<Seat>>,
     rare: Option<Box<Rare>>,
@@ -126,6 +132,7 @@ impl<A: Actor> Inbox<A> {
         Self {
             arriving: Mutex::new(Arriving {
                 queue: VecDeque::new(),
+                sure: 0,
                 latest: None,
                 rare: None,
                 capacity: spec.inbox_capacity,
@@ -133,11 +140,11 @@ impl<A: Actor> Inbox<A> {
                 open: true,
                 overflow: spec.overflow,
             }),
-            reading: Mutex::new(Reading { batch: VecDeque::new(), tenant: None, handled: 0 }),
-            batch_left: AtomicUsize::new(0),
             pump: AtomicWaker::new(),
             incarnation: AtomicU64::new(0),
             wanted: AtomicBool::new(false),
+            reading: Mutex::new(Reading { batch: VecDeque::new(), tenant: None, handled: 0 }),
+            batch_left: AtomicUsize::new(0),
         }
     }
 
@@ -181,8 +188,11 @@ impl<A: Actor> Inbox<A> {
         if !arriving.open {
             return Err(Refused { error: TellError::Stopped, letter, overflow: arriving.overflow });
         }
-        if arriving.queue.len() + self.batch_left.load(Ordering::Relaxed) >= arriving.capacity {
-            return self.overflow(arriving, letter);
+        if arriving.queue.len() >= arriving.sure {
+            arriving.sure = arriving.capacity.saturating_sub(self.batch_left.load(Ordering::Relaxed));
+            if arriving.queue.len() >= arriving.sure {
+                return self.overflow(arriving, letter);
+            }
         }
         arriving.queue.push_back(letter);
         let first = arriving.queue.len() == 1;
@@ -244,6 +254,8 @@ impl<A: Actor> Inbox<A> {
     /// nothing that the successor could have had goes to it.
     ///
     /// `last`: whoever calls looks no more when there is none, and is woken by the next.
+    // Inlined, a message is copied once on its way and not twice: an eighth of a `tell`.
+    #[inline]
     pub(crate) fn pop(&self, seat: &Seat, cx: &TaskContext<'_>, last: bool) -> Option<Letter<A>> {
         let mut reading = self.reading.lock();
         if seat.is_called_off() {
@@ -263,6 +275,7 @@ impl<A: Actor> Inbox<A> {
                 return None;
             }
             std::mem::swap(&mut arriving.queue, &mut reading.batch);
+            arriving.sure = 0;
             self.batch_left.store(reading.batch.len(), Ordering::Relaxed);
         }
         let letter = reading.batch.pop_front();

@@ -53,7 +53,7 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
                 return Poll::Pending;
             }
             match inbox.pop(seat, cx, n == 1) {
-                Some(Letter::Plain(letter)) => letter.handle(actor, context),
+                Some(Letter::Plain(mut letter)) => letter.handle(actor, context),
                 Some(Letter::Kept(letter)) => {
                     if current.insert(letter).deliver(actor, context, seat) == Delivery::Done {
                         *current = None;

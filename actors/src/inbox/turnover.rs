@@ -26,6 +26,7 @@ impl<A: Actor> Inbox<A> {
             let mut arriving = self.arriving.lock();
             arriving.open = true;
             arriving.capacity = seat.spec.inbox_capacity;
+            arriving.sure = 0;
             arriving.overflow = seat.spec.overflow;
             let stale = std::mem::take(&mut arriving.stale);
             let out = self.throw_out(&mut reading, &mut arriving, stale);
@@ -120,6 +121,7 @@ impl<A: Actor> Inbox<A> {
                 Ok(()) => {
                     arriving.rare().redelivered += 1;
                     reading.batch.push_front(Letter::Kept(letter));
+                    arriving.sure = 0;
                     self.batch_left.store(reading.batch.len(), Ordering::Relaxed);
                     return;
                 }
