@@ -61,6 +61,25 @@ fn block_waits_for_room_and_no_longer_than_it_may() {
 }
 
 #[test]
+fn what_the_actor_has_taken_over_and_not_begun_counts() {
+    system(async {
+        let (child, a) = scripted(narrow(Overflow::Block), Script::default());
+        let (root, _) = start(vec![child]);
+        let gate = hold(&a).await;
+        let (next_gate, wait) = mpsc::sync_channel::<()>(1);
+        a.run(move |_, _| assert!(wait.recv_timeout(PATIENCE).is_err())).unwrap();
+        assert_eq!([(); 3].map(|()| a.tell(Add(1))), [Ok(()), Ok(()), Err(TellError::Full)]);
+        drop(gate);
+        until("it begins the second", || a.len() == 2).await;
+        assert_eq!([(); 2].map(|()| a.tell(Add(1))), [Ok(()), Err(TellError::Full)]);
+        drop(next_gate);
+        until("it is drained", || a.is_empty()).await;
+        assert_eq!(a.ask(Add(0), PATIENCE).await, Ok((3, 1)));
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
 fn senders_that_wait_are_all_served_and_the_bound_holds() {
     system(async {
         let (child, a) = scripted(narrow(Overflow::Block), Script::default());

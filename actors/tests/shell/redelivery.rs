@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 
 use actix::prelude::*;
-use hivekeeper_actors::{AskError, ChildSpec, DeadReason, ExitReason, OnRestart};
+use hivekeeper_actors::{AskError, Backoff, ChildSpec, DeadReason, ExitReason, OnRestart, TellError};
 use parking_lot::Mutex;
 
 use crate::harness::*;
@@ -134,6 +134,26 @@ fn what_was_given_up_is_not_delivered_again() {
         assert_eq!(answers(&a).await, 2);
         assert_eq!((deliveries.load(Ordering::SeqCst), a.stats().redelivered), (1, 0));
         assert!(root.dead_letters().is_empty());
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn what_waits_to_be_delivered_again_takes_its_place_in_the_inbox() {
+    system(async {
+        let backoff = Backoff { initial: PATIENCE * 10, ..Backoff::default() };
+        let (child, a) = scripted(ChildSpec { backoff, inbox_capacity: 3, ..eager("a") }, Script::default());
+        let (root, record) = start(vec![child]);
+        let (gate, wait) = mpsc::sync_channel(1);
+        let held = Held(Arc::new(Mutex::new(wait)), Arc::default());
+        let deliveries = Arc::clone(&held.1);
+        a.tell_redeliver(held, 1).unwrap();
+        until("it is begun", || deliveries.load(Ordering::SeqCst) == 1).await;
+        a.tell(Add(1)).unwrap();
+        drop(gate);
+        until("it has crashed", || record.exits("a").len() == 1).await;
+        assert_eq!(a.len(), 2);
+        assert_eq!([(); 2].map(|()| a.tell(Add(1))), [Ok(()), Err(TellError::Full)]);
         root.shutdown().await.unwrap();
     });
 }
