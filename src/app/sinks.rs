@@ -110,6 +110,7 @@ impl EventSink for Supervision {
     fn event(&self, event: SupervisionEvent) {
         match agent_of(&event.path) {
             Some(agent) => {
+                self.office.heard_number(&agent, event.incarnation);
                 self.standings.note(&agent, &event, SystemTime::now());
                 self.health.report(Report::Supervision { agent, event });
             }

@@ -6,6 +6,8 @@
 mod ends;
 #[path = "tree_tests/nest.rs"]
 mod nest;
+#[path = "tree_tests/starts.rs"]
+mod starts;
 #[path = "tree_tests/storm.rs"]
 mod storm;
 

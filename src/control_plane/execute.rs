@@ -48,8 +48,6 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
     let capabilities = office.deps().runtimes.of(target.swarm()).capabilities();
     plan::fits(&operation.command, target, desired, capabilities).map_err(|error| error.to_string())?;
     let agents = office.agents(target);
-    let before: Vec<Before> = agents.iter().map(|id| Before::of(office, id)).collect();
-    let before = before.as_slice();
     match &operation.command {
         Command::Stop { grace, .. } => {
             office.desire(target, Desired::Stopped).await.map_err(|error| error.to_string())?;
@@ -61,9 +59,11 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             set_grace(office, &agents, *grace);
             reset_windows(office, &agents).await?;
+            let before = last_numbers(office, &agents);
             unless_stopped(office, target, Ask::Restart.of(office, target)).await?;
+            let after = last_numbers(office, &agents);
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
-                let new = agent.incarnation > before[at].incarnation;
+                let new = agent.incarnation > before[at] && agent.incarnation >= after[at];
                 judge(new && came_up(agent), new && gave_up(agent))
             })
             .await)
@@ -72,9 +72,11 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
             office.desire(target, Desired::Running).await.map_err(|error| error.to_string())?;
             reset_windows(office, &agents).await?;
             unless_stopped(office, target, Ask::Start.of(office, target)).await?;
+            // The supervisor has started it, or found that somebody had: a start before this one that nobody waited for any more, say.
+            let after = last_numbers(office, &agents);
             Ok(look(office, &agents, SEEN_WAIT, |at, agent| {
-                let new = before[at].lived || agent.incarnation > before[at].incarnation;
-                judge(new && came_up(agent), new && gave_up(agent))
+                let latest = agent.incarnation >= after[at];
+                judge(latest && came_up(agent), latest && gave_up(agent))
             })
             .await)
         }
@@ -102,19 +104,9 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
     }
 }
 
-/// How an agent stood before the command.
-struct Before {
-    incarnation: u64,
-    lived: bool,
-}
-
-impl Before {
-    fn of(office: &Office, agent: &AgentId) -> Self {
-        office.health().agent(agent).map_or(Self { incarnation: 0, lived: false }, |health| Self {
-            incarnation: health.incarnation,
-            lived: health.pid.is_some(),
-        })
-    }
+/// The number of each agent's latest incarnation. Health may be behind it, and the journal, too.
+fn last_numbers(office: &Office, agents: &[AgentId]) -> Vec<u64> {
+    agents.iter().map(|id| office.deps().registry.slot(id).last_number()).collect()
 }
 
 /// What a look tells.
@@ -173,20 +165,23 @@ enum Ask {
 }
 
 impl Ask {
-    /// Has it done. When the supervisor falls meanwhile, what takes its place is asked.
+    /// Has it done. When the supervisor falls meanwhile, or is ended by the fall of the one above it, what takes its place is asked.
     async fn of(mut self, office: &Office, target: &Target) -> Result<(), String> {
         let mut supervisors = office.supervisors(target.swarm()).ok_or("the swarm is gone")?;
         let deadline = Instant::now() + HEAL_WAIT;
         loop {
             let supervisor = supervisors.borrow_and_update().clone();
+            let was_there = supervisor.is_some();
             let answer = match supervisor {
                 Some(supervisor) => self.put(&supervisor, target).await,
                 None => Err(SupervisorError::Gone),
             };
-            if answer != Err(SupervisorError::Gone) || office.closed() {
+            // A swarm's operations are carried out one after the other, so only the supervisor's own end supersedes this one.
+            let is_over = matches!(answer, Err(SupervisorError::Gone | SupervisorError::Superseded));
+            if !is_over || office.closed() {
                 return done(answer);
             }
-            if self == Self::Restart {
+            if was_there && self == Self::Restart {
                 // What fell took its agents along: whatever runs under its successor is new.
                 self = Self::Start;
             }

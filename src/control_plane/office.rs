@@ -190,6 +190,11 @@ impl Office {
         }
     }
 
+    /// A supervisor tells of an incarnation by this number. Nobody gives it to another one.
+    pub fn heard_number(&self, agent: &AgentId, incarnation: u64) {
+        self.needs.agents.registry.slot(agent).note_number(incarnation);
+    }
+
     /// The agents of a target in start order.
     pub(super) fn agents(&self, target: &Target) -> Vec<AgentId> {
         match target {

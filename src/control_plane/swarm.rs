@@ -80,7 +80,6 @@ fn agent_child(
     spec.start_timeout = None;
     // It only waits: for its launch, the journal, the log. Beside its supervisor a restart saves three turns of other threads.
     spec.placement = Placement::WithSupervisor;
-    spec.seed = seed;
     let mut env = swarm.env.clone();
     env.extend(agent.spec.env.clone());
     let workdir = match &swarm.home {
@@ -88,6 +87,8 @@ fn agent_child(
         Home::Docker(spec) => spec.workdir.clone(),
     };
     let slot = deps.registry.slot(&agent.id);
+    // The journal may not know of the last one yet: its supervisor fell before it was begun, or it is being begun right now.
+    spec.seed = Seed { incarnation: slot.note_number(seed.incarnation), ..seed };
     slot.set_heartbeat_timeout(agent.spec.heartbeat_timeout);
     let job = Arc::new(Job {
         id: agent.id.clone(),

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -69,6 +69,8 @@ struct Ticket {
 pub struct Slot {
     state: Mutex<State>,
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// The highest number that an incarnation of it was given.
+    number: AtomicU64,
     loses_output: AtomicBool,
     tidying: Mutex<JoinSet<()>>,
 }
@@ -78,6 +80,17 @@ impl Slot {
     /// when its successor comes.
     pub(super) fn turn(&self) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.turn)
+    }
+
+    /// Takes note that an incarnation has this number, and returns the highest that one was given. Supervisors tell of a number before the journal
+    /// has it: the successor of one that falls in between must not give it to another incarnation.
+    pub fn note_number(&self, incarnation: u64) -> u64 {
+        self.number.fetch_max(incarnation, Ordering::AcqRel).max(incarnation)
+    }
+
+    /// The highest number that an incarnation of it was given; 0 before the first.
+    pub fn last_number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
     }
 
     /// Whether its output can be kept; returns whether that is news.

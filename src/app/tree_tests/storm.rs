@@ -118,21 +118,13 @@ fn nothing_that_was_acknowledged_is_lost_while_each_actor_of_the_daemon_falls() 
                 let kept = nest.journal.operation(*operation).await.unwrap().expect("it is in the journal");
                 assert_eq!(kept.state, ended.state, "{id}: {word}");
                 let end = ended.error.clone().unwrap_or_else(|| "well".to_owned());
-                if end.ends_with("did not get there") {
-                    assert!(ended.steps.iter().any(|step| step.result.is_err()), "{id}: without a reason: {ended:?}");
-                    eprintln!("{id}: {word} {:?}", ended.steps);
+                if !matches!(end.as_str(), "well" | "overtaken by a stop") {
+                    eprintln!("{id}: {word} {operation} {:?}", ended.steps);
                 }
                 *ends.entry(end).or_default() += 1;
             }
             eprintln!("{id}: {} accepted, {} refused, ended {ends:?}", told.accepted.len(), told.refused);
-            // The client's own next word may overtake a start. Of thousands, one at most was seen to end as failed for another reason, and why is not
-            // known; what its operator wanted held all the same, as the end shows.
-            let unseen = ends.remove("1 of 1 agents did not get there").unwrap_or_default();
-            assert!(
-                unseen * 100 < told.accepted.len(),
-                "{id}: {unseen} of {} not seen to be done",
-                told.accepted.len()
-            );
+            // The client's own next word may overtake a start.
             ends.retain(|end, _| !["well", "overtaken by a stop"].contains(&end.as_str()));
             assert!(ends.is_empty(), "{id}: {ends:?}");
             until("it runs as its operator wants it to", async || {
