@@ -196,7 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{AgentHealth, AgentState, Desired, Measured, health::Absent};
+    use crate::model::{AgentHealth, AgentState, Desired, Measured, TelemetryHealth, health::Absent};
 
     const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -231,6 +231,10 @@ mod tests {
             last_heartbeat: Measured::Absent(Absent::NeverObserved),
             progress: Measured::Absent(Absent::NeverObserved),
             dropped: 0,
+            usage: Measured::Absent(Absent::NeverObserved),
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
         }
     }
 

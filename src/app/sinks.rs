@@ -15,8 +15,8 @@ use crate::{
     health::{Handle, Report},
     http::HealthReader,
     model::{
-        AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Observation, SwarmHealth, SwarmName,
-        Telemetry, TelemetryKind, TelemetrySink, Witness,
+        AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Lost, Observation, SwarmHealth,
+        SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
     runtime::EndStuck,
     store::{LogBook, NewLine},
@@ -85,6 +85,10 @@ impl TelemetrySink for Said {
 
     fn refused(&self, _: Option<&AgentId>, code: i64) {
         self.health.report(Report::Refused { code });
+    }
+
+    fn dropped(&self, agent: &AgentId, incarnation: u64, lost: Lost) {
+        self.health.report(Report::Dropped { agent: agent.clone(), incarnation, lost });
     }
 }
 

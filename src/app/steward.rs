@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
-    data_plane::Presence,
+    data_plane::{DataPlaneHandle, Presence},
     health::{Handle, Report},
     store::{DataDir, StoreError},
 };
@@ -18,7 +18,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub(super) struct Steward {
     data: Arc<DataDir>,
     health: Handle,
-    presence: watch::Receiver<Presence>,
+    plane: DataPlaneHandle,
     fenced: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -26,10 +26,10 @@ impl Steward {
     pub(super) fn new(
         data: Arc<DataDir>,
         health: Handle,
-        presence: watch::Receiver<Presence>,
+        plane: DataPlaneHandle,
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { data, health, presence, fenced }
+        Self { data, health, plane, fenced }
     }
 }
 
@@ -38,7 +38,7 @@ impl Actor for Steward {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(keep(Arc::clone(&self.data), Arc::clone(&self.fenced)).into_actor(self));
-        ctx.spawn(watch_plane(self.health.clone(), self.presence.clone()).into_actor(self));
+        ctx.spawn(watch_plane(self.health.clone(), self.plane.clone()).into_actor(self));
     }
 }
 
@@ -56,11 +56,14 @@ pub(super) async fn keep(data: Arc<DataDir>, fenced: Arc<dyn Fn() + Send + Sync>
     }
 }
 
-async fn watch_plane(health: Handle, mut presence: watch::Receiver<Presence>) {
+/// Tells what is there whenever that changes, and who was turned away once a second: a crowd at the door must not become one of reports.
+async fn watch_plane(health: Handle, plane: DataPlaneHandle) {
+    let mut presence = plane.presence();
     loop {
-        let now = *presence.borrow_and_update();
-        health.report(Report::DataPlane { listening: now.listening, sessions: now.sessions });
-        if presence.changed().await.is_err() {
+        let Presence { listening, sessions, connections, .. } = *presence.borrow_and_update();
+        let turned_away = plane.stats().turned_away;
+        health.report(Report::DataPlane { listening, sessions, connections, turned_away });
+        if let Ok(Err(_)) = timeout(BEAT, presence.changed()).await {
             return;
         }
     }

@@ -152,8 +152,8 @@ fn swarms() -> (Child, SupervisorRef) {
 
 fn steward(parts: &Parts) -> (Child, ChildRef<Steward>) {
     let (data, health, fenced) = (Arc::clone(&parts.data), parts.health.clone(), Arc::clone(&parts.fenced));
-    let presence = parts.plane.presence();
-    let steward = move || Steward::new(Arc::clone(&data), health.clone(), presence.clone(), Arc::clone(&fenced));
+    let plane = parts.plane.clone();
+    let steward = move || Steward::new(Arc::clone(&data), health.clone(), plane.clone(), Arc::clone(&fenced));
     Child::actor(service("steward"), move |_| Ok(steward()))
 }
 

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::limits::{ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, LOG_PIECE_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX};
 use crate::{
-    model::TelemetryKind,
-    wire::rpc::{BadParams, EventKind, Heartbeat, Log, Metric, Text, Usage, object},
+    model::{TelemetryKind, Usage, UsageReport},
+    wire::rpc::{self as wire, BadParams, EventKind, Heartbeat, Log, Metric, Text, object},
 };
 
 type Params<'a> = Option<&'a RawValue>;
@@ -73,9 +73,22 @@ fn metric(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(),
 }
 
 fn usage(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), BadParams> {
-    let Usage { input_tokens: _, output_tokens: _ } = object(params)?;
     let raw = params.ok_or_else(|| BadParams::new("no totals"))?;
-    tell(TelemetryKind::Usage { totals: sound(raw, ATTRIBUTES_BYTES_MAX, "usage")? });
+    if raw.get().len() > ATTRIBUTES_BYTES_MAX {
+        return Err(BadParams::new(format!("usage has at most {ATTRIBUTES_BYTES_MAX} bytes of JSON")));
+    }
+    let said: wire::Usage<'_> = object(params)?;
+    let model = said.response_model.or(said.request_model);
+    let totals = Usage {
+        input_tokens: said.input_tokens,
+        output_tokens: said.output_tokens,
+        cache_read_input_tokens: said.cache_read_input_tokens,
+        cache_creation_input_tokens: said.cache_creation_input_tokens,
+        reasoning_output_tokens: said.reasoning_output_tokens,
+        cost_usd: said.cost_usd,
+    };
+    let model = model.map(|Text(model)| named(&model, "model")).transpose()?;
+    tell(TelemetryKind::Usage(Box::new(UsageReport { totals, model })));
     Ok(())
 }
 
@@ -178,8 +191,10 @@ mod tests {
                 attributes: Some(text(r#"{"a":1}"#)),
             }
         );
-        let usage = r#"{"gen_ai.usage.input_tokens":10,"gen_ai.request.model":"m","cost_usd":0.5}"#;
-        assert_eq!(one("hive/usage", usage), TelemetryKind::Usage { totals: text(usage) });
+        let usage = r#"{"gen_ai.usage.input_tokens":10,"gen_ai.request.model":"m","cost_usd":0.5,"gen_ai.usage.text.input_tokens":-4}"#;
+        let totals = Usage { input_tokens: Some(10), cost_usd: Some(0.5), ..Usage::default() };
+        let report = UsageReport { totals, model: Some(text("m")) };
+        assert_eq!(one("hive/usage", usage), TelemetryKind::Usage(Box::new(report)));
         let event = r#"{"kind":"merged","branch":"x"}"#;
         assert_eq!(one("hive/event", event), TelemetryKind::Event { kind: text("merged"), data: text(event) });
     }
@@ -200,6 +215,14 @@ mod tests {
             ("hive/metric", r#"{"name":"x","value":1e999}"#),
             ("hive/metric", r#"{"name":"x","value":1,"attributes":[]}"#),
             ("hive/usage", r#"{"gen_ai.usage.input_tokens":-1}"#),
+            ("hive/usage", r#"{"gen_ai.usage.reasoning.output_tokens":1.5}"#),
+            ("hive/usage", r#"{"gen_ai.usage.cache_read.input_tokens":"7"}"#),
+            ("hive/usage", r#"{"gen_ai.usage.output_tokens":1e999}"#),
+            ("hive/usage", r#"{"gen_ai.usage.output_tokens":1e19}"#),
+            ("hive/usage", r#"{"cost_usd":-0.01}"#),
+            ("hive/usage", r#"{"cost_usd":1e999}"#),
+            ("hive/usage", r#"{"cost_usd":NaN}"#),
+            ("hive/usage", r#"{"gen_ai.request.model":""}"#),
             ("hive/event", r#"{"what":"x"}"#),
             ("hive/event", r#"{"kind":"x","data":"\udc00"}"#),
         ] {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{
     AgentHealth, AgentId, AgentSpec, AgentState, Desired, ExitRecord, Measured, Observation, OnStuck, Ready, Reason,
-    RestartType, Source, health::Absent,
+    RestartType, Source, TelemetryHealth, health::Absent,
 };
 
 /// Readings that may be missed before a value no longer stands for now: one late and one lost are ordinary, a third is not.
@@ -98,6 +98,10 @@ impl Agent {
             last_heartbeat: Measured::Absent(Absent::NeverObserved),
             progress: Measured::Absent(Absent::NeverObserved),
             dropped: 0,
+            usage: Measured::Absent(Absent::NeverObserved),
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
         };
         let mut agent = Self {
             doc: Arc::new(doc),

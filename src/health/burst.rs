@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use crate::model::{Observation, Telemetry, TelemetryKind};
+use crate::model::{Lost, Observation, Telemetry, TelemetryKind};
 
 /// What was seen of an agent between two turns, as far as only the sum or the latest counts.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +43,11 @@ impl Burst {
         Some(burst)
     }
 
+    /// The burst that messages amount to which the data plane let go.
+    pub(super) fn of_dropped(incarnation: u64, lost: Lost) -> Self {
+        Self { incarnation, dropped: lost.total(), messages: lost.total(), ..Self::default() }
+    }
+
     /// The burst that a message amounts to; an agent's own event amounts to none.
     pub(super) fn of_telemetry(telemetry: &Telemetry) -> Option<Self> {
         let mut burst = Self { incarnation: telemetry.incarnation, messages: 1, ..Self::default() };
@@ -54,7 +59,7 @@ impl Burst {
                 burst.progress = progress.as_ref().map(|progress| (Arc::clone(progress), telemetry.at));
             }
             TelemetryKind::Log { .. } => burst.wrote = true,
-            TelemetryKind::Metric { .. } | TelemetryKind::Usage { .. } => {}
+            TelemetryKind::Metric { .. } | TelemetryKind::Usage(_) => {}
             TelemetryKind::Event { .. } => return None,
         }
         Some(burst)

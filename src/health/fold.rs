@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::{
     AgentHealth, AgentId, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
-    Reason, Source, SwarmHealth, SwarmName, SwarmSpec, Target, Telemetry, TelemetryKind, health::Absent,
+    Reason, Source, SwarmHealth, SwarmName, SwarmSpec, Target, Telemetry, TelemetryKind,
 };
 
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
@@ -87,13 +87,7 @@ impl Fold {
             engine: LastUse::default(),
             journal: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
-            data_plane: DataPlaneHealth {
-                listening: false,
-                sessions: 0,
-                events_per_second: Measured::Absent(Absent::NeverObserved),
-                dropped: 0,
-                refused: 0,
-            },
+            data_plane: DataPlaneHealth::unknown(),
             hive_dirty: true,
             sampled: HashSet::new(),
             counted: 0,
@@ -130,6 +124,9 @@ impl Fold {
                 None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)).1,
             },
             Report::Telemetry(batch) => batch.iter().flat_map(|telemetry| self.telemetry(now, telemetry)).collect(),
+            Report::Dropped { agent, incarnation, lost } => {
+                self.burst(now, &agent, &Burst::of_dropped(incarnation, lost))
+            }
             Report::Refused { .. } => {
                 self.data_plane.refused += 1;
                 Vec::new()
@@ -149,9 +146,11 @@ impl Fold {
                 self.control_plane_used(now);
                 Vec::new()
             }
-            Report::DataPlane { listening, sessions } => {
+            Report::DataPlane { listening, sessions, connections, turned_away } => {
                 self.hive_dirty |= listening != self.data_plane.listening;
-                (self.data_plane.listening, self.data_plane.sessions) = (listening, sessions);
+                let plane = &mut self.data_plane;
+                (plane.listening, plane.sessions) = (listening, sessions);
+                (plane.connections, plane.turned_away) = (connections, turned_away);
                 Vec::new()
             }
             Report::Reconciled => {

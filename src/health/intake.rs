@@ -114,6 +114,7 @@ impl Intake {
                     self.urgent.push_back(Item::Report(Report::Runtime { agent, incarnation, event }));
                 }
             },
+            Report::Dropped { agent, incarnation, lost } => self.burst(agent, Burst::of_dropped(incarnation, lost)),
             Report::Refused { .. } => self.refused += 1,
             Report::DataPlane { .. } => self.data_plane = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),

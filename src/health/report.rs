@@ -7,7 +7,7 @@ use std::{
 
 use hivekeeper_actors::SupervisionEvent;
 
-use crate::model::{AgentId, Desired, ExitRecord, Observation, SwarmName, SwarmSpec, Target, Telemetry};
+use crate::model::{AgentId, Desired, ExitRecord, Lost, Observation, SwarmName, SwarmSpec, Target, Telemetry};
 
 /// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +78,15 @@ pub enum Report {
     },
     /// The data plane read something.
     Telemetry(Vec<Telemetry>),
+    /// The data plane has read messages of an agent and let them go before anybody else saw them. They are none of its `Telemetry`.
+    Dropped {
+        /// Whose.
+        agent: AgentId,
+        /// Of which incarnation.
+        incarnation: u64,
+        /// How many, by class.
+        lost: Lost,
+    },
     /// The data plane refused a message.
     Refused {
         /// The code.
@@ -110,6 +119,10 @@ pub enum Report {
         listening: bool,
         /// Open sessions.
         sessions: u64,
+        /// Connections, with and without a session.
+        connections: u64,
+        /// Connections that found no place since this daemon started.
+        turned_away: u64,
     },
     /// The first reconcile pass has ended: what should run is known and in hand.
     Reconciled,

@@ -1,12 +1,13 @@
 //! Health as a document: what was measured, when and by whom, or why it is not known.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use super::{
     container::Place,
     exit::ExitRecord,
     ids::{AgentId, AgentName, HiveId, SwarmName},
     spec::{Home, RuntimeKind},
+    telemetry::{Lost, Usage},
 };
 
 /// Who measured a value.
@@ -152,8 +153,34 @@ pub struct AgentHealth {
     pub last_heartbeat: Measured<SystemTime>,
     /// What it last said of its progress, as JSON text.
     pub progress: Measured<Arc<str>>,
-    /// Samples and log records that were dropped on their way, over all incarnations of this daemon's life.
+    /// Samples and log records that were dropped on their way, over all incarnations of this daemon's life: the sum of `telemetry.dropped`.
     pub dropped: u64,
+    /// What its models were used for, summed over all incarnations that this daemon knows of. What was used stays used: it is never stale.
+    pub usage: Measured<Usage>,
+    /// The model that it last said it works with.
+    pub model: Measured<Arc<str>>,
+    /// Milliseconds by which its last heartbeat came later than announced, counted from the one before; 0 when it was in time. Only its own
+    /// heartbeats count, from the second of a session on; stale once the next one is overdue.
+    pub heartbeat_latency_ms: Measured<u64>,
+    /// What came in from it.
+    pub telemetry: TelemetryHealth,
+}
+
+/// What came in from one agent since this daemon started, over all its incarnations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TelemetryHealth {
+    /// Its messages that were read and not refused by a code. What was dropped of them afterwards is counted here, too.
+    pub received: u64,
+    /// What was dropped on its way, by class; lines of output that its launcher had no room for are among the logs.
+    pub dropped: Lost,
+    /// Milliseconds from the reading of a message to its folding: the longest of those that were folded together last.
+    pub latency_ms: Measured<f64>,
+}
+
+impl Default for TelemetryHealth {
+    fn default() -> Self {
+        Self { received: 0, dropped: Lost::default(), latency_ms: Measured::Absent(Absent::NeverObserved) }
+    }
 }
 
 /// The document of one swarm.
@@ -223,6 +250,37 @@ pub struct DataPlaneHealth {
     pub dropped: u64,
     /// Messages refused by a code since this daemon started.
     pub refused: u64,
+    /// Telemetry messages a second over the last minute; not observed before one has passed.
+    pub events_per_second_1m: Measured<f64>,
+    /// Telemetry messages a second over the last five minutes; not observed before they have passed.
+    pub events_per_second_5m: Measured<f64>,
+    /// Connections now, with and without a session.
+    pub connections: u64,
+    /// Connections that found no place since this daemon started.
+    pub turned_away: u64,
+    /// `refused` by code; codes that never occurred are not listed.
+    pub refused_by_code: BTreeMap<i64, u64>,
+    /// `dropped` by class.
+    pub dropped_by_class: Lost,
+}
+
+impl DataPlaneHealth {
+    /// Nothing is known of it yet.
+    pub fn unknown() -> Self {
+        Self {
+            listening: false,
+            sessions: 0,
+            events_per_second: Measured::Absent(Absent::NeverObserved),
+            dropped: 0,
+            refused: 0,
+            events_per_second_1m: Measured::Absent(Absent::NeverObserved),
+            events_per_second_5m: Measured::Absent(Absent::NeverObserved),
+            connections: 0,
+            turned_away: 0,
+            refused_by_code: BTreeMap::new(),
+            dropped_by_class: Lost::default(),
+        }
+    }
 }
 
 /// The whole document.

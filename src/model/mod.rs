@@ -19,7 +19,7 @@ pub use exit::{ExitCause, ExitRecord};
 pub use finding::{Fate, Finding, FindingKind};
 pub use health::{
     AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
-    Reason, Source, SwarmHealth,
+    Reason, Source, SwarmHealth, TelemetryHealth,
 };
 pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
 pub use observation::Observation;
@@ -29,4 +29,4 @@ pub use seams::{
 pub use spec::{
     AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,
 };
-pub use telemetry::{Lost, Telemetry, TelemetryKind};
+pub use telemetry::{Lost, Telemetry, TelemetryKind, Usage, UsageReport};

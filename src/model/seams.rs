@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     ids::{AgentId, SwarmName},
     observation::Observation,
-    telemetry::Telemetry,
+    telemetry::{Lost, Telemetry},
 };
 
 /// A two-way byte stream.
@@ -51,6 +51,9 @@ pub trait TelemetrySink: Send + Sync {
     fn accept(&self, batch: Vec<Telemetry>);
     /// Counts messages that were refused by a code, before or after `hive/open`.
     fn refused(&self, agent: Option<&AgentId>, code: i64);
+    /// Counts messages that were read and then let go by class, before they could be handed to [`accept`](Self::accept). Never blocks. A sink
+    /// that shows no counts has nothing to do.
+    fn dropped(&self, _agent: &AgentId, _incarnation: u64, _lost: Lost) {}
 }
 
 /// Tells the sessions of an agent what becomes of its incarnation. The data plane implements it, the runtime room calls it.

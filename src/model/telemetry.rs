@@ -53,11 +53,8 @@ pub enum TelemetryKind {
         /// JSON text of an object.
         attributes: Option<Arc<str>>,
     },
-    /// `hive/usage`: absolute totals by OpenTelemetry's GenAI names.
-    Usage {
-        /// JSON text of the object.
-        totals: Arc<str>,
-    },
+    /// `hive/usage`: absolute totals of this incarnation so far.
+    Usage(Box<UsageReport>),
     /// `hive/event`.
     Event {
         /// Its kind.
@@ -67,11 +64,56 @@ pub enum TelemetryKind {
     },
 }
 
-/// Counted loss of one agent.
+/// What a model was given and what it gave back: counts of tokens by OpenTelemetry's GenAI names, and money. `None` where nobody said anything.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// `gen_ai.usage.input_tokens`.
+    pub input_tokens: Option<u64>,
+    /// `gen_ai.usage.output_tokens`.
+    pub output_tokens: Option<u64>,
+    /// `gen_ai.usage.cache_read.input_tokens`.
+    pub cache_read_input_tokens: Option<u64>,
+    /// `gen_ai.usage.cache_creation.input_tokens`.
+    pub cache_creation_input_tokens: Option<u64>,
+    /// `gen_ai.usage.reasoning.output_tokens`.
+    pub reasoning_output_tokens: Option<u64>,
+    /// US dollars, by the agent's own reckoning. Finite and not negative.
+    pub cost_usd: Option<f64>,
+}
+
+/// What one `hive/usage` says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UsageReport {
+    /// Totals of the incarnation so far.
+    pub totals: Usage,
+    /// The model that it works with.
+    pub model: Option<Arc<str>>,
+}
+
+/// Counted loss, by class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lost {
-    /// Log records.
+    /// Log records and lines of output.
     pub logs: u64,
     /// Metric and usage samples.
-    pub samples: u64,
+    pub metrics: u64,
+    /// The agent's own events.
+    pub events: u64,
+}
+
+impl Lost {
+    /// All classes together.
+    pub fn total(self) -> u64 {
+        self.logs.saturating_add(self.metrics).saturating_add(self.events)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            logs: self.logs.saturating_add(other.logs),
+            metrics: self.metrics.saturating_add(other.metrics),
+            events: self.events.saturating_add(other.events),
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Health documents.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::value::RawValue;
 
 use super::{time::Rfc3339, words};
 use crate::model::{
-    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Measured, Place,
-    Reason, SwarmHealth,
+    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Lost, Measured,
+    Place, Reason, SwarmHealth, TelemetryHealth, Usage,
 };
 
 /// The document of one agent, in the SPEC's order.
@@ -31,6 +31,37 @@ pub struct AgentView<'a> {
     last_heartbeat: MeasuredView<Rfc3339>,
     progress: MeasuredView<Box<RawValue>>,
     dropped: u64,
+    usage: MeasuredView<UsageView>,
+    model: MeasuredView<&'a str>,
+    heartbeat_latency_ms: MeasuredView<u64>,
+    telemetry: TelemetryView,
+}
+
+/// Tokens by the last part of their OpenTelemetry names, and money; null where the agent says nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct UsageView {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    reasoning_output_tokens: Option<u64>,
+    cost_usd: Option<f64>,
+}
+
+/// What came in from an agent since this daemon started.
+#[derive(Debug, Clone, Serialize)]
+pub struct TelemetryView {
+    received: u64,
+    dropped: LostView,
+    latency_ms: MeasuredView<f64>,
+}
+
+/// Counted loss, by class.
+#[derive(Debug, Clone, Serialize)]
+pub struct LostView {
+    logs: u64,
+    metrics: u64,
+    events: u64,
 }
 
 /// A stable code and a detail for people.
@@ -113,6 +144,12 @@ pub struct DataPlaneView {
     events_per_second: MeasuredView<f64>,
     dropped: u64,
     refused: u64,
+    events_per_second_1m: MeasuredView<f64>,
+    events_per_second_5m: MeasuredView<f64>,
+    connections: u64,
+    turned_away: u64,
+    refused_by_code: BTreeMap<i64, u64>,
+    dropped_by_class: LostView,
 }
 
 /// The whole health document. `status` is `pass`, `warn` or `fail`, `level` says it in the product's words.
@@ -150,7 +187,34 @@ pub fn agent(agent: &AgentHealth) -> AgentView<'_> {
         last_heartbeat: measured(&agent.last_heartbeat, |at: &SystemTime| Rfc3339(*at)),
         progress: measured(&agent.progress, json_or_text),
         dropped: agent.dropped,
+        usage: measured(&agent.usage, usage),
+        model: measured(&agent.model, |model| &**model),
+        heartbeat_latency_ms: measured(&agent.heartbeat_latency_ms, |late| *late),
+        telemetry: telemetry(&agent.telemetry),
     }
+}
+
+fn usage(usage: &Usage) -> UsageView {
+    UsageView {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cache_read_input_tokens: usage.cache_read_input_tokens,
+        cache_creation_input_tokens: usage.cache_creation_input_tokens,
+        reasoning_output_tokens: usage.reasoning_output_tokens,
+        cost_usd: usage.cost_usd,
+    }
+}
+
+fn telemetry(telemetry: &TelemetryHealth) -> TelemetryView {
+    TelemetryView {
+        received: telemetry.received,
+        dropped: lost(telemetry.dropped),
+        latency_ms: measured(&telemetry.latency_ms, |latency| *latency),
+    }
+}
+
+fn lost(lost: Lost) -> LostView {
+    LostView { logs: lost.logs, metrics: lost.metrics, events: lost.events }
 }
 
 /// Shows how an incarnation ended.
@@ -226,6 +290,12 @@ pub fn data_plane(plane: &DataPlaneHealth) -> DataPlaneView {
         events_per_second: measured(&plane.events_per_second, |rate| *rate),
         dropped: plane.dropped,
         refused: plane.refused,
+        events_per_second_1m: measured(&plane.events_per_second_1m, |rate| *rate),
+        events_per_second_5m: measured(&plane.events_per_second_5m, |rate| *rate),
+        connections: plane.connections,
+        turned_away: plane.turned_away,
+        refused_by_code: plane.refused_by_code.clone(),
+        dropped_by_class: lost(plane.dropped_by_class),
     }
 }
 
@@ -246,7 +316,7 @@ pub(super) fn json_or_text(text: &Arc<str>) -> Box<RawValue> {
         .unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn measured<T, U>(measured: &Measured<T>, show: impl FnOnce(&T) -> U) -> MeasuredView<U> {
+fn measured<'a, T, U>(measured: &'a Measured<T>, show: impl FnOnce(&'a T) -> U) -> MeasuredView<U> {
     MeasuredView(match measured {
         Measured::Value { value, observed_at, source } => {
             Measured::Value { value: show(value), observed_at: *observed_at, source: *source }

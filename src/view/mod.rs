@@ -16,8 +16,8 @@ pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
 pub use event::{EventView, event, stored_event};
 pub use finding::{FindingsView, findings};
 pub use health::{
-    AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, MeasuredView, ReasonView, SwarmView, agent,
-    control_plane, data_plane, exit, hive, swarm,
+    AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, LostView, MeasuredView, ReasonView, SwarmView,
+    TelemetryView, UsageView, agent, control_plane, data_plane, exit, hive, swarm,
 };
 pub use operation::{OperationView, StepView, operation};
 pub use size::SizeText;

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{
     AgentHealth, AgentState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, Event,
-    EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId,
-    OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target, health::Absent,
+    EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Lost, Measured, Operation,
+    OperationId, OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target, TelemetryHealth, Usage,
+    health::Absent,
 };
 
 fn at(ms: u64) -> SystemTime {
@@ -54,6 +55,18 @@ fn coder() -> AgentHealth {
             source: Source::Agent,
         },
         dropped: 4,
+        usage: Measured::Value {
+            value: Usage { input_tokens: Some(1200), cost_usd: Some(0.25), ..Usage::default() },
+            observed_at: at(0),
+            source: Source::Agent,
+        },
+        model: Measured::Value { value: Arc::from("small-1"), observed_at: at(0), source: Source::Agent },
+        heartbeat_latency_ms: Measured::Value { value: 12, observed_at: at(2), source: Source::Agent },
+        telemetry: TelemetryHealth {
+            received: 900,
+            dropped: Lost { logs: 3, metrics: 1, events: 0 },
+            latency_ms: Measured::Value { value: 0.75, observed_at: at(2), source: Source::Daemon },
+        },
     }
 }
 
@@ -73,7 +86,20 @@ fn coder_json() -> Value {
         "progress": {
             "value": { "done": 3, "of": 9_007_199_254_740_993_u64 }, "observed_at": "2026-11-21T04:05:00.000Z", "source": "agent"
         },
-        "dropped": 4
+        "dropped": 4,
+        "usage": {
+            "value": {
+                "input_tokens": 1200, "output_tokens": null, "cache_read_input_tokens": null,
+                "cache_creation_input_tokens": null, "reasoning_output_tokens": null, "cost_usd": 0.25
+            },
+            "observed_at": "2026-11-21T04:05:00.000Z", "source": "agent"
+        },
+        "model": { "value": "small-1", "observed_at": "2026-11-21T04:05:00.000Z", "source": "agent" },
+        "heartbeat_latency_ms": { "value": 12, "observed_at": "2026-11-21T04:05:00.002Z", "source": "agent" },
+        "telemetry": {
+            "received": 900, "dropped": { "logs": 3, "metrics": 1, "events": 0 },
+            "latency_ms": { "value": 0.75, "observed_at": "2026-11-21T04:05:00.002Z", "source": "daemon" }
+        }
     })
 }
 
@@ -153,6 +179,11 @@ fn an_agent_has_the_fields_of_the_specification_in_its_order() {
         "memory",
         "last_heartbeat",
         "progress",
+        "dropped",
+        "usage",
+        "model",
+        "heartbeat_latency_ms",
+        "telemetry",
     ] {
         let key = format!("\"{name}\":");
         from += text[from..].find(&key).unwrap_or_else(|| panic!("{name} is missing or too early in {text}"));
@@ -170,12 +201,17 @@ fn an_unobserved_agent_shows_reasons_and_no_defaults() {
         memory: Measured::Absent(Absent::Unsupported),
         last_heartbeat: Measured::Absent(Absent::NeverObserved),
         progress: Measured::Absent(Absent::NeverObserved),
+        usage: Measured::Absent(Absent::NeverObserved),
+        model: Measured::Absent(Absent::NeverObserved),
+        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+        telemetry: TelemetryHealth::default(),
         ..coder()
     };
     let shown = value(agent(&unborn));
-    for name in ["cpu", "last_heartbeat", "progress"] {
+    for name in ["cpu", "last_heartbeat", "progress", "usage", "model", "heartbeat_latency_ms"] {
         assert_eq!(shown[name], json!({ "value": null, "reason": "never_observed" }), "{name}");
     }
+    assert_eq!(shown["telemetry"]["latency_ms"], json!({ "value": null, "reason": "never_observed" }));
     assert_eq!(shown["memory"], json!({ "value": null, "reason": "unsupported" }));
     assert_eq!((&shown["last_exit"], &shown["retry_at"]), (&Value::Null, &Value::Null));
 }
@@ -221,6 +257,12 @@ fn the_health_document() {
             events_per_second: Measured::Absent(Absent::NeverObserved),
             dropped: 1,
             refused: 7,
+            events_per_second_1m: Measured::Value { value: 20.5, observed_at: at(0), source: Source::Daemon },
+            events_per_second_5m: Measured::Absent(Absent::NeverObserved),
+            connections: 3,
+            turned_away: 4,
+            refused_by_code: [(-32602, 2), (1003, 5)].into(),
+            dropped_by_class: Lost { logs: 1, ..Lost::default() },
         },
         swarms: vec![Arc::new(review())],
         agents: vec![Arc::new(coder())],
@@ -234,7 +276,11 @@ fn the_health_document() {
             "control_plane": { "reachable": false, "since": "2026-11-21T04:05:00.000Z", "last_error": "disk full" },
             "data_plane": {
                 "listening": true, "sessions": 2, "events_per_second": { "value": null, "reason": "never_observed" },
-                "dropped": 1, "refused": 7
+                "dropped": 1, "refused": 7,
+                "events_per_second_1m": { "value": 20.5, "observed_at": "2026-11-21T04:05:00.000Z", "source": "daemon" },
+                "events_per_second_5m": { "value": null, "reason": "never_observed" },
+                "connections": 3, "turned_away": 4, "refused_by_code": { "-32602": 2, "1003": 5 },
+                "dropped_by_class": { "logs": 1, "metrics": 0, "events": 0 }
             },
             "swarms": [review_json()], "agents": [coder_json()]
         })

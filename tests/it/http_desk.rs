@@ -15,7 +15,7 @@ use hivekeeper::{
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
         Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId,
-        OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec, health::Absent,
+        OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec, TelemetryHealth, health::Absent,
     },
     view::SwarmDocument,
 };
@@ -45,6 +45,10 @@ pub(crate) fn agent_health(id: &str) -> AgentHealth {
         last_heartbeat: Measured::Absent(Absent::NeverObserved),
         progress: Measured::Absent(Absent::NeverObserved),
         dropped: 0,
+        usage: Measured::Absent(Absent::NeverObserved),
+        model: Measured::Absent(Absent::NeverObserved),
+        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+        telemetry: TelemetryHealth::default(),
     }
 }
 
@@ -257,13 +261,7 @@ impl HealthReader for Desk {
             since: at(0),
             reasons: vec![],
             control_plane: ControlPlaneHealth { reachable: true, since: at(0), last_error: None },
-            data_plane: DataPlaneHealth {
-                listening: true,
-                sessions: 0,
-                events_per_second: Measured::Absent(Absent::NeverObserved),
-                dropped: 0,
-                refused: 0,
-            },
+            data_plane: DataPlaneHealth { listening: true, ..DataPlaneHealth::unknown() },
             swarms: vec![],
             agents: vec![],
         })

@@ -16,7 +16,7 @@ use hivekeeper::{
     health::{Handle, Identity, Options},
     model::{
         AgentHealth, AgentId, AgentState, Desired, Epoch, EventKind, HiveId, Home, HomeHealth, Level, Measured, Reason,
-        Seq, SwarmHealth, health::Absent,
+        Seq, SwarmHealth, TelemetryHealth, health::Absent,
     },
     stream::{Hub, StreamLimits, hybrid_health, keep_socket},
 };
@@ -187,6 +187,10 @@ fn agent(id: &str, incarnation: u64, detail: &str) -> Arc<AgentHealth> {
         last_heartbeat: Measured::Absent(Absent::NeverObserved),
         progress: Measured::Absent(Absent::NeverObserved),
         dropped: 0,
+        usage: Measured::Absent(Absent::NeverObserved),
+        model: Measured::Absent(Absent::NeverObserved),
+        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+        telemetry: TelemetryHealth::default(),
     })
 }
 

@@ -54,7 +54,7 @@ async fn reports_become_documents_and_events() {
     let (handle, feed) = handle(Arc::new(|_, _| {}));
     let coder = id("review/coder");
     handle.report(declared(vec![agent_spec("coder")]));
-    handle.report(Report::DataPlane { listening: true, sessions: 0 });
+    handle.report(Report::DataPlane { listening: true, sessions: 0, connections: 0, turned_away: 0 });
     handle.report(Report::Reconciled);
     assert_eq!(handle.agent(&coder), None, "nothing is folded without the actor");
     let _monitor = handle.monitor().start();

@@ -150,7 +150,7 @@ fn the_planes_are_told_apart() {
     assert_eq!((hive.level, hive.control_plane.reachable), (Level::Healthy, true));
     assert_eq!(hive.control_plane.last_error.as_deref(), Some("disk full"), "stays to be read");
 
-    bench.apply(Report::DataPlane { listening: false, sessions: 0 });
+    bench.apply(Report::DataPlane { listening: false, sessions: 0, connections: 0, turned_away: 0 });
     bench.tick();
     let hive = bench.fold.hive();
     assert_eq!((hive.level, codes(&hive.reasons)), (Level::Degraded, vec!["data_plane_down"]));

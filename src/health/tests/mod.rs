@@ -91,7 +91,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let now = Now { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), mono: Instant::now() };
         let mut bench = Self { fold: Fold::new(identity(), now), now, restarts: 0, in_window: 0 };
-        bench.apply(Report::DataPlane { listening: true, sessions: 0 });
+        bench.apply(Report::DataPlane { listening: true, sessions: 0, connections: 0, turned_away: 0 });
         bench.apply(Report::Reconciled);
         bench.tick();
         bench

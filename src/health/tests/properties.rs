@@ -57,7 +57,7 @@ fn telemetry() -> impl Strategy<Value = TelemetryKind> {
         Just(TelemetryKind::SessionOpened),
         Just(TelemetryKind::SessionClosed),
         (0u8..3).prop_map(|n| TelemetryKind::Heartbeat { progress: Some(Arc::from(n.to_string())), busy: None }),
-        Just(TelemetryKind::Usage { totals: Arc::from("{}") }),
+        Just(TelemetryKind::Usage(Box::default())),
     ]
 }
 
@@ -83,7 +83,7 @@ fn reports() -> impl Strategy<Value = Report> {
         1 => (agent_ids(), desired)
             .prop_map(|(agent, desired)| Report::Desired { target: crate::model::Target::Agent(agent), desired }),
         1 => any::<bool>().prop_map(|ok| Report::ControlPlane { ok, error: None }),
-        1 => any::<bool>().prop_map(|listening| Report::DataPlane { listening, sessions: 0 }),
+        1 => any::<bool>().prop_map(|listening| Report::DataPlane { listening, sessions: 0, connections: 0, turned_away: 0 }),
     ]
 }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
 use super::message::seen;
@@ -79,15 +79,66 @@ pub struct Metric<'a> {
     pub attributes: Option<&'a RawValue>,
 }
 
-/// `hive/usage`: OpenTelemetry's GenAI names. Only what must hold is read here; the object is passed on whole.
+/// `hive/usage`: absolute totals of the incarnation by OpenTelemetry's GenAI names, which has none for money. Counts are whole and not negative,
+/// whatever form their writer's language gives them (`1200`, `1200.0`, `1.2e3`).
 #[derive(Debug, Deserialize)]
-pub struct Usage {
-    /// Absolute total.
-    #[serde(rename = "gen_ai.usage.input_tokens", default)]
+pub struct Usage<'a> {
+    /// Tokens.
+    #[serde(rename = "gen_ai.usage.input_tokens", default, deserialize_with = "tokens")]
     pub input_tokens: Option<u64>,
-    /// Absolute total.
-    #[serde(rename = "gen_ai.usage.output_tokens", default)]
+    /// Tokens.
+    #[serde(rename = "gen_ai.usage.output_tokens", default, deserialize_with = "tokens")]
     pub output_tokens: Option<u64>,
+    /// Tokens.
+    #[serde(rename = "gen_ai.usage.cache_read.input_tokens", default, deserialize_with = "tokens")]
+    pub cache_read_input_tokens: Option<u64>,
+    /// Tokens.
+    #[serde(rename = "gen_ai.usage.cache_creation.input_tokens", default, deserialize_with = "tokens")]
+    pub cache_creation_input_tokens: Option<u64>,
+    /// Tokens.
+    #[serde(rename = "gen_ai.usage.reasoning.output_tokens", default, deserialize_with = "tokens")]
+    pub reasoning_output_tokens: Option<u64>,
+    /// US dollars.
+    #[serde(default, deserialize_with = "money")]
+    pub cost_usd: Option<f64>,
+    /// The model that answered.
+    #[serde(rename = "gen_ai.response.model", borrow, default)]
+    pub response_model: Option<Text<'a>>,
+    /// The model that was asked for.
+    #[serde(rename = "gen_ai.request.model", borrow, default)]
+    pub request_model: Option<Text<'a>>,
+}
+
+/// The greatest number of which every smaller whole one has a form of its own in a double.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+fn tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Count {
+        Whole(u64),
+        Other(f64),
+    }
+    Ok(match Option::deserialize(from)? {
+        None => None,
+        Some(Count::Whole(count)) => Some(count),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, not negative and small enough"
+        )]
+        Some(Count::Other(count)) if count.fract() == 0.0 && (0.0..=WHOLE_MAX).contains(&count) => Some(count as u64),
+        Some(Count::Other(_)) => return Err(D::Error::custom("a count of tokens is whole and not negative")),
+    })
+}
+
+fn money<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    match Option::<f64>::deserialize(from)? {
+        Some(amount) if !amount.is_finite() || amount < 0.0 => {
+            Err(D::Error::custom("a cost is finite and not negative"))
+        }
+        amount => Ok(amount),
+    }
 }
 
 /// The one member of `hive/event` that is ours.

@@ -40,7 +40,7 @@ fn word(kind: &TelemetryKind) -> &'static str {
         TelemetryKind::Heartbeat { .. } => "heartbeat",
         TelemetryKind::Log { .. } => "log",
         TelemetryKind::Metric { .. } => "metric",
-        TelemetryKind::Usage { .. } => "usage",
+        TelemetryKind::Usage(_) => "usage",
         TelemetryKind::Event { .. } => "event",
     }
 }
