@@ -1,13 +1,14 @@
 //! The composition root: the only room that names concrete stores and runtimes.
 //!
 //! `serve` is the life of a daemon in order; `boot` opens what outlives it and takes over what an earlier one left; `tree` makes the supervision
-//! tree; `sinks` carries what one room tells to those that listen; `steward` keeps the data directory; `follower` follows the engine; `greeting` tells the operator what there
+//! tree; `sinks` carries what one room tells to those that listen; `steward` keeps the data directory; `follower` follows the engine; `measures` reads for `/metrics`; `greeting` tells the operator what there
 //! is; `machine` sets up the process.
 
 mod boot;
 mod follower;
 mod greeting;
 mod machine;
+mod measures;
 mod serve;
 mod sinks;
 mod steward;

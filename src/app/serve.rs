@@ -11,11 +11,13 @@ use std::{
 use anyhow::Context as _;
 use futures_util::future::join_all;
 use hivekeeper_actors::ChildId;
+use parking_lot::RwLock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     boot, greeting,
     machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
+    measures::Measures,
     sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
@@ -179,6 +181,14 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let started = EventKind::DaemonStarted { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
     feed.publish(SystemTime::now(), started);
+    let measures = Measures {
+        plane: plane.clone(),
+        hub: hub.clone(),
+        office: Arc::clone(&office),
+        scribe: scribe.clone(),
+        journal: Arc::clone(&journal),
+        root: RwLock::default(),
+    };
     let parts = Parts {
         data: Arc::clone(&data),
         fenced: Arc::clone(&fenced),
@@ -195,6 +205,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         sockets: Arc::clone(&sockets),
         auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
         hosts: config.http.hosts.clone(),
+        measures: Arc::new(measures),
     };
     let sink =
         Supervision { health: health.clone(), standings: standings.clone(), services, office: Arc::clone(&office) };

@@ -13,7 +13,7 @@ use hivekeeper_actors::{
 };
 use parking_lot::Mutex;
 
-use super::{follower::Follower, steward::Steward};
+use super::{follower::Follower, measures::Measures, steward::Steward};
 use crate::{
     control_plane::{
         Chronicle, Controller, Office,
@@ -62,6 +62,7 @@ pub(super) struct Parts {
     pub(super) sockets: Arc<Sockets>,
     pub(super) auth: Auth,
     pub(super) hosts: Vec<String>,
+    pub(super) measures: Arc<Measures>,
 }
 
 /// The tree, and all that it takes to grow it anew: nobody is above its first supervisor.
@@ -70,6 +71,7 @@ pub(super) struct Trunk {
     swarms: SupervisorRef,
     controller: ChildRef<Controller>,
     office: Arc<Office>,
+    measures: Arc<Measures>,
     sink: Arc<dyn EventSink>,
     root: Mutex<Arc<Root>>,
 }
@@ -78,7 +80,7 @@ pub(super) struct Trunk {
 pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, StartError> {
     let (controller, controller_ref) = controller(&parts.office);
     let (swarms, swarms_ref) = swarms();
-    let office = Arc::clone(&parts.office);
+    let (office, measures) = (Arc::clone(&parts.office), Arc::clone(&parts.measures));
     let children = vec![
         steward(&parts).0,
         chronicle(&parts).0,
@@ -90,18 +92,18 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         controller,
         http(parts).0,
     ];
-    Trunk::plant(children, (swarms_ref, controller_ref), office, sink)
+    Trunk::plant(children, (swarms_ref, controller_ref), (office, measures), sink)
 }
 
 impl Trunk {
     fn plant(
         children: Vec<Child>,
         (swarms, controller): (SupervisorRef, ChildRef<Controller>),
-        office: Arc<Office>,
+        (office, measures): (Arc<Office>, Arc<Measures>),
         sink: Arc<dyn EventSink>,
     ) -> Result<Self, StartError> {
         let root = Mutex::new(Arc::new(grow(&children, &sink)?));
-        let trunk = Self { children, swarms, controller, office, sink, root };
+        let trunk = Self { children, swarms, controller, office, measures, sink, root };
         trunk.open_office();
         Ok(trunk)
     }
@@ -129,7 +131,9 @@ impl Trunk {
     }
 
     fn open_office(&self) {
-        self.office.open(self.root().supervisor(), self.swarms.clone(), self.controller.clone());
+        let root = self.root();
+        self.measures.know(&root);
+        self.office.open(root.supervisor(), self.swarms.clone(), self.controller.clone());
     }
 }
 
@@ -190,7 +194,7 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 }
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
-    let Parts { documents, feed, hub, office, sockets, auth, hosts, .. } = parts;
+    let Parts { documents, feed, hub, office, sockets, auth, hosts, measures, .. } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
         control: office,
@@ -202,6 +206,7 @@ fn http(parts: Parts) -> (Child, ChildRef<Server>) {
             config.app_data(hub.clone()).route("/ws/hybrid-health", web::get().to(hybrid_health));
         }),
         limits: http::Limits::default(),
+        metrics: measures,
     };
     let mut spec = service("http");
     // Its own grace and a little.

@@ -128,12 +128,14 @@ struct Progress {
     waiting: VecDeque<StoredEvent>,
     /// Numbers up to this one are reserved.
     reserved: Seq,
+    /// Given up before they were written.
+    lost: u64,
 }
 
 impl Scribe {
     /// Begins behind the feed's head; numbers up to `reserved` are set aside already.
     pub fn new(journal: Arc<dyn Journal>, feed: Feed, reserved: Seq) -> Self {
-        let progress = Progress { taken: feed.head(), waiting: VecDeque::new(), reserved };
+        let progress = Progress { taken: feed.head(), waiting: VecDeque::new(), reserved, lost: 0 };
         Self { journal, feed, progress: Arc::new(Mutex::new(progress)) }
     }
 
@@ -152,6 +154,14 @@ impl Scribe {
         }
     }
 
+    /// How many events of the feed are not written or not looked at yet (some of these are never written), and how many were given up (an upper
+    /// bound: what left the ring unseen may have been readings, which nobody writes).
+    pub fn lag_and_lost(&self) -> (u64, u64) {
+        let progress = self.progress.lock();
+        let ahead = self.feed.head().0.saturating_sub(progress.taken.0);
+        (ahead + progress.waiting.len() as u64, progress.lost)
+    }
+
     /// Takes what is new from the feed.
     fn take(&self) {
         let progress = &mut *self.progress.lock();
@@ -165,13 +175,16 @@ impl Scribe {
                 }
                 Err(gap) => {
                     tracing::error!(after = %gap.after, first_kept = %gap.first_kept, "events left the ring before they could be journaled");
-                    progress.taken = Seq(gap.first_kept.0.saturating_sub(1));
+                    let behind = Seq(gap.first_kept.0.saturating_sub(1));
+                    progress.lost += behind.0.saturating_sub(progress.taken.0);
+                    progress.taken = behind;
                 }
             }
         }
         let surplus = progress.waiting.len().saturating_sub(WAITING_MAX);
         if surplus > 0 {
             progress.waiting.drain(..surplus);
+            progress.lost += surplus as u64;
             tracing::error!(lost = surplus, "events could not be journaled for too long, the oldest are lost");
         }
     }
@@ -302,7 +315,9 @@ mod tests {
         journal.fail_writes(Some(StoreError::Full));
         let said = |n| EventKind::DaemonStarted { version: "1", pid: n };
         let first = feed.publish(SystemTime::now(), said(1));
+        assert_eq!(scribe.lag_and_lost(), (1, 0));
         assert_eq!(scribe.catch_up().await, Err(StoreError::Full));
+        assert_eq!(scribe.lag_and_lost(), (1, 0));
         for _ in 0..2 * RING_EVENTS_MAX {
             feed.publish(SystemTime::now(), EventKind::Samples { agents: Vec::new() });
         }
@@ -313,6 +328,8 @@ mod tests {
         assert_eq!(seqs(journal.events(Seq(0), 10).await.unwrap()), [first, last]);
         assert!(journal.last_reserved().await.unwrap() >= Seq(last.0 + SEQS_AHEAD / 2));
 
+        let (lag, passed_over) = scribe.lag_and_lost();
+        assert_eq!(lag, 0);
         journal.fail_writes(Some(StoreError::Full));
         for n in 0..=u32::try_from(WAITING_MAX).unwrap() {
             feed.publish(SystemTime::now(), said(n));
@@ -324,5 +341,6 @@ mod tests {
         scribe.catch_up().await.unwrap();
         let kept = seqs(journal.events(last, 2 * WAITING_MAX).await.unwrap());
         assert_eq!((kept.len(), kept[0]), (WAITING_MAX, Seq(last.0 + 2)), "the oldest goes, and memory is bounded");
+        assert_eq!(scribe.lag_and_lost(), (0, passed_over + 1), "and is counted");
     }
 }

@@ -73,6 +73,7 @@ pub struct Office {
     tree: RwLock<Option<Tree>>,
     reconciled: AtomicBool,
     stopping: AtomicBool,
+    ended: Mutex<HashMap<OperationState, u64>>,
 }
 
 #[derive(Clone)]
@@ -106,6 +107,7 @@ impl Office {
             tree: RwLock::default(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            ended: Mutex::default(),
         })
     }
 
@@ -340,10 +342,22 @@ impl Office {
         self.under_way.iter().map(|entry| entry.value().borrow().clone()).filter(which).collect()
     }
 
+    /// How many operations wait, are under way, or have ended since this daemon started; states that none has been in may be missing.
+    pub fn operation_counts(&self) -> HashMap<OperationState, u64> {
+        let mut counts = self.ended.lock().clone();
+        for operation in self.recalled(|operation| !operation.state.ended()) {
+            *counts.entry(operation.state).or_default() += 1;
+        }
+        counts
+    }
+
     /// Writes an operation's new state, publishes it and wakes who waits. What the journal does not take now is kept and offered again.
     pub(super) async fn record(&self, operation: Operation) {
         let at = operation.ended_at.unwrap_or_else(SystemTime::now);
         self.needs.feed.publish(at, EventKind::OperationChanged { operation: Arc::new(operation.clone()) });
+        if operation.state.ended() {
+            *self.ended.lock().entry(operation.state).or_default() += 1;
+        }
         let kept = self.keep(&operation).await;
         if let Some(sender) = self.under_way.get(&operation.id) {
             sender.send_replace(operation.clone());

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod guard;
 mod logs;
+mod metrics;
 mod operations;
 mod probes;
 mod reconcile;
@@ -18,4 +19,5 @@ mod swarms;
 mod tree;
 
 pub use guard::{Auth, Hosts};
+pub use metrics::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings};
 pub use server::{Deps, HealthReader, Limits, OnFailure, STOP_GRACE_S, Server};

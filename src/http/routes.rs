@@ -5,7 +5,7 @@ use actix_web::{FromRequest, Handler, Responder, guard, web, web::ServiceConfig}
 use super::{
     commands::{self, Verb},
     error::{Code, Problem},
-    events, logs, operations, probes, reconcile, swarms, tree,
+    events, logs, metrics, operations, probes, reconcile, swarms, tree,
 };
 
 /// Registers every route.
@@ -13,6 +13,7 @@ pub(super) fn table(config: &mut ServiceConfig) {
     get(config, "/livez", probes::livez);
     get(config, "/readyz", probes::readyz);
     get(config, "/api/v1/health", probes::health);
+    get(config, "/metrics", metrics::metrics);
 
     get(config, "/api/v1/swarms", swarms::list);
     get(config, "/api/v1/swarms/{swarm}", swarms::show);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     guard::{self, Auth, Gate, Hosts, LocalAddr},
+    metrics::MetricsReader,
     routes,
     sse::Streams,
 };
@@ -95,6 +96,8 @@ pub struct Deps {
     pub sockets: Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>,
     /// Bounds; the defaults say why.
     pub limits: Limits,
+    /// What `/metrics` shows beside the health document.
+    pub metrics: Arc<dyn MetricsReader>,
 }
 
 /// Tells the supervisor that the server ended by itself, and why.

@@ -95,7 +95,7 @@ impl std::fmt::Display for Requester {
 }
 
 /// Where an operation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OperationState {
     /// Journaled, not begun.
     Accepted,

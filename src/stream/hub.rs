@@ -43,6 +43,10 @@ pub struct Stats {
     pub dropped_silent: u64,
     /// Frames handed to sockets, since this daemon started.
     pub frames: u64,
+    /// Frames whose way from the event was timed.
+    pub timed: u64,
+    /// What these took all together.
+    pub push_time: Duration,
 }
 
 /// Why a viewer was not let in.
@@ -113,6 +117,8 @@ struct Shared {
     dropped_slow: AtomicU64,
     dropped_silent: AtomicU64,
     frames: AtomicU64,
+    timed: AtomicU64,
+    push_micros: AtomicU64,
     tails: Vec<Mutex<Option<Tail>>>,
     status: Mutex<Option<(Arc<HiveHealth>, Arc<str>)>>,
     latency: Mutex<Latency>,
@@ -143,6 +149,8 @@ impl Hub {
                 dropped_slow: AtomicU64::new(0),
                 dropped_silent: AtomicU64::new(0),
                 frames: AtomicU64::new(0),
+                timed: AtomicU64::new(0),
+                push_micros: AtomicU64::new(0),
                 tails: (0..TAILS).map(|_| Mutex::new(None)).collect(),
                 status: Mutex::new(None),
                 latency: Mutex::default(),
@@ -162,6 +170,8 @@ impl Hub {
             dropped_slow: self.shared.dropped_slow.load(Ordering::Relaxed),
             dropped_silent: self.shared.dropped_silent.load(Ordering::Relaxed),
             frames: self.shared.frames.load(Ordering::Relaxed),
+            timed: self.shared.timed.load(Ordering::Relaxed),
+            push_time: Duration::from_micros(self.shared.push_micros.load(Ordering::Relaxed)),
         }
     }
 
@@ -324,7 +334,10 @@ impl Hub {
 
     /// Notes how long an event took from its observation to its frame. A clock that went back shows as no time at all.
     pub(super) fn note_latency(&self, observed_at: SystemTime, now: Instant) {
-        let ms = observed_at.elapsed().unwrap_or_default().as_secs_f64() * 1000.0;
+        let took = observed_at.elapsed().unwrap_or_default();
+        self.shared.timed.fetch_add(1, Ordering::Relaxed);
+        self.shared.push_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let ms = took.as_secs_f64() * 1000.0;
         let latency = &mut *self.shared.latency.lock();
         latency.turn(now);
         latency.since.get_or_insert(now);
@@ -334,7 +347,7 @@ impl Hub {
     }
 
     pub(super) fn performance(&self, now: Instant) -> Performance {
-        let Stats { viewers, dropped_slow, dropped_silent, frames } = self.stats();
+        let Stats { viewers, dropped_slow, dropped_silent, frames, .. } = self.stats();
         let push_latency_ms = {
             let latency = &mut *self.shared.latency.lock();
             latency.turn(now);

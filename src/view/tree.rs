@@ -1,6 +1,9 @@
 //! The supervision tree.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use hivekeeper_actors::{
     AutoShutdown, ChildKind, ChildState, ExitReason, LastExit, Meltdown, OnExceeded, Supervision, TreeNode,
@@ -74,6 +77,29 @@ pub fn tree(node: &TreeNode, now: SystemTime) -> TreeView<'_> {
         children: node.children.iter().map(|child| tree(child, now)).collect(),
     }
 }
+
+/// How many children are in which state, at every depth, the states that none is in included.
+pub fn count(node: &TreeNode) -> BTreeMap<&'static str, u64> {
+    let mut counts = STATES.iter().map(|one| (state(*one), 0)).collect();
+    count_into(&mut counts, node);
+    counts
+}
+
+fn count_into(counts: &mut BTreeMap<&'static str, u64>, node: &TreeNode) {
+    *counts.entry(state(node.state)).or_default() += 1;
+    node.children.iter().for_each(|child| count_into(counts, child));
+}
+
+const STATES: [ChildState; 8] = [
+    ChildState::Pending,
+    ChildState::Starting,
+    ChildState::Running,
+    ChildState::BackingOff,
+    ChildState::Stopping,
+    ChildState::Stopped,
+    ChildState::Completed,
+    ChildState::Failed,
+];
 
 fn limit(told: &Supervision) -> Option<LimitView> {
     let intensity = told.intensity?;
@@ -200,6 +226,8 @@ mod tests {
             last_exit: None,
             children: vec![child],
         };
+        let counted = count(&root);
+        assert_eq!((counted["running"], counted["backing_off"], counted["failed"], counted.len()), (1, 1, 0, 8));
         assert_eq!(
             serde_json::to_value(tree(&root, now)).unwrap(),
             json!({

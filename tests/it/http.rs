@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::http_support::{Setup, at, hive, line, said, stored};
 
-const READS: [&str; 12] = [
+const READS: [&str; 13] = [
     "/livez",
     "/readyz",
     "/readyz?verbose",
@@ -26,6 +26,7 @@ const READS: [&str; 12] = [
     "/api/v1/events",
     "/api/v1/events?after=3&limit=5",
     "/api/v1/operations",
+    "/metrics",
 ];
 
 #[test]
@@ -88,7 +89,6 @@ fn what_is_not_there_is_not_found() {
         "/api/v1/swarms/review/history",
         "/api/v1/operations/7",
         "/api/v1/operations/0199a1b2-0000-7000-8000-000000000001",
-        "/metrics",
         "/api/v1/openapi.json",
         "/api/v2/health",
     ] {

@@ -83,7 +83,9 @@ fn a_token_is_asked_for_everywhere_but_at_the_bare_probes() {
     let hive = hive(Setup { token: Some("s3cret"), ..Setup::default() });
     assert_eq!(hive.get("/livez").status, 200);
     assert_eq!(hive.get("/readyz").status, 200);
-    for path in ["/readyz?verbose", "/api/v1/health", "/api/v1/events", "/ws/hybrid-health", "/nowhere", "/livez?"] {
+    for path in
+        ["/readyz?verbose", "/metrics", "/api/v1/health", "/api/v1/events", "/ws/hybrid-health", "/nowhere", "/livez?"]
+    {
         let reply = hive.get(path);
         if path == "/livez?" {
             assert_eq!(reply.status, 200);

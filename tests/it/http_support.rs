@@ -15,7 +15,7 @@ use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::Control,
     events::Feed,
-    http::{Auth, Deps, HealthReader, Limits, Server},
+    http::{Auth, Deps, HealthReader, Limits, MetricsReader, Server},
     model::{Epoch, Seq},
 };
 
@@ -110,6 +110,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
             );
         }),
         limits: setup.limits,
+        metrics: Arc::clone(&desk) as Arc<dyn MetricsReader>,
     };
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {

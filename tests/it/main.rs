@@ -26,6 +26,7 @@ mod launcher_hold;
 mod launcher_output;
 mod launcher_relay;
 mod launcher_sweep;
+mod metrics;
 mod runtime;
 mod stream;
 mod supervision;

@@ -10,10 +10,11 @@ use std::{
 };
 
 use hivekeeper_actors::{ChildRef, ExitReason, SupervisorRef, TreeNode};
+use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 
 use super::super::{
-    super::{boot, sinks},
+    super::{boot, measures::Measures, sinks},
     Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, http, monitor, steward, swarms,
     warden,
 };
@@ -290,6 +291,14 @@ impl Egg {
         let (web, lines) = (any(), any());
         let (http_at, data_plane_at) = (web.local_addr().unwrap(), lines.local_addr().unwrap());
         let sockets = Arc::new(Sockets { http: web, http_at, data_plane: lines, data_plane_at });
+        let measures = Arc::new(Measures {
+            plane: plane.clone(),
+            hub: hub.clone(),
+            office: Arc::clone(&office),
+            scribe: scribe.clone(),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            root: RwLock::default(),
+        });
         let parts = Parts {
             data: Arc::clone(&data),
             fenced: Arc::new(|| panic!("fenced")),
@@ -311,6 +320,7 @@ impl Egg {
             sockets: Arc::clone(&sockets),
             auth: Auth::Open,
             hosts: Vec::new(),
+            measures: Arc::clone(&measures),
         };
         let sink = sinks::Supervision {
             health: health.clone(),
@@ -330,7 +340,7 @@ impl Egg {
         let (server, http_ref) = http(parts);
         let children = vec![steward, chronicle, monitor, warden, listener, follower, swarms, controller, server];
         let handles = (swarms_ref.clone(), controller_ref.clone());
-        let trunk = Arc::new(Trunk::plant(children, handles, Arc::clone(&office), Arc::new(sink)).unwrap());
+        let trunk = Arc::new(Trunk::plant(children, handles, (Arc::clone(&office), measures), Arc::new(sink)).unwrap());
         let keeper = actix::spawn(keep(Arc::clone(&trunk)));
         let refs = Refs {
             steward: steward_ref,

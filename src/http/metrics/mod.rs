@@ -1,0 +1,30 @@
+//! `GET /metrics`: what the daemon measures and counts, in Prometheus's text format 0.0.4.
+//!
+//! Everything is read anew for each scrape from where it is kept, so no series outlives what it tells of, and what was not measured, or too
+//! long ago, is left out. Labels are `swarm`, `agent`, `code`, `class`, `level` and `state`, all of them bounded by what is declared.
+//!
+//! `readings` is what other rooms hand in, `process` what the kernel says of the daemon, `families` the table of names, `text` the format.
+
+mod families;
+mod process;
+mod readings;
+mod text;
+
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+
+pub use readings::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings};
+
+use self::{families::Scrape, process::Process};
+use super::{dto, error::Problem, server::Deps};
+use crate::view;
+
+/// One scrape.
+pub(super) async fn metrics(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::NoQuery {} = dto::query(&request)?;
+    // A tree that does not answer is a family less, and no reason to hide the rest.
+    let children = deps.control.tree().await.ok().map(|tree| view::tree::count(&tree));
+    let (hive, readings) = (deps.health.hive(), deps.metrics.read());
+    let scrape =
+        Scrape { hive: &hive, readings: &readings, children, head: deps.feed.head(), process: Process::read() };
+    Ok(HttpResponse::Ok().content_type(text::CONTENT_TYPE).body(families::render(&scrape)))
+}
