@@ -56,6 +56,12 @@ pub(super) fn raise_open_files() -> Option<OpenFiles> {
     Some(OpenFiles { soft, hard })
 }
 
+/// How many files the daemon may have open now.
+pub(super) fn open_files_allowed() -> u64 {
+    // It fails on no Linux; 1024 is what most systems allow when they say nothing.
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Whether whoever started us wants no hang-up to end us, as nohup(1) does.
 pub(super) fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

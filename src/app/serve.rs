@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     boot, greeting,
-    machine::{LaunchThread, ignores_hang_up, raise_open_files, start_log},
+    machine::{LaunchThread, ignores_hang_up, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
     sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
     steward,
@@ -171,7 +171,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
     let office = Office::new(needs, plan.swarms);
     stuck.know(&office);
-    let hub = Hub::new(StreamLimits::default(), feed.clone(), health.clone());
+    let hub = Hub::new(StreamLimits::with_open_files(open_files_allowed()), feed.clone(), health.clone());
     let standings = Standings::default();
     let retention = Retention {
         events_max: config.journal.events_max,

@@ -13,7 +13,7 @@ use hivekeeper_actors::{
 };
 use parking_lot::Mutex;
 
-use super::{follower::Follower, measures::Measures, steward::Steward};
+use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
 use crate::{
     control_plane::{
         Chronicle, Controller, Office,
@@ -25,7 +25,7 @@ use crate::{
     http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
     runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
-    stream::{Hub, Warden, hybrid_health},
+    stream::{Hub, Warden, hybrid_health, hybrid_health_events},
 };
 
 /// The child under which the swarms are.
@@ -203,9 +203,12 @@ fn http(parts: Parts) -> (Child, ChildRef<Server>) {
         auth,
         hosts,
         sockets: Arc::new(move |config| {
-            config.app_data(hub.clone()).route("/ws/hybrid-health", web::get().to(hybrid_health));
+            config
+                .app_data(hub.clone())
+                .route("/ws/hybrid-health", web::get().to(hybrid_health))
+                .route("/sse/hybrid-health", web::get().to(hybrid_health_events));
         }),
-        limits: http::Limits::default(),
+        limits: http::Limits::with_open_files(open_files_allowed()),
         metrics: measures,
     };
     let mut spec = service("http");

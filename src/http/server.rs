@@ -30,6 +30,8 @@ use crate::{
 
 /// Threads that serve. Requests are small and never block: one would do, the second keeps probes answered beside a large document.
 const WORKERS: usize = 2;
+/// Of the open files that the system allows us, one in so many may be a connection's; agents and viewers' second descriptors need the rest.
+const FILES_PER_CONNECTION: u64 = 4;
 /// How long the farewell of a connection may take.
 const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// Seconds that requests under way may take to end once the server was asked to stop; streams are ended at once. A supervisor's deadline for
@@ -39,8 +41,8 @@ pub const STOP_GRACE_S: u64 = 3;
 /// The server's bounds in time and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections of each of the two workers. Beyond them newcomers wait in the listener's backlog. 256: together they stay below the usual
-    /// limit of 1024 open files, with room for launchers and the journal.
+    /// Connections of each of the two workers. Beyond them newcomers wait in the listener's backlog. 1536: together the 2048 viewers of the
+    /// health of the hive, and a thousand for all else.
     pub connections_per_worker: usize,
     /// Event streams that are open at once, each a connection. 128: several windows for each of some operators and scripts, and a quarter of
     /// the connections, so that plain requests always find room.
@@ -56,10 +58,19 @@ pub struct Limits {
     pub stream_keep_alive: Duration,
 }
 
+impl Limits {
+    /// The default, on a machine that allows us so many open files: all connections take a quarter of them at most.
+    pub fn with_open_files(files: u64) -> Self {
+        let limits = Self::default();
+        let fitting = usize::try_from(files / FILES_PER_CONNECTION).unwrap_or(usize::MAX) / WORKERS;
+        Self { connections_per_worker: limits.connections_per_worker.min(fitting.max(1)), ..limits }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_per_worker: 256,
+            connections_per_worker: 1536,
             streams: 128,
             head_deadline: Duration::from_secs(5),
             idle_deadline: Duration::from_secs(30),

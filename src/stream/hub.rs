@@ -1,7 +1,8 @@
 //! The viewers of a daemon, and what they share.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
     fmt,
     sync::{
         Arc,
@@ -14,20 +15,18 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{
+    lens::{Lens, Lenses, Tails},
     limits::StreamLimits,
-    protocol::{self, Filter, Performance},
+    protocol::{Filter, Performance},
     pulse::{Pulse, Verdict, Why},
-    socket::Socket,
+    socket::{Progress, Socket},
     warden::Warden,
 };
 use crate::{
     events::Feed,
     health,
-    model::{Event, HiveHealth, Seq},
+    model::{Epoch, Seq},
 };
-
-/// Session updates that are kept as text for the next viewer: viewers that keep up are within a few events of each other.
-const TAILS: usize = 256;
 
 /// How often push latency is summed up.
 const LATENCY_WINDOW: Duration = Duration::from_secs(1);
@@ -72,17 +71,40 @@ pub(super) struct Order {
     pub(super) close: Option<Close>,
 }
 
+/// How a viewer shows that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its peer answers pings.
+    Socket,
+    /// Its peer can say nothing, so its kernel's acknowledgements are looked at.
+    Events,
+}
+
 /// What is known of one viewer outside its actor.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) pulse: Mutex<Pulse>,
+    kind: Kind,
     orders: watch::Sender<Order>,
     socket: Socket,
 }
 
 impl Record {
     pub(super) fn orders(&self) -> watch::Receiver<Order> {
-        self.orders.subscribe()
+        let mut orders = self.orders.subscribe();
+        // An order may have come before.
+        orders.mark_changed();
+        orders
+    }
+
+    fn tick(&self, now: Instant) -> (Verdict, Instant) {
+        let pulse = &mut *self.pulse.lock();
+        if self.kind == Kind::Events
+            && let Some(Progress { acknowledged, held, heard_ago }) = self.socket.progress()
+        {
+            pulse.acknowledged(acknowledged, held, now.checked_sub(heard_ago).unwrap_or(now));
+        }
+        (pulse.tick(now), pulse.deadline())
     }
 }
 
@@ -90,9 +112,19 @@ impl Record {
 struct Registry {
     last_id: u64,
     viewers: HashMap<u64, Arc<Record>>,
-    /// Connections that have said goodbye, and when they are ended if they are still there.
-    leaving: Vec<(Instant, Socket)>,
+    /// When each viewer is looked at next, or earlier: what its peer says puts its deadline off. Who has left is passed over.
+    due: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Connections that have said goodbye, and when they are ended if they are still there; all get the same while, so the first is due first.
+    leaving: VecDeque<(Instant, Socket)>,
     closing: bool,
+}
+
+impl Registry {
+    fn deadline(&self) -> Option<Instant> {
+        let judged = self.due.peek().map(|Reverse((at, _))| *at);
+        let ended = self.leaving.front().map(|(at, _)| *at);
+        judged.into_iter().chain(ended).min()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -104,12 +136,10 @@ struct Latency {
     last: Option<(f64, f64)>,
 }
 
-/// The tail of one event's `session_update`.
-type Tail = (Seq, Arc<str>);
-
 struct Shared {
     limits: StreamLimits,
     feed: Feed,
+    epoch: Epoch,
     health: health::Handle,
     registry: Mutex<Registry>,
     /// The warden has something to look at before its next deadline.
@@ -119,8 +149,8 @@ struct Shared {
     frames: AtomicU64,
     timed: AtomicU64,
     push_micros: AtomicU64,
-    tails: Vec<Mutex<Option<Tail>>>,
-    status: Mutex<Option<(Arc<HiveHealth>, Arc<str>)>>,
+    tails: Mutex<Tails>,
+    lenses: Lenses,
     latency: Mutex<Latency>,
 }
 
@@ -142,6 +172,7 @@ impl Hub {
         Self {
             shared: Arc::new(Shared {
                 limits,
+                epoch: feed.epoch(),
                 feed,
                 health,
                 registry: Mutex::default(),
@@ -151,8 +182,8 @@ impl Hub {
                 frames: AtomicU64::new(0),
                 timed: AtomicU64::new(0),
                 push_micros: AtomicU64::new(0),
-                tails: (0..TAILS).map(|_| Mutex::new(None)).collect(),
-                status: Mutex::new(None),
+                tails: Mutex::default(),
+                lenses: Lenses::default(),
                 latency: Mutex::default(),
             }),
         }
@@ -214,7 +245,11 @@ impl Hub {
         &self.shared.health
     }
 
-    pub(super) fn enter(&self, socket: Socket, now: Instant) -> Result<(u64, Arc<Record>), Refused> {
+    pub(super) fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    pub(super) fn enter(&self, kind: Kind, socket: Socket, now: Instant) -> Result<(u64, Arc<Record>), Refused> {
         let limits = self.shared.limits;
         let mut registry = self.shared.registry.lock();
         if registry.closing {
@@ -226,34 +261,38 @@ impl Hub {
         }
         registry.last_id += 1;
         let id = registry.last_id;
-        let record = Arc::new(Record {
-            pulse: Mutex::new(Pulse::new(limits.ping_interval, limits.answer_within, now)),
-            orders: watch::Sender::new(Order::default()),
-            socket,
-        });
+        let pulse = Pulse::new(limits.ping_interval, limits.answer_within, now);
+        let (due, before) = (pulse.deadline(), registry.deadline());
+        let orders = watch::Sender::new(Order::default());
+        let record = Arc::new(Record { pulse: Mutex::new(pulse), kind, orders, socket });
         registry.viewers.insert(id, Arc::clone(&record));
+        registry.due.push(Reverse((due, id)));
         drop(registry);
-        self.shared.wake.notify_one();
+        self.wake_before(before, due);
         Ok((id, record))
+    }
+
+    /// The warden sleeps until `before`; it is woken if something is due earlier.
+    fn wake_before(&self, before: Option<Instant>, due: Instant) {
+        if before.is_none_or(|before| due < before) {
+            self.shared.wake.notify_one();
+        }
     }
 
     /// A viewer's actor has ended. Its connection gets a while to end, too.
     pub(super) fn leave(&self, id: u64, now: Instant) {
         let mut registry = self.shared.registry.lock();
         if let Some(record) = registry.viewers.remove(&id) {
-            registry.leaving.push((now + self.shared.limits.linger, record.socket.clone()));
+            let (due, before) = (now + self.shared.limits.linger, registry.deadline());
+            registry.leaving.push_back((due, record.socket.clone()));
             drop(registry);
-            self.shared.wake.notify_one();
+            self.wake_before(before, due);
         }
     }
 
     /// Waits until a viewer is due to be judged.
     pub(super) async fn due(&self) {
-        let deadline = {
-            let registry = self.shared.registry.lock();
-            let pulses = registry.viewers.values().map(|record| record.pulse.lock().deadline());
-            pulses.chain(registry.leaving.iter().map(|(at, _)| *at)).min()
-        };
+        let deadline = self.shared.registry.lock().deadline();
         match deadline {
             // Both outcomes mean the same: look.
             Some(at) => drop(tokio::time::timeout_at(at.into(), self.shared.wake.notified()).await),
@@ -261,71 +300,58 @@ impl Hub {
         }
     }
 
-    /// Judges every viewer, and ends the connections that had their while.
+    /// Judges the viewers that are due, and ends the connections that had their while.
     pub(super) fn judge(&self, now: Instant) {
-        let mut registry = self.shared.registry.lock();
-        let mut dropped = Vec::new();
-        for (id, record) in &registry.viewers {
-            match record.pulse.lock().tick(now) {
+        let registry = &mut *self.shared.registry.lock();
+        while let Some(Reverse((at, id))) = registry.due.peek().copied()
+            && at <= now
+        {
+            registry.due.pop();
+            let Some(record) = registry.viewers.get(&id) else { continue };
+            let (verdict, due) = record.tick(now);
+            match verdict {
                 Verdict::Nothing => {}
                 Verdict::Ping(number) => record.orders.send_modify(|order| order.ping = number),
-                Verdict::Drop(why) => dropped.push((*id, why)),
+                Verdict::Drop(why) => {
+                    self.drop_viewer(registry, id, why, now);
+                    continue;
+                }
             }
+            registry.due.push(Reverse((due, id)));
         }
-        for (id, why) in dropped {
-            let Some(record) = registry.viewers.remove(&id) else { continue };
-            let counter = match why {
-                Why::Slow { .. } => &self.shared.dropped_slow,
-                Why::Silent => &self.shared.dropped_silent,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(viewer = id, ?why, "viewer dropped");
-            if why == (Why::Slow { stalled: true }) {
-                // Its actor can't write, so no close frame would pass.
-                record.socket.reset();
-            } else {
-                record.orders.send_modify(|order| order.close = Some(Close::TooSlow));
-                registry.leaving.push((now + self.shared.limits.linger, record.socket.clone()));
-            }
-        }
-        registry.leaving.retain(|(at, socket)| {
-            let stays = *at > now;
-            if !stays {
+        while let Some((at, _)) = registry.leaving.front()
+            && *at <= now
+        {
+            if let Some((_, socket)) = registry.leaving.pop_front() {
                 socket.close();
             }
-            stays
-        });
+        }
+    }
+
+    fn drop_viewer(&self, registry: &mut Registry, id: u64, why: Why, now: Instant) {
+        let Some(record) = registry.viewers.remove(&id) else { return };
+        let counter = match why {
+            Why::Slow { .. } => &self.shared.dropped_slow,
+            Why::Silent => &self.shared.dropped_silent,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(viewer = id, ?why, "viewer dropped");
+        if record.kind == Kind::Events || why == (Why::Slow { stalled: true }) {
+            // An event stream has no goodbye, and an actor that can't write gets none through.
+            record.socket.reset();
+        } else {
+            record.orders.send_modify(|order| order.close = Some(Close::TooSlow));
+            registry.leaving.push_back((now + self.shared.limits.linger, record.socket.clone()));
+        }
     }
 
     /// The tail of an event's `session_update`, made once for all who get it alike.
-    pub(super) fn shared_tail(&self, event: &Event, make: impl FnOnce() -> String) -> Arc<str> {
-        let slot = usize::try_from(event.seq.0 % TAILS as u64).unwrap_or(0);
-        let mut kept = self.shared.tails[slot].lock();
-        match &*kept {
-            Some((seq, tail)) if *seq == event.seq => Arc::clone(tail),
-            _ => {
-                let tail: Arc<str> = Arc::from(make());
-                *kept = Some((event.seq, Arc::clone(&tail)));
-                tail
-            }
-        }
+    pub(super) fn shared_tail(&self, seq: Seq, make: impl FnOnce() -> String) -> Arc<str> {
+        self.shared.tails.lock().get(seq, make)
     }
 
-    /// The tail of a `status_update`, made once for each document.
-    pub(super) fn status_tail(&self, only: &Filter) -> Arc<str> {
-        let hive = self.shared.health.hive();
-        if only.is_some() {
-            return Arc::from(protocol::status_tail(&hive, only));
-        }
-        let mut kept = self.shared.status.lock();
-        match &*kept {
-            Some((known, tail)) if Arc::ptr_eq(known, &hive) => Arc::clone(tail),
-            _ => {
-                let tail: Arc<str> = Arc::from(protocol::status_tail(&hive, only));
-                *kept = Some((hive, Arc::clone(&tail)));
-                tail
-            }
-        }
+    pub(super) fn lens(&self, only: Filter) -> Arc<Lens> {
+        self.shared.lenses.of(only)
     }
 
     pub(super) fn count_frame(&self) {

@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+/// Frames that are made before they are written: as many bytes as the server buffers for a connection, so that a write is worth its call.
+pub(super) const BATCH_BYTES: usize = 32 * 1024;
+
+/// How many of the open files that the system allows us each may be a viewer's: a viewer holds two, so that viewers take a quarter at most and
+/// agents, which need four each, keep the rest.
+const FILES_PER_VIEWER: u64 = 8;
+
 /// How much a viewer may cost and how long it may keep us waiting. Only tests use anything but the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Viewers at a time; more are answered 503. Each costs a connection, two file descriptors and its buffers.
+    /// Viewers at a time, of both protocols; more are answered 503. Each costs a connection, two file descriptors and its buffers: at 32 KiB
+    /// each, 2048 are 64 MiB, and as much again in the kernel of each that does not read for a while.
     pub viewers_max: usize,
     /// Between two pings.
     pub ping_interval: Duration,
@@ -24,10 +32,19 @@ pub struct StreamLimits {
     pub send_buffer_bytes: usize,
 }
 
+impl StreamLimits {
+    /// The default, on a machine that allows us so many open files.
+    pub fn with_open_files(files: u64) -> Self {
+        let limits = Self::default();
+        let fitting = usize::try_from(files / FILES_PER_VIEWER).unwrap_or(usize::MAX);
+        Self { viewers_max: limits.viewers_max.min(fitting), ..limits }
+    }
+}
+
 impl Default for StreamLimits {
     fn default() -> Self {
         Self {
-            viewers_max: 256,
+            viewers_max: 2048,
             ping_interval: Duration::from_secs(5),
             answer_within: Duration::from_millis(9_500),
             frame_bytes_max: 64 * 1024,

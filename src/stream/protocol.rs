@@ -83,6 +83,35 @@ pub(super) fn filter(names: &[String]) -> Result<Filter, Objection> {
     Ok((!names.is_empty()).then_some(names))
 }
 
+/// What the reader of an event stream asks for; it can't say anything later.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) topics: Option<BTreeSet<Topic>>,
+    pub(super) only: Filter,
+    /// What it has seen already.
+    pub(super) after: Option<Seq>,
+}
+
+/// Reads lists as an address holds them: names with commas between.
+pub(super) fn asked(topics: Option<&str>, swarms: Option<&str>, after: Option<u64>) -> Result<Asked, Objection> {
+    let list = |text: &str| text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let topics = topics.map(|words| {
+        let topic = |word: &String| match &**word {
+            "status" => Ok(Topic::Status),
+            "sessions" => Ok(Topic::Sessions),
+            "performance" => Ok(Topic::Performance),
+            other => Err(Objection {
+                code: "invalid_query",
+                message: format!("{other:?} is no subscription; allowed are status, sessions, performance"),
+            }),
+        };
+        list(words).iter().map(topic).collect::<Result<_, _>>()
+    });
+    let only = filter(&swarms.map(list).unwrap_or_default())
+        .map_err(|objection| Objection { code: "invalid_query", ..objection })?;
+    Ok(Asked { topics: topics.transpose()?, only, after: after.map(Seq) })
+}
+
 /// What all frames of a client begin with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
@@ -307,6 +336,23 @@ mod tests {
         }
         assert_eq!(filter(&["UPPER".to_owned()]).unwrap_err().code, "invalid_message");
         assert_eq!(filter(&[]), Ok(None));
+    }
+
+    #[test]
+    fn an_address_says_what_is_wanted() {
+        let nothing = Asked { topics: None, only: None, after: None };
+        assert_eq!(asked(None, None, None), Ok(nothing));
+        let both = Some(BTreeSet::from([Topic::Status, Topic::Performance]));
+        let only: Filter = Some([String::from("a").parse().unwrap(), String::from("b").parse().unwrap()].into());
+        let all = asked(Some("performance,status"), Some("a,b,"), Some(7));
+        assert_eq!(all, Ok(Asked { topics: both, only, after: Some(Seq(7)) }));
+        assert_eq!(
+            asked(Some(""), Some(""), None),
+            Ok(Asked { topics: Some(BTreeSet::new()), only: None, after: None })
+        );
+        for (topics, swarms) in [(Some("logs"), None), (None, Some("UPPER"))] {
+            assert_eq!(asked(topics, swarms, None).unwrap_err().code, "invalid_query");
+        }
     }
 
     #[test]

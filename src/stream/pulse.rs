@@ -39,6 +39,8 @@ pub(super) struct Pulse {
     taken: u64,
     unanswered: VecDeque<(u64, Instant)>,
     heard: Instant,
+    /// Of a peer that can't answer: a ping that its socket has taken, and what its kernel will have acknowledged then.
+    mark: Option<(u64, u64)>,
 }
 
 impl Pulse {
@@ -51,6 +53,27 @@ impl Pulse {
             taken: 0,
             unanswered: VecDeque::new(),
             heard: now,
+            mark: None,
+        }
+    }
+
+    /// What the kernel says of a peer that can't answer. Once all is acknowledged that was held for it when a ping was found taken, that ping
+    /// has been read as far as anybody can tell: a peer that stops reading closes its window when its own buffer is full.
+    pub(super) fn acknowledged(&mut self, bytes: u64, held: u64, heard: Instant) {
+        self.heard(heard);
+        if let Some((number, mark)) = self.mark
+            && bytes >= mark
+        {
+            self.mark = None;
+            self.ponged(number);
+        }
+        let waits = self.unanswered.front().is_some_and(|(first, _)| *first <= self.taken);
+        if self.mark.is_none() && waits {
+            if held == 0 {
+                self.ponged(self.taken);
+            } else {
+                self.mark = Some((self.taken, bytes + held));
+            }
         }
     }
 
@@ -179,6 +202,42 @@ mod tests {
         bench.pulse.ponged(2);
         assert_eq!(bench.run(14_999, 24_999, true, false), None, "both pings are answered");
         assert_eq!(bench.run(24_999, 60_000, true, false), Some((25_000, Why::Silent)), "the third is not");
+    }
+
+    #[test]
+    fn acknowledged_bytes_stand_for_a_pong() {
+        let mut bench = Bench::new();
+        let mut now = bench.at(0);
+        for _ in 0..1000 {
+            now = bench.pulse.deadline();
+            // Always some bytes on the way, and always others.
+            let sent = u64::try_from((now - bench.start).as_millis()).unwrap();
+            bench.pulse.acknowledged(sent, 700, now);
+            match bench.pulse.tick(now) {
+                Verdict::Nothing => {}
+                Verdict::Ping(number) => bench.pulse.taken(number),
+                Verdict::Drop(why) => panic!("{why:?} at {now:?}"),
+            }
+        }
+        assert!(now - bench.start > INTERVAL * 900);
+    }
+
+    #[test]
+    fn bytes_that_stay_unacknowledged_are_slow_or_silent() {
+        for (answers_probes, expected) in [(true, Why::Slow { stalled: false }), (false, Why::Silent)] {
+            let mut bench = Bench::new();
+            let end = loop {
+                let now = bench.pulse.deadline();
+                let heard = if answers_probes { now } else { bench.start };
+                bench.pulse.acknowledged(100, 700, heard);
+                match bench.pulse.tick(now) {
+                    Verdict::Nothing => {}
+                    Verdict::Ping(number) => bench.pulse.taken(number),
+                    Verdict::Drop(why) => break (now - bench.start, why),
+                }
+            };
+            assert_eq!(end, (Duration::from_secs(15), expected));
+        }
     }
 
     #[test]

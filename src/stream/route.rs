@@ -1,13 +1,20 @@
-//! The handler of `/ws/hybrid-health`.
+//! The handlers of `/ws/hybrid-health` and `/sse/hybrid-health`.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
 use actix_web_actors::ws;
+use serde::Deserialize;
 
 use super::{
-    hub::{Hub, Refused},
+    hub::{Hub, Kind, Record, Refused},
+    protocol::{self, Asked, Objection},
     socket::Socket,
+    sse,
     viewer::Viewer,
 };
 
@@ -22,29 +29,74 @@ pub async fn hybrid_health(
 ) -> Result<HttpResponse, actix_web::Error> {
     if let Err(error) = ws::handshake(&request) {
         let mut answer = problem(StatusCode::UPGRADE_REQUIRED, "upgrade_required", &error.to_string());
-        answer
-            .headers_mut()
-            .insert(actix_web::http::header::UPGRADE, actix_web::http::header::HeaderValue::from_static("websocket"));
+        answer.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
         return Ok(answer);
     }
-    let unavailable = |code, detail| problem(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-    let Some(socket) = request.conn_data::<Socket>().cloned() else {
-        tracing::error!(
-            "a viewer's connection has no descriptor: out of descriptors, or a server without `keep_socket`"
-        );
-        return Ok(unavailable("out_of_descriptors", "no descriptor is left for another viewer"));
-    };
-    if let Err(error) = socket.bound_send_buffer(hub.limits().send_buffer_bytes) {
-        tracing::warn!(%error, "send buffer of a viewer's socket not bounded");
-    }
-    let (id, record) = match hub.enter(socket, Instant::now()) {
+    let (id, record) = match enter(&request, &hub, Kind::Socket) {
         Ok(entered) => entered,
-        Err(Refused::Full) => return Ok(unavailable("too_many_viewers", "all places for viewers are taken")),
-        Err(Refused::Closing) => return Ok(unavailable("shutting_down", "the daemon is on its way out")),
+        Err(refusal) => return Ok(refusal),
     };
     let frame_size = hub.limits().frame_bytes_max;
     let viewer = Viewer::new(hub.get_ref().clone(), id, record);
     ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()
+}
+
+/// The same frames as server-sent events; `?subscriptions=`, `swarms=` (lists with commas) and `after=` say which, `Last-Event-ID` is younger
+/// than `after`. The server must have been built as for [`hybrid_health`].
+pub async fn hybrid_health_events(request: HttpRequest, hub: web::Data<Hub>) -> HttpResponse {
+    let asked = match asked(&request) {
+        Ok(asked) => asked,
+        Err(Objection { code, message }) => return problem(StatusCode::BAD_REQUEST, code, &message),
+    };
+    let (id, record) = match enter(&request, &hub, Kind::Events) {
+        Ok(entered) => entered,
+        Err(refusal) => return refusal,
+    };
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+        // Proxies that gather answers would hold frames back.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(sse::body(hub.get_ref().clone(), id, record, asked))
+}
+
+fn asked(request: &HttpRequest) -> Result<Asked, Objection> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Address {
+        subscriptions: Option<String>,
+        swarms: Option<String>,
+        after: Option<u64>,
+    }
+    let object = |message: String| Objection { code: "invalid_query", message };
+    let address = web::Query::<Address>::from_query(request.query_string()).map_err(|error| {
+        let text = error.to_string();
+        object(text.strip_prefix("Query deserialize error: ").unwrap_or(&text).to_owned())
+    })?;
+    let seen = match request.headers().get("last-event-id").map(|id| id.to_str()) {
+        None | Some(Ok("")) => address.after,
+        Some(id) => {
+            let id = id.ok().and_then(|id| id.parse().ok());
+            Some(id.ok_or_else(|| object("last-event-id is no number of ours".to_owned()))?)
+        }
+    };
+    protocol::asked(address.subscriptions.as_deref(), address.swarms.as_deref(), seen)
+}
+
+fn enter(request: &HttpRequest, hub: &Hub, kind: Kind) -> Result<(u64, Arc<Record>), HttpResponse> {
+    let unavailable = |code, detail| problem(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+    let Some(socket) = Socket::of(request) else {
+        tracing::error!(
+            "a viewer's connection has no descriptor: out of descriptors, or a server without `keep_socket`"
+        );
+        return Err(unavailable("out_of_descriptors", "no descriptor is left for another viewer"));
+    };
+    if let Err(error) = socket.bound_send_buffer(hub.limits().send_buffer_bytes) {
+        tracing::warn!(%error, "send buffer of a viewer's socket not bounded");
+    }
+    hub.enter(kind, socket, Instant::now()).map_err(|refused| match refused {
+        Refused::Full => unavailable("too_many_viewers", "all places for viewers are taken"),
+        Refused::Closing => unavailable("shutting_down", "the daemon is on its way out"),
+    })
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> HttpResponse {

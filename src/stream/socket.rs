@@ -1,13 +1,22 @@
-//! The socket under a viewer, so that a connection can be ended that its own actor can't end any more.
+//! The socket under a viewer, so that a connection can be judged and ended that its own side can't judge or end any more.
 
 use std::{
     any::Any,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    mem::{MaybeUninit, size_of},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
+    time::Duration,
 };
 
-use actix_web::{dev::Extensions, rt::net::TcpStream};
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
+use nix::{
+    libc,
+    sys::socket::{Shutdown, setsockopt, shutdown, sockopt},
+};
+
+/// The number of a connection's descriptor, good for as long as the connection is served.
+#[derive(Debug, Clone, Copy)]
+struct Served(RawFd);
 
 /// A second descriptor of one connection.
 #[derive(Debug, Clone)]
@@ -15,19 +24,66 @@ pub(super) struct Socket {
     descriptor: Arc<OwnedFd>,
 }
 
-/// Keeps a connection's socket at hand for [`hybrid_health`](super::hybrid_health); to be given to `HttpServer::on_connect`.
+/// How far the peer's kernel has come with what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Bytes that it has acknowledged since the connection began.
+    pub(super) acknowledged: u64,
+    /// Bytes that our kernel still holds for it.
+    pub(super) held: u64,
+    /// How long ago it last acknowledged anything, a probe of a closed window included.
+    pub(super) heard_ago: Duration,
+}
+
+/// Keeps a connection's socket at hand for viewers; to be given to `HttpServer::on_connect`.
 pub fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    // Out of descriptors: the handler finds none and refuses the viewer.
-    if let Ok(descriptor) = stream.as_fd().try_clone_to_owned() {
-        data.insert(Socket { descriptor: Arc::new(descriptor) });
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        data.insert(Served(stream.as_raw_fd()));
     }
 }
 
 impl Socket {
+    /// The socket that a request came by; `None` when no descriptor is left, or on a server without [`keep_socket`].
+    pub(super) fn of(request: &HttpRequest) -> Option<Self> {
+        let Served(number) = *request.conn_data::<Served>()?;
+        // SAFETY: the connection whose number this is waits for the answer to this very request, so it is open, and it stays so for this call.
+        let served = unsafe { BorrowedFd::borrow_raw(number) };
+        served.try_clone_to_owned().ok().map(|descriptor| Self { descriptor: Arc::new(descriptor) })
+    }
+
     /// Bounds what the kernel keeps for a peer that does not read.
     pub(super) fn bound_send_buffer(&self, bytes: usize) -> nix::Result<()> {
         setsockopt(&self.descriptor, sockopt::SndBuf, &bytes)
+    }
+
+    /// How far the peer has come; `None` when the kernel does not say.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+        let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+        let mut held: libc::c_int = 0;
+        let descriptor = self.descriptor.as_fd().as_raw_fd();
+        // SAFETY: `info` has `length` bytes and outlives the call, which writes at most so many; all zeros are a valid `tcp_info`, and so is
+        // whatever the kernel writes, since it is plain numbers.
+        let info = unsafe {
+            let told = libc::getsockopt(
+                descriptor,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut length,
+            );
+            if told != 0 {
+                return None;
+            }
+            info.assume_init()
+        };
+        // SAFETY: the call writes one int into `held`, which outlives it. For a TCP socket TIOCOUTQ is SIOCOUTQ: what is not acknowledged.
+        let told = unsafe { libc::ioctl(descriptor, libc::TIOCOUTQ, &raw mut held) };
+        (told == 0).then(|| Progress {
+            acknowledged: info.tcpi_bytes_acked,
+            held: u64::try_from(held).unwrap_or(0),
+            heard_ago: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        })
     }
 
     /// Ends the connection, whoever still holds it; what the kernel has of it is still sent, the close frame with it.
@@ -38,7 +94,7 @@ impl Socket {
 
     /// Ends the connection and gives up what was not sent: the server's side wakes and drops it, the peer sees a reset.
     pub(super) fn reset(&self) {
-        let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
         // As above.
         let _ = setsockopt(&self.descriptor, sockopt::Linger, &at_once);
         self.close();

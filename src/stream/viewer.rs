@@ -1,19 +1,19 @@
 //! The actor of one viewer.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, SpawnHandle, StreamHandler};
+use actix::{Actor, ActorContext, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use futures_util::stream;
-use uuid::Uuid;
 
 use super::{
     hub::{Close, Hub, Order, Record},
-    protocol::{self, Filter, Head, Objection, Push, Said, Topic},
+    limits::BATCH_BYTES,
+    protocol::{self, Objection, Said, Topic},
+    story::Story,
 };
 use crate::{
     events::Gap,
@@ -59,16 +59,15 @@ pub(super) struct Viewer {
     hub: Hub,
     id: u64,
     record: Arc<Record>,
-    topics: BTreeSet<Topic>,
-    only: Filter,
-    /// The number of the last frame that was sent.
-    prev_seq: Seq,
+    story: Story,
     reading: u64,
     feed: Option<SpawnHandle>,
     performance_timer: Option<SpawnHandle>,
     status_pace: Pace,
     performance_pace: Pace,
     pinged: u64,
+    /// Bytes of frames since others were last let in between.
+    batch: usize,
 }
 
 type Ctx = ws::WebsocketContext<Viewer>;
@@ -77,22 +76,19 @@ impl Actor for Viewer {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
-        let mut orders = self.record.orders();
-        // An order may have come before this actor was first polled.
-        orders.mark_changed();
-        let orders = stream::unfold(orders, |mut orders| async move {
+        let orders = stream::unfold(self.record.orders(), |mut orders| async move {
             orders.changed().await.ok()?;
             let order = *orders.borrow_and_update();
             Some((order, orders))
         });
         ctx.add_stream(orders);
         // The cursor is set before the document is taken: what changes in between comes twice rather than not at all.
-        self.prev_seq = self.hub.feed().head();
-        self.read_from(self.prev_seq, ctx);
-        let interval_ms = u64::try_from(self.hub.limits().ping_interval.as_millis()).unwrap_or(u64::MAX);
-        let tail = protocol::established_tail(&Uuid::now_v7().to_string(), interval_ms);
-        self.send("connection_established", None, &tail, ctx);
-        self.send_status(None, ctx);
+        let head = self.hub.feed().head();
+        self.story.resume(head);
+        self.read_from(head, ctx);
+        let established = self.story.established();
+        self.send(established, ctx);
+        self.send_status(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Ctx) {
@@ -104,18 +100,17 @@ impl Viewer {
     pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>) -> Self {
         let limits = *hub.limits();
         Self {
+            story: Story::new(hub.clone(), Seq(0)),
             hub,
             id,
             record,
-            topics: BTreeSet::from([Topic::Status, Topic::Sessions]),
-            only: None,
-            prev_seq: Seq(0),
             reading: 0,
             feed: None,
             performance_timer: None,
             status_pace: Pace::new(limits.status_interval),
             performance_pace: Pace::new(limits.performance_interval),
             pinged: 0,
+            batch: 0,
         }
     }
 
@@ -132,27 +127,27 @@ impl Viewer {
         self.feed = Some(ctx.add_stream(events));
     }
 
-    /// Sends a frame. `event` is the number and the time of what it tells; without one it tells of now and moves no number.
-    fn send(&mut self, kind: &str, event: Option<(Seq, SystemTime)>, tail: &str, ctx: &mut Ctx) {
-        let sent_at = SystemTime::now();
-        let (seq, observed_at) = event.unwrap_or((self.prev_seq, sent_at));
-        let head = Head { epoch: self.hub.feed().epoch(), seq, prev_seq: self.prev_seq, observed_at, sent_at };
-        self.prev_seq = seq;
-        self.hub.count_frame();
-        ctx.text(protocol::frame(kind, head, tail));
+    fn send(&mut self, frame: String, ctx: &mut Ctx) {
+        self.batch += frame.len();
+        ctx.text(frame);
+        if self.batch >= BATCH_BYTES {
+            // What is made is written before more is made: a socket that takes nothing holds one batch and no more.
+            self.batch = 0;
+            ctx.wait(tokio::task::yield_now().into_actor(self));
+        }
     }
 
-    fn send_status(&mut self, event: Option<(Seq, SystemTime)>, ctx: &mut Ctx) {
-        let tail = self.hub.status_tail(&self.only);
+    fn send_status(&mut self, ctx: &mut Ctx) {
         self.status_pace.answered(Instant::now());
-        self.send("status_update", event, &tail, ctx);
+        let status = self.story.status();
+        self.send(status, ctx);
     }
 
     fn send_performance(&mut self, ctx: &mut Ctx) {
         let now = Instant::now();
         self.performance_pace.answered(now);
-        let tail = protocol::performance_tail(&self.hub.health().hive(), self.hub.performance(now));
-        self.send("performance_update", None, &tail, ctx);
+        let performance = self.story.performance(now);
+        self.send(performance, ctx);
     }
 
     fn ask_performance(&mut self, ctx: &mut Ctx) {
@@ -165,41 +160,43 @@ impl Viewer {
         }
     }
 
-    fn object(&mut self, code: &'static str, message: impl Into<String>, ctx: &mut Ctx) {
-        let tail = protocol::error_tail(&Objection { code, message: message.into() });
-        self.send("error", None, &tail, ctx);
+    fn object(&mut self, objection: &Objection, ctx: &mut Ctx) {
+        let error = self.story.objection(objection);
+        self.send(error, ctx);
     }
 
     fn said(&mut self, text: &str, ctx: &mut Ctx) {
         let said = match protocol::parse(text) {
             Ok(said) => said,
-            Err(Objection { code, message }) => return self.object(code, message, ctx),
+            Err(objection) => return self.object(&objection, ctx),
         };
         match said {
-            Said::Ping {} => self.send("pong", None, "{}", ctx),
+            Said::Ping {} => {
+                let pong = self.story.pong();
+                self.send(pong, ctx);
+            }
             Said::RequestStatus {} => match self.status_pace.ask(Instant::now()) {
                 None => {}
-                Some(Duration::ZERO) => self.send_status(None, ctx),
+                Some(Duration::ZERO) => self.send_status(ctx),
                 Some(wait) => {
-                    ctx.run_later(wait, |act, ctx| act.send_status(None, ctx));
+                    ctx.run_later(wait, |act, ctx| act.send_status(ctx));
                 }
             },
             Said::RequestPerformance {} => self.ask_performance(ctx),
             Said::Unsubscribe { subscriptions } => {
-                self.topics.retain(|topic| !subscriptions.contains(topic));
+                self.story.topics_mut().retain(|topic| !subscriptions.contains(topic));
                 self.acknowledge(ctx);
             }
             Said::Subscribe { subscriptions, swarms, after } => {
                 if let Some(names) = swarms {
                     match protocol::filter(&names) {
-                        Ok(filter) => self.only = filter,
-                        Err(Objection { code, message }) => return self.object(code, message, ctx),
+                        Ok(filter) => self.story.filter(filter),
+                        Err(objection) => return self.object(&objection, ctx),
                     }
                 }
-                self.topics.extend(subscriptions);
+                self.story.topics_mut().extend(subscriptions);
                 if let Some(after) = after {
-                    // The next frame follows on what the client has seen, wherever we were.
-                    self.prev_seq = Seq(after);
+                    self.story.resume(Seq(after));
                     self.read_from(Seq(after), ctx);
                 }
                 self.acknowledge(ctx);
@@ -208,9 +205,9 @@ impl Viewer {
     }
 
     fn acknowledge(&mut self, ctx: &mut Ctx) {
-        let tail = protocol::ack_tail(&self.topics, &self.only);
-        self.send("subscription_ack", None, &tail, ctx);
-        match (self.topics.contains(&Topic::Performance), self.performance_timer) {
+        let acknowledgement = self.story.acknowledgement();
+        self.send(acknowledgement, ctx);
+        match (self.story.topics().contains(&Topic::Performance), self.performance_timer) {
             (true, None) => {
                 let interval = self.hub.limits().performance_interval;
                 self.performance_timer = Some(ctx.run_interval(interval, |act, ctx| {
@@ -239,7 +236,10 @@ impl StreamHandler<Result<Message, ProtocolError>> for Viewer {
         }
         match message {
             Ok(Message::Text(text)) => self.said(&text, ctx),
-            Ok(Message::Binary(_)) => self.object("unsupported_frame", "binary messages are not read", ctx),
+            Ok(Message::Binary(_)) => {
+                let message = "binary messages are not read".to_owned();
+                self.object(&Objection { code: "unsupported_frame", message }, ctx);
+            }
             // actix-web-actors hands pieces out by a type that it does not export; our clients' messages are a line long.
             Ok(Message::Continuation(_)) => {
                 self.end(CloseCode::Unsupported, "messages in pieces are not read", ctx);
@@ -268,25 +268,12 @@ impl StreamHandler<Fed> for Viewer {
         if fed.reading != self.reading {
             return;
         }
-        match fed.item {
-            Ok(event) => match protocol::push(&event, &self.topics, &self.only) {
-                Push::Nothing => {}
-                Push::Status => self.send_status(Some((event.seq, event.at)), ctx),
-                Push::Sessions(parts) => {
-                    let tail = self.hub.shared_tail(&event, || protocol::sessions_tail(&parts));
-                    self.hub.note_latency(event.at, Instant::now());
-                    self.send("session_update", Some((event.seq, event.at)), &tail, ctx);
-                }
-                Push::Filtered(parts) => {
-                    self.hub.note_latency(event.at, Instant::now());
-                    self.send("session_update", Some((event.seq, event.at)), &protocol::sessions_tail(&parts), ctx);
-                }
-            },
-            // What is gone is made up for by one whole document; it holds everything up to the head that the gap names.
-            Err(gap) if self.topics.contains(&Topic::Status) || self.topics.contains(&Topic::Sessions) => {
-                self.send_status(Some((gap.head, SystemTime::now())), ctx);
-            }
-            Err(gap) => self.prev_seq = gap.head,
+        let frame = match fed.item {
+            Ok(event) => self.story.event(&event),
+            Err(gap) => self.story.gap(&gap),
+        };
+        if let Some(frame) = frame {
+            self.send(frame, ctx);
         }
     }
 }

@@ -1,0 +1,201 @@
+//! Texts that viewers share: what a hive's event or document looks like to those who see it alike is serialised once, not once for each.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+
+use super::protocol::{self, Filter, Parts};
+use crate::model::{HiveHealth, Seq};
+
+/// Session updates that are kept as text for the next viewer: viewers that keep up are within a few events of each other.
+const TAILS_MAX: usize = 256;
+/// Bytes of them. A `Samples` of thousands of agents is megabytes of text; the youngest stays whatever its size, for the others to come.
+const TAILS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Tails of `session_update`s by their events' numbers, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    kept: VecDeque<(Seq, Arc<str>)>,
+    bytes: usize,
+}
+
+impl Tails {
+    /// The tail of this event, made unless it is there.
+    pub(super) fn get(&mut self, seq: Seq, make: impl FnOnce() -> String) -> Arc<str> {
+        let place = match self.kept.binary_search_by_key(&seq, |(seq, _)| *seq) {
+            Ok(found) => return Arc::clone(&self.kept[found].1),
+            Err(place) => place,
+        };
+        let tail: Arc<str> = Arc::from(make());
+        // One older than all that is kept is of a viewer that catches up alone, and must push out nothing that many want.
+        if place > 0 || self.kept.is_empty() {
+            self.bytes += tail.len();
+            self.kept.insert(place, (seq, Arc::clone(&tail)));
+            while self.kept.len() > 1 && (self.kept.len() > TAILS_MAX || self.bytes > TAILS_BYTES_MAX) {
+                if let Some((_, gone)) = self.kept.pop_front() {
+                    self.bytes -= gone.len();
+                }
+            }
+        }
+        tail
+    }
+}
+
+/// What all viewers with one filter share.
+#[derive(Debug, Default)]
+pub(super) struct Lens {
+    only: Filter,
+    status: Mutex<Option<(Arc<HiveHealth>, Arc<str>)>>,
+    samples: Mutex<Option<(Seq, Arc<str>)>>,
+}
+
+impl Lens {
+    /// Which swarms pass.
+    pub(super) fn only(&self) -> &Filter {
+        &self.only
+    }
+
+    /// The tail of a `status_update`, made once for each document.
+    pub(super) fn status(self: &Arc<Self>, hive: Arc<HiveHealth>) -> Arc<str> {
+        let mut kept = self.status.lock();
+        match &*kept {
+            Some((known, tail)) if Arc::ptr_eq(known, &hive) => Arc::clone(tail),
+            _ => {
+                let tail: Arc<str> = Arc::from(protocol::status_tail(&hive, &self.only));
+                *kept = self.is_shared().then(|| (hive, Arc::clone(&tail)));
+                tail
+            }
+        }
+    }
+
+    /// The tail of what passes of samples. Only the latest is kept: there is one a second.
+    pub(super) fn samples(self: &Arc<Self>, seq: Seq, parts: &Parts<'_>) -> Arc<str> {
+        let mut kept = self.samples.lock();
+        match &*kept {
+            Some((known, tail)) if *known == seq => Arc::clone(tail),
+            other => {
+                let is_younger = other.as_ref().is_none_or(|(known, _)| *known < seq);
+                let tail: Arc<str> = Arc::from(protocol::sessions_tail(parts));
+                if is_younger {
+                    *kept = self.is_shared().then(|| (seq, Arc::clone(&tail)));
+                }
+                tail
+            }
+        }
+    }
+
+    /// A filter of a single viewer keeps no texts, so that a thousand of them hold no thousand documents.
+    fn is_shared(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
+
+/// The filters in use.
+#[derive(Debug)]
+pub(super) struct Lenses {
+    /// No filter. Held here, so always shared.
+    whole: Arc<Lens>,
+    filtered: Mutex<HashMap<Filter, Weak<Lens>>>,
+}
+
+impl Default for Lenses {
+    fn default() -> Self {
+        Self { whole: Arc::default(), filtered: Mutex::default() }
+    }
+}
+
+impl Lenses {
+    /// The lens of everybody with this filter.
+    pub(super) fn of(&self, only: Filter) -> Arc<Lens> {
+        if only.is_none() {
+            return Arc::clone(&self.whole);
+        }
+        let mut filtered = self.filtered.lock();
+        if let Some(lens) = filtered.get(&only).and_then(Weak::upgrade) {
+            return lens;
+        }
+        // Only here may the map grow, so it never holds more than twice what is in use.
+        if filtered.len() == filtered.capacity() {
+            filtered.retain(|_, lens| lens.strong_count() > 0);
+        }
+        let lens = Arc::new(Lens { only: only.clone(), ..Lens::default() });
+        filtered.insert(only, Arc::downgrade(&lens));
+        lens
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_made_once_in_whatever_order_events_are_asked_for() {
+        let mut tails = Tails::default();
+        for seq in [5, 7, 6, 6, 5, 7] {
+            tails.get(Seq(seq), || seq.to_string());
+        }
+        for seq in [5, 6, 7] {
+            assert_eq!(&*tails.get(Seq(seq), || panic!("made twice")), seq.to_string());
+        }
+    }
+
+    #[test]
+    fn who_catches_up_pushes_out_nothing_that_the_others_want() {
+        let mut tails = Tails::default();
+        tails.get(Seq(1000), || "young".to_owned());
+        for seq in 1..=999 {
+            tails.get(Seq(seq), || "old".to_owned());
+        }
+        tails.get(Seq(1000), || panic!("made twice"));
+        assert_eq!((tails.kept.len(), tails.bytes), (1, 5));
+    }
+
+    #[test]
+    fn tails_are_bounded_by_number_and_by_bytes() {
+        let mut tails = Tails::default();
+        for seq in 1..=1000 {
+            tails.get(Seq(seq), || "x".to_owned());
+        }
+        assert_eq!((tails.kept.len(), tails.bytes), (TAILS_MAX, TAILS_MAX));
+        for seq in 1001..=1010 {
+            tails.get(Seq(seq), || "x".repeat(TAILS_BYTES_MAX - 10));
+        }
+        assert_eq!((tails.kept.len(), tails.bytes), (1, TAILS_BYTES_MAX - 10));
+        tails.get(Seq(2000), || "x".repeat(2 * TAILS_BYTES_MAX));
+        assert_eq!((tails.kept.len(), tails.bytes), (1, 2 * TAILS_BYTES_MAX), "the youngest stays");
+    }
+
+    #[test]
+    fn viewers_with_one_filter_share_a_lens_and_leave_none_behind() {
+        let lenses = Lenses::default();
+        let only = |name: &str| Some([name.parse().unwrap()].into());
+        let (first, second) = (lenses.of(only("a")), lenses.of(only("a")));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&first, &lenses.of(only("b"))));
+        assert!(Arc::ptr_eq(&lenses.of(None), &lenses.of(None)));
+        for n in 0..10_000 {
+            drop(lenses.of(only(&format!("s{n}"))));
+        }
+        assert!(lenses.filtered.lock().len() < 100, "{}", lenses.filtered.lock().len());
+    }
+
+    #[test]
+    fn only_what_is_shared_is_kept() {
+        let lenses = Lenses::default();
+        let one = lenses.of(Some(["a".parse().unwrap()].into()));
+        one.samples(Seq(1), &Parts::default());
+        assert!(one.samples.lock().is_none());
+        let _two = Arc::clone(&one);
+        let first = one.samples(Seq(2), &Parts::default());
+        assert!(Arc::ptr_eq(&first, &one.samples(Seq(2), &Parts::default())));
+        one.samples(Seq(1), &Parts::default());
+        assert!(
+            Arc::ptr_eq(&first, &one.samples(Seq(2), &Parts::default())),
+            "an older one takes no younger one's place"
+        );
+    }
+}

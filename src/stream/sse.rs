@@ -1,0 +1,160 @@
+//! `/sse/hybrid-health`: the frames of the socket as server-sent events, for whoever only reads.
+//!
+//! Its peer can say nothing, so what it wants stands in the address, and whether it reads is judged by what its kernel acknowledges.
+
+use std::{fmt::Write as _, sync::Arc, time::Instant};
+
+use actix_web::web::Bytes;
+use futures_util::{Stream, stream};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval_at},
+};
+
+use super::{
+    hub::{Hub, Order, Record},
+    limits::BATCH_BYTES,
+    protocol::{Asked, Topic},
+    story::Story,
+};
+use crate::{events::Subscription, model::Seq};
+
+/// How long a client is asked to wait before it reconnects, as with the other event streams.
+const RETRY_MS: u32 = 1000;
+
+/// What the stream is to do next.
+enum Turn {
+    /// Send this; nothing when it is empty.
+    Send(String),
+    End,
+}
+
+struct Events {
+    hub: Hub,
+    id: u64,
+    record: Arc<Record>,
+    orders: watch::Receiver<Order>,
+    story: Story,
+    feed: Subscription,
+    performance: Option<Interval>,
+    greeting: Option<String>,
+    pinged: u64,
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.hub.leave(self.id, Instant::now());
+    }
+}
+
+/// The body of an answer. It makes a chunk only when the connection has room for it, so that a peer that does not read holds one.
+pub(super) fn body(
+    hub: Hub,
+    id: u64,
+    record: Arc<Record>,
+    asked: Asked,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let events = Events::new(hub, id, record, asked);
+    stream::unfold(events, |mut events| async move {
+        loop {
+            match events.turn().await {
+                Turn::Send(chunk) if chunk.is_empty() => {}
+                Turn::Send(chunk) => return Some((Ok(Bytes::from(chunk)), events)),
+                Turn::End => return None,
+            }
+        }
+    })
+}
+
+impl Events {
+    fn new(hub: Hub, id: u64, record: Arc<Record>, asked: Asked) -> Self {
+        let Asked { topics, only, after } = asked;
+        // The cursor is set before the document is taken: what changes in between comes twice rather than not at all.
+        let begin = after.unwrap_or_else(|| hub.feed().head());
+        let mut story = Story::new(hub.clone(), begin);
+        story.filter(only);
+        if let Some(topics) = topics {
+            *story.topics_mut() = topics;
+        }
+        let mut greeting = format!("retry: {RETRY_MS}\n\n");
+        put(&mut greeting, story.seq(), &story.established());
+        let told = story.topics().contains(&Topic::Status) || story.topics().contains(&Topic::Sessions);
+        if after.is_none() && told {
+            let status = story.status();
+            put(&mut greeting, story.seq(), &status);
+        }
+        let performance = story.topics().contains(&Topic::Performance).then(|| {
+            let every = hub.limits().performance_interval;
+            let mut timer = interval_at((Instant::now() + every).into(), every);
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            timer
+        });
+        let (feed, orders) = (hub.feed().subscribe(begin), record.orders());
+        Self { hub, id, record, orders, story, feed, performance, greeting: Some(greeting), pinged: 0 }
+    }
+
+    async fn turn(&mut self) -> Turn {
+        if let Some(greeting) = self.greeting.take() {
+            return Turn::Send(greeting);
+        }
+        tokio::select! {
+            biased;
+            changed = self.orders.changed() => {
+                let order = *self.orders.borrow_and_update();
+                if changed.is_err() || order.close.is_some() {
+                    return Turn::End;
+                }
+                Turn::Send(self.ping(order.ping))
+            }
+            item = self.feed.next() => {
+                let mut chunk = String::new();
+                let mut next = item.map(Some);
+                loop {
+                    let frame = match next {
+                        Ok(None) => break,
+                        Ok(Some(event)) => self.story.event(&event),
+                        Err(gap) => self.story.gap(&gap),
+                    };
+                    if let Some(frame) = frame {
+                        put(&mut chunk, self.story.seq(), &frame);
+                    }
+                    if chunk.len() >= BATCH_BYTES {
+                        break;
+                    }
+                    next = self.feed.try_next();
+                }
+                Turn::Send(chunk)
+            }
+            now = tick(&mut self.performance) => {
+                let mut chunk = String::new();
+                let frame = self.story.performance(now);
+                put(&mut chunk, self.story.seq(), &frame);
+                Turn::Send(chunk)
+            }
+        }
+    }
+
+    /// The comment that keeps proxies from cutting a quiet stream is also what shows whether its peer takes anything.
+    fn ping(&mut self, number: u64) -> String {
+        if number <= self.pinged {
+            return String::new();
+        }
+        self.pinged = number;
+        self.record.pulse.lock().taken(number);
+        ": keep-alive\n\n".to_owned()
+    }
+}
+
+async fn tick(timer: &mut Option<Interval>) -> Instant {
+    match timer {
+        Some(timer) => timer.tick().await.into_std(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Adds a frame. JSON text has no line ends of its own, so one `data:` line carries it.
+fn put(chunk: &mut String, seq: Seq, frame: &str) {
+    chunk.reserve(frame.len() + 40);
+    // Writing to a String can't fail.
+    let _ = write!(chunk, "id: {seq}\ndata: {frame}\n\n");
+}
