@@ -19,7 +19,7 @@ use crate::{
         SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
     runtime::EndStuck,
-    store::{LogBook, NewLine},
+    store::LogBook,
 };
 
 /// What the runtime room sees of agents, for health.
@@ -65,26 +65,20 @@ pub(super) struct Said {
 }
 
 impl TelemetrySink for Said {
-    fn accept(&self, batch: Vec<Telemetry>) {
-        for said in &batch {
-            let TelemetryKind::Log { level, line, at, .. } = &said.kind else { continue };
-            let record = NewLine {
-                seq: None,
-                at: at.unwrap_or(said.at),
-                stream: "log",
-                level: Some(level.to_string()),
-                partial: false,
-                text: line.to_string(),
-            };
-            for agent in self.logs.try_log(&said.agent, said.incarnation, record) {
-                self.count_lost(agent);
+    fn accept(&self, mut batch: Vec<Telemetry>) {
+        for said in &mut batch {
+            let TelemetryKind::Logs(records) = &mut said.kind else { continue };
+            let (records, messages) = (std::mem::take(records), records.len() as u64);
+            said.kind = TelemetryKind::Logged(messages);
+            for (agent, fallen) in self.logs.try_log(&said.agent, said.incarnation, said.at, records) {
+                self.count_lost(agent, fallen);
             }
         }
         self.health.report(Report::Telemetry(batch));
     }
 
-    fn refused(&self, _: Option<&AgentId>, code: i64) {
-        self.health.report(Report::Refused { code });
+    fn refused(&self, _: Option<&AgentId>, code: i64, messages: u64) {
+        self.health.report(Report::Refused { code, messages });
     }
 
     fn dropped(&self, agent: &AgentId, incarnation: u64, lost: Lost) {
@@ -93,10 +87,10 @@ impl TelemetrySink for Said {
 }
 
 impl Said {
-    /// A record fell out of the queue before it was written.
-    fn count_lost(&self, agent: AgentId) {
+    /// Records fell out of the queue before they were written.
+    fn count_lost(&self, agent: AgentId, records: u64) {
         let incarnation = self.health.agent(&agent).map_or(0, |agent| agent.incarnation);
-        let event = Observation::Lost { lines: 1, bytes: 0 };
+        let event = Observation::Lost { lines: records, bytes: 0 };
         self.health.report(Report::Runtime { agent, incarnation, event });
     }
 }

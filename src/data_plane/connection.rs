@@ -1,35 +1,41 @@
 //! One connection: moves bytes, waits, and leaves every decision to the session. While answers wait for the peer nothing is read from it, so a
 //! peer that does not read costs a bounded buffer, and after the write deadline nothing.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
     task::yield_now,
-    time::{Instant, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 use uuid::Uuid;
 
 use super::{
-    limits::{ANSWER_BYTES_HELD, LINGER, LINGER_BYTES_MAX, ORDERS_MAX, READ_BYTES},
+    limits::{ANSWER_BYTES_HELD, LINGER, LINGER_BYTES_MAX, ORDERS_MAX},
+    newcomers::Newcomer,
     plane::{Phase, Plane, Presence, count},
+    scratch::{self, Scratch},
     seats::{Order, Seat},
     session::{Effects, Now, Session},
 };
 use crate::{
-    model::{AgentId, DuplexStream},
+    model::{AgentId, DuplexStream, Lost},
     wire::{lines::Lines, rpc::Code},
 };
 
-/// Serves a connection to its end. `via` is the agent whose launcher relays it: refusals before `hive/open` are put down to that agent.
-pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Option<AgentId>) {
-    let _present = Counted::new(&plane, |now| &mut now.connections);
-    let session = Session::new(Uuid::now_v7(), Now::read(), &plane.limits);
+/// Serves a connection to its end. `via` is the agent whose launcher relays it: refusals before `hive/open` are put down to that agent. `newcomer` is
+/// let go of as soon as a session is open.
+pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Option<AgentId>, newcomer: Newcomer) {
+    let session = Session::new(Uuid::now_v7(), Now::read(), Arc::clone(&plane.limits));
     let lines = Lines::new(session.line_bytes_max());
     let (order, orders) = mpsc::channel(ORDERS_MAX);
     let phase = plane.phase.subscribe();
-    let mut connection = Connection { plane, stream, via, session, lines, order, seat: None };
+    let newcomer = Some(newcomer);
+    let mut connection = Connection { plane, stream, via, session, lines, order, newcomer, seat: None };
     if connection.run(orders, phase).await == End::Said {
         connection.say_goodbye().await;
     }
@@ -42,6 +48,7 @@ struct Connection<S> {
     session: Session,
     lines: Lines,
     order: mpsc::Sender<Order>,
+    newcomer: Option<Newcomer>,
     seat: Option<(Seat, Counted)>,
 }
 
@@ -55,7 +62,7 @@ enum End {
 }
 
 enum Turn {
-    Read(io::Result<usize>),
+    Read(io::Result<Scratch>),
     Order(Order),
     Phase,
     Deadline,
@@ -63,51 +70,57 @@ enum Turn {
 
 impl<S: DuplexStream> Connection<S> {
     async fn run(&mut self, mut orders: mpsc::Receiver<Order>, mut phase: watch::Receiver<Phase>) -> End {
-        let mut chunk = vec![0; READ_BYTES];
+        let mut alarm = std::pin::pin!(sleep_until(self.session.deadline().into()));
         loop {
             if *phase.borrow_and_update() == Phase::Closing {
                 return End::Said;
             }
-            let due = Instant::from_std(self.session.deadline());
             let turn = tokio::select! {
-                read = self.stream.read(&mut chunk) => Turn::Read(read),
+                read = scratch::read(&mut self.stream) => Turn::Read(read),
                 Some(order) = orders.recv() => Turn::Order(order),
                 _ = phase.changed() => Turn::Phase,
-                () = sleep_until(due) => Turn::Deadline,
+                () = &mut alarm => Turn::Deadline,
             };
+            let now = Now::read();
             let mut effects = Effects::default();
             let written = match turn {
                 Turn::Phase => continue,
-                Turn::Read(Ok(0) | Err(_)) => {
-                    if self.lines.unfinished() {
-                        self.plane.refused(self.session.agent().or(self.via.as_ref()), Code::ParseError);
-                    }
-                    return End::Gone;
-                }
-                Turn::Read(Ok(n)) => {
-                    let taken = self.take(&chunk[..n], &mut effects).await;
-                    if n == chunk.len() {
+                Turn::Read(Ok(scratch)) if !scratch.bytes().is_empty() => {
+                    let taken = self.take(now, scratch.bytes(), &mut effects).await;
+                    let more = scratch.is_full();
+                    drop(scratch);
+                    if more {
                         // More waits behind it. Everybody else gets a turn first, or a few floods would hold up the quiet ones.
                         yield_now().await;
                     }
                     taken
                 }
+                Turn::Read(_) => {
+                    if self.lines.unfinished() {
+                        self.plane.refused(self.session.agent().or(self.via.as_ref()), Code::ParseError, 1);
+                    }
+                    return End::Gone;
+                }
                 Turn::Order(Order::Drain) => {
                     self.session.drain(&mut effects);
-                    self.perform(&mut effects).await
+                    self.perform(now, &mut effects).await
                 }
                 Turn::Order(Order::Part) => {
                     self.session.part(self.plane.gate(), &mut effects);
-                    self.perform(&mut effects).await
+                    self.perform(now, &mut effects).await
                 }
                 Turn::Deadline => {
-                    self.session.tick(Now::read(), self.plane.gate(), &mut effects);
+                    self.session.tick(now, self.plane.gate(), &mut effects);
                     if effects.close && effects.refused.is_empty() {
                         count(&self.plane.counters.overdue);
                     }
-                    self.perform(&mut effects).await
+                    self.perform(now, &mut effects).await
                 }
             };
+            if alarm.is_elapsed() || alarm.deadline() > self.session.deadline().into() {
+                // Otherwise it goes off too early at worst, and is set anew then.
+                alarm.as_mut().reset(self.session.deadline().into());
+            }
             match written {
                 Err(_) => return End::Gone,
                 Ok(()) if effects.close => return End::Said,
@@ -117,35 +130,51 @@ impl<S: DuplexStream> Connection<S> {
     }
 
     /// All lines that a read has completed.
-    async fn take(&mut self, mut chunk: &[u8], effects: &mut Effects) -> io::Result<()> {
+    async fn take(&mut self, now: Now, mut chunk: &[u8], effects: &mut Effects) -> io::Result<()> {
         let plane = Arc::clone(&self.plane);
-        let (now, gate) = (Now::read(), plane.gate());
+        let gate = plane.gate();
         self.session.verify(gate);
+        let mut lines = 0;
         while let Some(line) = self.lines.next(&mut chunk) {
-            count(&plane.counters.messages);
+            lines += 1;
             self.session.line(now, &line, gate, effects);
             if let Some(opening) = effects.opened.take() {
                 let counted = Counted::new(&plane, |now| &mut now.sessions);
                 self.seat = Some((plane.seats.take(opening, self.order.clone()), counted));
+                self.newcomer = None;
                 self.lines.set_limit(self.session.line_bytes_max());
             }
             if effects.close {
                 break;
             }
             if effects.replies.len() >= ANSWER_BYTES_HELD {
-                self.perform(effects).await?;
+                self.perform(now, effects).await?;
             }
         }
-        self.perform(effects).await
+        plane.counters.messages.fetch_add(lines, Ordering::Relaxed);
+        self.perform(now, effects).await
     }
 
-    /// Hands telemetry up first: it must not wait for a peer that does not read.
-    async fn perform(&mut self, effects: &mut Effects) -> io::Result<()> {
-        for code in effects.refused.drain(..) {
-            self.plane.refused(self.session.agent().or(self.via.as_ref()), code);
+    /// Hands telemetry up first, once for all that was read: it must not wait for a peer that does not read.
+    async fn perform(&mut self, now: Now, effects: &mut Effects) -> io::Result<()> {
+        for same in effects.refused.chunk_by(|one, next| one == next) {
+            self.plane.refused(self.session.agent().or(self.via.as_ref()), same[0], same.len() as u64);
         }
+        effects.refused.clear();
+        let (needed, spare) = (effects.heard.needed(), effects.heard.spare());
+        if needed + spare > 0 {
+            let granted = self.plane.rate.lock().claim(now.steady, needed, spare);
+            effects.heard.shed(spare - granted);
+        }
+        self.session.gather(now, effects);
         if !effects.telemetry.is_empty() {
             self.plane.sink.accept(std::mem::take(&mut effects.telemetry));
+        }
+        let lost = std::mem::take(&mut effects.heard.lost);
+        if lost != Lost::default()
+            && let Some((agent, incarnation)) = self.session.serves()
+        {
+            self.plane.sink.dropped(agent, incarnation, lost);
         }
         if effects.replies.is_empty() {
             return Ok(());

@@ -5,9 +5,17 @@ use std::time::Duration;
 /// Bounds that a test may tighten; everybody else takes the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaneLimits {
-    /// Connections that came in by TCP, open at a time. Each holds a buffer of 8 KiB at rest, so 1024 hold 8 MiB. Where the system allows fewer
-    /// open files, accepting fails, waits and is counted.
+    /// Connections that came in by TCP, open at a time: thrice the five thousand agents that one daemon is tested with. A session at rest holds
+    /// some KiB, so a full house holds less than 200 MiB. Where the system allows fewer open files, accepting fails, waits and is counted.
     pub direct_max: usize,
+    /// Of those, connections that have no session yet. Beyond, the one that has waited longest is closed for the one that comes: whoever opens at
+    /// once is never the oldest, and whoever only holds places holds them as long as others don't want them.
+    pub unopened_max: usize,
+    /// Connections accepted a second in the long run. Five thousand agents that come back at once are in within three seconds, and a crowd of
+    /// ten thousand a second costs a tenth of a core; it waits in the system's queue meanwhile, which is bounded.
+    pub accepts_per_second: u32,
+    /// Connections accepted at once after a pause: what the system's own queue holds.
+    pub accepts_burst: u32,
     /// Connections that launchers relay, open at a time: a few for each of a thousand agents. Counted apart, so that a crowd on the port
     /// can't lock out what we launched.
     pub relayed_max: usize,
@@ -27,12 +35,21 @@ pub struct PlaneLimits {
     pub notifications_per_second: u32,
     /// Notifications at once: two seconds' worth, so that a reconnecting agent can hand in what it saved up.
     pub notifications_burst: u32,
+    /// Notifications a second from all connections together: more than twice what five thousand agents send with a heartbeat and twenty log
+    /// lines a second each, and a third of what two cores were measured to take. Beyond, samples and the oldest log records of each read are let go
+    /// and counted.
+    pub total_per_second: u32,
+    /// Notifications of all at once: a second's worth.
+    pub total_burst: u32,
 }
 
 impl Default for PlaneLimits {
     fn default() -> Self {
         Self {
-            direct_max: 1024,
+            direct_max: 16 * 1024,
+            unopened_max: 1024,
+            accepts_per_second: 2_000,
+            accepts_burst: 4_096,
             relayed_max: 4096,
             open_deadline: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
@@ -40,6 +57,8 @@ impl Default for PlaneLimits {
             silence_max: Duration::from_secs(600),
             notifications_per_second: 10_000,
             notifications_burst: 20_000,
+            total_per_second: 250_000,
+            total_burst: 250_000,
         }
     }
 }
@@ -60,8 +79,11 @@ pub(super) const EVENT_BYTES_MAX: usize = 4 * 1024;
 pub(super) const NAME_BYTES_MAX: usize = 256;
 /// Longest piece of a `hive/log` line in one record, like the launcher's pieces of output; a longer line becomes several records.
 pub(super) const LOG_PIECE_MAX: usize = crate::wire::channel::LINE_PIECE_MAX;
-/// Bytes read at once from one connection: dozens of usual notifications in one batch, and small enough to hold for every idle connection.
-pub(super) const READ_BYTES: usize = 8 * 1024;
+/// Bytes read at once from one connection: hundreds of usual notifications in one batch, and less than half a millisecond's work. A buffer is held
+/// only while there is something in it.
+pub(super) const READ_BYTES: usize = 64 * 1024;
+/// Connections that the system may keep waiting until we accept them, as far as it allows (net.core.somaxconn): agents that come back all at once.
+pub(super) const BACKLOG: i32 = 4096;
 /// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
 pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
 /// Orders that wait for one connection: drain and part, each once.

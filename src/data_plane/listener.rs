@@ -5,6 +5,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
+    time::Instant,
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -12,13 +13,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{
-    connection,
-    limits::ACCEPT_PAUSE,
+    bucket::Bucket,
+    connection::{self, Counted},
+    limits::{ACCEPT_PAUSE, BACKLOG},
+    newcomers::{Newcomer, Newcomers},
     plane::{DataPlaneHandle, Plane, Relayed, count},
+    tls::Tls,
 };
 
 /// One incarnation of the listener. Made by a factory from the same bound socket each time.
@@ -33,6 +37,8 @@ impl DataPlane {
     /// # Errors
     /// No descriptor for the copy.
     pub fn new(handle: &DataPlaneHandle, listener: &StdListener) -> io::Result<Self> {
+        // On a socket that listens already this sets its queue's length alone, listen(2).
+        nix::sys::socket::listen(listener, nix::sys::socket::Backlog::new(BACKLOG)?)?;
         let copy = listener.try_clone()?;
         copy.set_nonblocking(true)?;
         Ok(Self { plane: Arc::clone(&handle.plane), listener: Some(copy) })
@@ -69,19 +75,33 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
     let _listening = Listening::new(&plane);
     let direct = Arc::new(Semaphore::new(plane.limits.direct_max));
     let relayed = Arc::new(Semaphore::new(plane.limits.relayed_max));
+    let mut newcomers = Newcomers::new(plane.limits.unopened_max);
+    let mut pace = Bucket::new(Instant::now(), plane.limits.accepts_per_second, plane.limits.accepts_burst);
     let mut connections = JoinSet::new();
     loop {
+        let now = Instant::now();
+        let from = pace.next(now);
         let turn = tokio::select! {
-            accepted = listener.accept() => Turn::Accepted(accepted),
+            accepted = paced(&listener, from) => Turn::Accepted(accepted),
             stream = relays.recv() => Turn::Relayed(stream),
             Some(ended) = connections.join_next() => Turn::Ended(ended),
         };
         match turn {
             Turn::Accepted(Ok((stream, _peer))) => {
+                pace.take(Instant::now());
+                if from > now {
+                    count(&plane.counters.delayed);
+                }
                 if let Some(place) = place(&plane, &direct) {
                     // Answers are small and each is waited for.
                     let _best_effort = stream.set_nodelay(true);
-                    connections.spawn(keep(place, connection::serve(Arc::clone(&plane), stream, None)));
+                    let newcomer = Newcomer::default();
+                    let served = direct_connection(Arc::clone(&plane), stream, Arc::clone(&newcomer));
+                    let end = connections.spawn(keep(place, served));
+                    if let Some(oldest) = newcomers.add(&newcomer, end) {
+                        count(&plane.counters.displaced);
+                        oldest.abort();
+                    }
                 }
             }
             Turn::Accepted(Err(why)) => {
@@ -91,7 +111,9 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
             }
             Turn::Relayed(Some(Relayed { agent, stream })) => {
                 if let Some(place) = place(&plane, &relayed) {
-                    connections.spawn(keep(place, connection::serve(Arc::clone(&plane), stream, Some(agent))));
+                    let present = Counted::new(&plane, |now| &mut now.connections);
+                    let served = connection::serve(Arc::clone(&plane), stream, Some(agent), Newcomer::default());
+                    connections.spawn(keep((place, present), served));
                 }
             }
             Turn::Relayed(None) => return,
@@ -101,6 +123,32 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
             }
             Turn::Ended(_) => {}
         }
+    }
+}
+
+/// The next connection, not before its time. Those that come sooner wait in the system's queue.
+async fn paced(listener: &TcpListener, from: Instant) -> io::Result<(TcpStream, SocketAddr)> {
+    if from > Instant::now() {
+        sleep_until(from.into()).await;
+    }
+    listener.accept().await
+}
+
+/// Serves who came by TCP, behind TLS if that is asked for.
+async fn direct_connection(plane: Arc<Plane>, stream: TcpStream, newcomer: Newcomer) {
+    let _present = Counted::new(&plane, |now| &mut now.connections);
+    let Some(acceptor) = plane.tls.as_ref().map(Tls::acceptor) else {
+        return connection::serve(plane, stream, None, newcomer).await;
+    };
+    let handshake = timeout(plane.limits.open_deadline, acceptor.accept(stream));
+    match handshake.await {
+        // On the heap: a stream behind TLS is large, and those without it should not hold its room.
+        Ok(Ok(stream)) => Box::pin(connection::serve(plane, stream, None, newcomer)).await,
+        Ok(Err(why)) => {
+            count(&plane.counters.handshakes_failed);
+            tracing::debug!(%why, "a TLS handshake on the data plane failed");
+        }
+        Err(_) => count(&plane.counters.handshakes_failed),
     }
 }
 
@@ -114,7 +162,7 @@ fn place(plane: &Plane, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit>
 }
 
 /// Gives the place back when the connection has ended, by a panic or an abort, too.
-async fn keep(place: OwnedSemaphorePermit, connection: impl Future<Output = ()>) {
+async fn keep<P>(place: P, connection: impl Future<Output = ()>) {
     connection.await;
     drop(place);
 }

@@ -3,22 +3,31 @@
 //! ```text
 //! listener   the actor: accepts, owns one task a connection
 //! connection that task: reads, writes, waits; knows no rule of the protocol
+//! newcomers  who has no session yet, and who of them goes for others, pure
 //! session    the rules, pure: lines and time in, effects out
-//! notice     notifications to telemetry, pure
+//! notice     notifications to what was heard, pure
+//! heard      what one read told, summed up, pure
 //! bucket     the rate limit, pure
+//! scratch    the buffers that are read into
+//! tls        certificate and key
 //! plane      what the tasks share, and the handle that other rooms hold
 //! seats      who has a session open
 //! ```
 
 mod bucket;
 mod connection;
+mod heard;
 mod limits;
 mod listener;
+mod newcomers;
 mod notice;
 mod plane;
+mod scratch;
 mod seats;
 mod session;
+mod tls;
 
 pub use limits::PlaneLimits;
 pub use listener::DataPlane;
 pub use plane::{DataPlaneHandle, PlaneStats, Presence};
+pub use tls::{Tls, TlsError};

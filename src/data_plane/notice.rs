@@ -1,56 +1,74 @@
 //! Notifications to telemetry, pure. An error is counted (and answered, if the message was a request).
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
-use super::limits::{ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, LOG_PIECE_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX};
+use super::{
+    heard::Heard,
+    limits::{ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, LOG_PIECE_MAX, NAME_BYTES_MAX, PROGRESS_BYTES_MAX},
+};
 use crate::{
-    model::{TelemetryKind, Usage, UsageReport},
-    wire::rpc::{self as wire, BadParams, EventKind, Heartbeat, Log, Metric, Text, object},
+    model::{LogLevel, LogRecord, TelemetryKind, Usage, UsageReport},
+    wire::rpc::{self as wire, BadParams, EventKind, Heartbeat, Log, Metric, Text, Told, object},
 };
 
 type Params<'a> = Option<&'a RawValue>;
 
 /// The methods that tell something. `None` for any other.
-pub(super) fn read(method: &str, params: Params<'_>, tell: impl FnMut(TelemetryKind)) -> Option<Result<(), BadParams>> {
+pub(super) fn read(method: &str, params: Params<'_>, heard: &mut Heard) -> Option<Result<(), BadParams>> {
     Some(match method {
-        "hive/heartbeat" => heartbeat(params, tell),
-        "hive/log" => log(params, tell),
-        "hive/metric" => metric(params, tell),
-        "hive/usage" => usage(params, tell),
-        "hive/event" => event(params, tell),
+        "hive/heartbeat" => object(params).and_then(|beat| heartbeat(beat, heard)),
+        "hive/log" => object(params).and_then(|record| log(record, heard)),
+        "hive/metric" => object(params).and_then(|sample| metric(sample, heard)),
+        "hive/usage" => usage(params, |kind| heard.tell(kind)),
+        "hive/event" => event(params, |kind| heard.tell(kind)),
         _ => return None,
     })
 }
 
+/// What was read in the usual form.
+pub(super) fn take(told: Told<'_>, heard: &mut Heard) -> Result<(), BadParams> {
+    match told {
+        Told::Heartbeat(beat) => heartbeat(beat, heard),
+        Told::Log(record) => log(record, heard),
+        Told::Metric(sample) => metric(sample, heard),
+    }
+}
+
 /// A heartbeat with a useless `progress` is an error and a sign of life all the same.
-fn heartbeat(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), BadParams> {
-    let Heartbeat { progress, busy } = object(params)?;
+fn heartbeat(Heartbeat { progress, busy }: Heartbeat<'_>, heard: &mut Heard) -> Result<(), BadParams> {
     let progress = progress.map(|raw| sound(raw, PROGRESS_BYTES_MAX, "progress")).transpose();
-    tell(TelemetryKind::Heartbeat { progress: progress.clone().unwrap_or(None), busy });
+    heard.beat(progress.as_ref().ok().copied().flatten(), busy);
     progress.map(|_| ())
 }
 
-fn log(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), BadParams> {
-    let Log { level, line, stream, at } = object(params)?;
-    let level = level.as_ref().map_or("info", |Text(level)| level.as_ref());
-    if !["trace", "debug", "info", "warn", "error"].contains(&level) {
-        return Err(BadParams::new("level is one of trace, debug, info, warn, error"));
-    }
-    let stream: Option<Arc<str>> = stream.map(|Text(stream)| named(&stream, "stream")).transpose()?;
-    let at = match at {
-        None => None,
-        Some(Text(at)) => Some(rfc3339(&at).ok_or_else(|| BadParams::new("at is a time in RFC 3339"))?),
+fn log(Log { level, line, stream, at }: Log<'_>, heard: &mut Heard) -> Result<(), BadParams> {
+    let level = match &level {
+        None => LogLevel::Info,
+        Some(Text(word)) => {
+            LogLevel::of(word).ok_or_else(|| BadParams::new("level is one of trace, debug, info, warn, error"))?
+        }
     };
-    let level: Arc<str> = Arc::from(level);
+    if let Some(Text(stream)) = &stream {
+        named(stream, "stream")?;
+    }
+    let at = match &at {
+        None => None,
+        Some(Text(at)) => Some(rfc3339(at).ok_or_else(|| BadParams::new("at is a time in RFC 3339"))?),
+    };
     let mut rest: &str = &line;
     loop {
-        let (piece, more) = rest.split_at(rest.floor_char_boundary(LOG_PIECE_MAX));
-        tell(TelemetryKind::Log { level: Arc::clone(&level), line: Arc::from(piece), stream: stream.clone(), at });
+        let (text, more) = rest.split_at(rest.floor_char_boundary(LOG_PIECE_MAX));
+        heard.logs.push(LogRecord { level, at, partial: !more.is_empty(), text });
         if more.is_empty() {
             return Ok(());
         }
@@ -58,17 +76,19 @@ fn log(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), Ba
     }
 }
 
-fn metric(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), BadParams> {
-    let Metric { name, value, unit, attributes } = object(params)?;
+/// Checked and counted: nobody keeps samples.
+fn metric(Metric { name, value: _, unit, attributes }: Metric<'_>, heard: &mut Heard) -> Result<(), BadParams> {
     if attributes.is_some_and(|raw| !raw.get().starts_with('{')) {
         return Err(BadParams::new("attributes are an object"));
     }
-    tell(TelemetryKind::Metric {
-        name: named(&name, "name")?,
-        value,
-        unit: unit.map(|Text(unit)| named(&unit, "unit")).transpose()?,
-        attributes: attributes.map(|raw| sound(raw, ATTRIBUTES_BYTES_MAX, "attributes")).transpose()?,
-    });
+    named(&name, "name")?;
+    if let Some(Text(unit)) = &unit {
+        named(unit, "unit")?;
+    }
+    if let Some(attributes) = attributes {
+        sound(attributes, ATTRIBUTES_BYTES_MAX, "attributes")?;
+    }
+    heard.metrics += 1;
     Ok(())
 }
 
@@ -87,7 +107,7 @@ fn usage(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), 
         reasoning_output_tokens: said.reasoning_output_tokens,
         cost_usd: said.cost_usd,
     };
-    let model = model.map(|Text(model)| named(&model, "model")).transpose()?;
+    let model = model.map(|Text(model)| named(&model, "model").map(Arc::from)).transpose()?;
     tell(TelemetryKind::Usage(Box::new(UsageReport { totals, model })));
     Ok(())
 }
@@ -95,26 +115,78 @@ fn usage(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), 
 fn event(params: Params<'_>, mut tell: impl FnMut(TelemetryKind)) -> Result<(), BadParams> {
     let EventKind { kind } = object(params)?;
     let raw = params.ok_or_else(|| BadParams::new("no kind"))?;
-    tell(TelemetryKind::Event { kind: named(&kind, "kind")?, data: sound(raw, EVENT_BYTES_MAX, "event")? });
+    let kind = Arc::from(named(&kind, "kind")?);
+    tell(TelemetryKind::Event { kind, data: Arc::from(sound(raw, EVENT_BYTES_MAX, "event")?) });
     Ok(())
 }
 
-fn named(text: &str, what: &str) -> Result<Arc<str>, BadParams> {
+fn named<'a>(text: &'a str, what: &str) -> Result<&'a str, BadParams> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
         return Err(BadParams::new(format!("{what} has 1 to {NAME_BYTES_MAX} bytes")));
     }
-    Ok(Arc::from(text))
+    Ok(text)
 }
 
 /// JSON text that whoever reads it later can read: a raw value was only skipped over so far, and may hold half a surrogate pair or a number that
 /// is none (1e999).
-fn sound(raw: &RawValue, bytes_max: usize, what: &str) -> Result<Arc<str>, BadParams> {
+fn sound<'a>(raw: &'a RawValue, bytes_max: usize, what: &str) -> Result<&'a str, BadParams> {
     let text = raw.get();
     if text.len() > bytes_max {
         return Err(BadParams::new(format!("{what} has at most {bytes_max} bytes of JSON")));
     }
-    serde_json::from_str::<serde_json::Value>(text).map_err(|why| BadParams::new(format!("{what}: {why}")))?;
-    Ok(Arc::from(text))
+    serde_json::from_str::<Sound>(text).map_err(|why| BadParams::new(format!("{what}: {why}")))?;
+    Ok(text)
+}
+
+/// Any JSON, read as whoever wants its values would, and kept by nobody.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Sound)
+    }
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 /// RFC 3339 with any offset.
@@ -146,12 +218,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::LogRecords;
 
+    /// All that is told, log records one by one, and whether nothing was wrong.
     fn told(method: &str, params: &str) -> (Vec<TelemetryKind>, bool) {
         let raw = RawValue::from_string(params.to_owned()).unwrap();
-        let mut all = Vec::new();
-        let ok = read(method, Some(&raw), |kind| all.push(kind)).unwrap().is_ok();
-        (all, ok)
+        let mut heard = Heard::default();
+        let ok = read(method, Some(&raw), &mut heard).unwrap().is_ok();
+        (heard.take(), ok)
+    }
+
+    fn record(level: LogLevel, at: Option<SystemTime>, pieces: &[(&str, bool)]) -> TelemetryKind {
+        let mut records = LogRecords::default();
+        for (text, partial) in pieces {
+            records.push(LogRecord { level, at, partial: *partial, text });
+        }
+        TelemetryKind::Logs(records)
     }
 
     fn text(text: &str) -> Arc<str> {
@@ -175,21 +257,11 @@ mod tests {
         );
         assert_eq!(
             one("hive/log", r#"{"level":"warn","line":"a\nb","stream":"stderr","at":"1970-01-01T00:00:01.500Z"}"#),
-            TelemetryKind::Log {
-                level: text("warn"),
-                line: text("a\nb"),
-                stream: Some(text("stderr")),
-                at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)),
-            }
+            record(LogLevel::Warn, Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)), &[("a\nb", false)])
         );
         assert_eq!(
             one("hive/metric", r#"{"name":"queue","value":3,"unit":"{task}","attributes":{"a":1}}"#),
-            TelemetryKind::Metric {
-                name: text("queue"),
-                value: 3.0,
-                unit: Some(text("{task}")),
-                attributes: Some(text(r#"{"a":1}"#)),
-            }
+            TelemetryKind::Counted(1)
         );
         let usage = r#"{"gen_ai.usage.input_tokens":10,"gen_ai.request.model":"m","cost_usd":0.5,"gen_ai.usage.text.input_tokens":-4}"#;
         let totals = Usage { input_tokens: Some(10), cost_usd: Some(0.5), ..Usage::default() };
@@ -235,8 +307,8 @@ mod tests {
         ] {
             assert_eq!(told(method, &params), (vec![], false), "{method}");
         }
-        assert!(read("hive/usage", None, |_| ()).unwrap().is_err());
-        assert!(read("hive/nothing", None, |_| ()).is_none());
+        assert!(read("hive/usage", None, &mut Heard::default()).unwrap().is_err());
+        assert!(read("hive/nothing", None, &mut Heard::default()).is_none());
     }
 
     #[test]
@@ -251,15 +323,22 @@ mod tests {
     fn a_long_log_line_becomes_pieces() {
         let line = "ä".repeat(LOG_PIECE_MAX);
         let (all, ok) = told("hive/log", &format!(r#"{{"line":"x{line}"}}"#));
-        assert!(ok);
-        let mut whole = String::new();
-        for kind in &all {
-            let TelemetryKind::Log { line, .. } = kind else { panic!("{kind:?}") };
-            assert!(line.len() <= LOG_PIECE_MAX);
-            whole.push_str(line);
+        let [TelemetryKind::Logs(records)] = &all[..] else { panic!("{all:?}") };
+        assert!(ok && records.len() == 1);
+        let pieces: Vec<LogRecord<'_>> = records.iter().collect();
+        assert!(pieces.iter().all(|piece| piece.text.len() <= LOG_PIECE_MAX));
+        assert_eq!(pieces.iter().map(|piece| piece.partial).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(pieces.iter().map(|piece| piece.text).collect::<String>(), format!("x{line}"));
+        assert_eq!(told("hive/log", r#"{"line":""}"#).0, [record(LogLevel::Info, None, &[("", false)])]);
+    }
+
+    #[test]
+    fn what_is_unsound_is_found_however_deep() {
+        for bad in [r#"[1e999]"#, r#"{"a":["\ud800"]}"#, r#"{"\udc00":1}"#, r#"[[-1e400]]"#] {
+            assert_eq!(told("hive/event", &format!(r#"{{"kind":"k","x":{bad}}}"#)), (vec![], false), "{bad}");
         }
-        assert_eq!(whole, format!("x{line}"));
-        assert_eq!(told("hive/log", r#"{"line":""}"#).0.len(), 1);
+        let all = r#"[null,true,-1,18446744073709551615,1e300,123456789012345678901234567890,"\ud83d\ude00",{},[[]]]"#;
+        assert!(told("hive/event", &format!(r#"{{"kind":"k","x":{all}}}"#)).1);
     }
 
     #[test]

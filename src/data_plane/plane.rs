@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -15,9 +15,11 @@ use tokio::{
 };
 
 use super::{
+    bucket::Bucket,
     limits::{CLOSE_DEADLINE, PlaneLimits, RELAYS_WAITING_MAX},
     seats::{Order, Seats},
     session::Gate,
+    tls::Tls,
 };
 use crate::{
     model::{Admission, AgentId, Drain, DuplexStream, RelaySink, TelemetrySink},
@@ -69,6 +71,12 @@ pub struct PlaneStats {
     pub panics: u64,
     /// Failed accepts.
     pub accept_errors: u64,
+    /// Connections that waited in the system's queue because too many came at once.
+    pub delayed: u64,
+    /// Connections without a session that were closed for others.
+    pub displaced: u64,
+    /// TLS handshakes that failed or came to nothing in time.
+    pub handshakes_failed: u64,
 }
 
 #[derive(Default)]
@@ -79,6 +87,9 @@ pub(super) struct Counters {
     pub(super) overdue: AtomicU64,
     pub(super) panics: AtomicU64,
     pub(super) accept_errors: AtomicU64,
+    pub(super) delayed: AtomicU64,
+    pub(super) displaced: AtomicU64,
+    pub(super) handshakes_failed: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -87,7 +98,10 @@ pub(super) fn count(counter: &AtomicU64) {
 
 /// What the tasks share. It outlives the listener's incarnations.
 pub(super) struct Plane {
-    pub(super) limits: PlaneLimits,
+    pub(super) limits: Arc<PlaneLimits>,
+    pub(super) tls: Option<Tls>,
+    /// The rate of all connections together.
+    pub(super) rate: parking_lot::Mutex<Bucket>,
     pub(super) sink: Arc<dyn TelemetrySink>,
     pub(super) seats: Arc<Seats>,
     pub(super) counters: Counters,
@@ -103,12 +117,17 @@ impl Plane {
         Gate { admission: &*self.admission, shutting_down: *self.phase.borrow() != Phase::Serving }
     }
 
-    pub(super) fn refused(&self, agent: Option<&AgentId>, code: Code) {
+    pub(super) fn refused(&self, agent: Option<&AgentId>, code: Code, messages: u64) {
         if let Some(at) = Code::ALL.iter().position(|known| *known == code) {
-            count(&self.counters.refused[at]);
+            self.counters.refused[at].fetch_add(messages, Ordering::Relaxed);
         }
-        tracing::debug!(agent = agent.map(tracing::field::display), code = code.number(), "refused on the data plane");
-        self.sink.refused(agent, code.number());
+        tracing::debug!(
+            agent = agent.map(tracing::field::display),
+            code = code.number(),
+            messages,
+            "refused on the data plane"
+        );
+        self.sink.refused(agent, code.number(), messages);
     }
 }
 
@@ -122,9 +141,22 @@ pub struct DataPlaneHandle {
 impl DataPlaneHandle {
     /// A data plane without a listener yet: relayed connections wait for it.
     pub fn new(admission: Arc<dyn Admission>, sink: Arc<dyn TelemetrySink>, limits: PlaneLimits) -> Self {
+        Self::with_tls(admission, sink, limits, None)
+    }
+
+    /// The same, speaking TLS with whoever comes by TCP, if at all. What launchers relay is never TLS.
+    pub fn with_tls(
+        admission: Arc<dyn Admission>,
+        sink: Arc<dyn TelemetrySink>,
+        limits: PlaneLimits,
+        tls: Option<Tls>,
+    ) -> Self {
         let (relays, waiting) = mpsc::channel(RELAYS_WAITING_MAX);
+        let rate = Bucket::new(Instant::now(), limits.total_per_second, limits.total_burst);
         let plane = Plane {
-            limits,
+            limits: Arc::new(limits),
+            tls,
+            rate: parking_lot::Mutex::new(rate),
             seats: Arc::new(Seats::new(Arc::clone(&sink))),
             sink,
             counters: Counters::default(),
@@ -149,6 +181,9 @@ impl DataPlaneHandle {
             overdue: read(&counters.overdue),
             panics: read(&counters.panics),
             accept_errors: read(&counters.accept_errors),
+            delayed: read(&counters.delayed),
+            displaced: read(&counters.displaced),
+            handshakes_failed: read(&counters.handshakes_failed),
         }
     }
 

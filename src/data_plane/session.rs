@@ -1,11 +1,15 @@
 //! The rules of one connection, pure: a line and a time in, effects out. No IO, no clock, no lock.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use uuid::Uuid;
 
 use super::{
     bucket::Bucket,
+    heard::Heard,
     limits::{
         ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LINE_BYTES_MAX_UNOPENED, PROGRESS_BYTES_MAX,
         PlaneLimits,
@@ -13,12 +17,12 @@ use super::{
     notice,
 };
 use crate::{
-    model::{Admission, AgentId, Refusal, Telemetry, TelemetryKind},
+    model::{Admission, AgentId, Refusal, Telemetry},
     wire::{
         lines::{LINE_BYTES_MAX, Line},
         rpc::{
-            Batch, Code, Id, Limits, Message, Open, Opened, Version, object, parse, write_error, write_request,
-            write_result,
+            BadParams, Batch, Code, Id, Limits, Message, Open, Opened, Told, Version, object, parse, told, write_error,
+            write_request, write_result,
         },
     },
 };
@@ -65,7 +69,9 @@ pub(super) struct Opening {
 pub(super) struct Effects {
     /// Bytes for the peer, whole lines.
     pub(super) replies: Vec<u8>,
-    /// Telemetry, in order.
+    /// What was told, summed up; [`Session::gather`] makes telemetry of it.
+    pub(super) heard: Heard,
+    /// Telemetry.
     pub(super) telemetry: Vec<Telemetry>,
     /// What was refused, in order.
     pub(super) refused: Vec<Code>,
@@ -88,17 +94,16 @@ enum State {
     Closed,
 }
 
-/// What was proven. The token is kept to ask again, never shown.
+/// What was proven.
 struct Pass {
     agent: AgentId,
     incarnation: u64,
-    token: String,
 }
 
 /// The state of one connection.
 pub(super) struct Session {
     id: Uuid,
-    limits: PlaneLimits,
+    limits: Arc<PlaneLimits>,
     state: State,
     /// Stays when the session has ended, so that its last refusal is put down to somebody.
     agent: Option<AgentId>,
@@ -111,9 +116,8 @@ pub(super) struct Session {
 
 impl Session {
     /// A fresh connection.
-    pub(super) fn new(id: Uuid, now: Now, limits: &PlaneLimits) -> Self {
+    pub(super) fn new(id: Uuid, now: Now, limits: Arc<PlaneLimits>) -> Self {
         let bucket = Bucket::new(now.steady, limits.notifications_per_second, limits.notifications_burst);
-        let limits = limits.clone();
         Self {
             id,
             limits,
@@ -132,6 +136,11 @@ impl Session {
         self.agent.as_ref()
     }
 
+    /// Whom it serves while that is proven, and in which incarnation.
+    pub(super) fn serves(&self) -> Option<(&AgentId, u64)> {
+        self.pass().map(|pass| (&pass.agent, pass.incarnation))
+    }
+
     /// Longest line that is taken now.
     pub(super) fn line_bytes_max(&self) -> usize {
         if matches!(self.state, State::New) { LINE_BYTES_MAX_UNOPENED } else { LINE_BYTES_MAX }
@@ -139,7 +148,7 @@ impl Session {
 
     /// Asks again whether the incarnation still lives. To be called before the lines of each read.
     pub(super) fn verify(&mut self, gate: Gate<'_>) {
-        let ended = self.pass().is_some_and(|p| gate.admission.admit(&p.agent, p.incarnation, &p.token).is_err());
+        let ended = self.pass().is_some_and(|pass| !gate.admission.lives(&pass.agent, pass.incarnation));
         if ended {
             self.state = State::Stale;
         }
@@ -151,6 +160,15 @@ impl Session {
             return;
         }
         self.heard = self.heard.max(now.steady);
+        if let (Line::Whole(line), Some(_)) = (line, self.pass())
+            && let Some(told) = told(line)
+        {
+            let class = Class::of(&told);
+            if let Err((code, _)) = self.within_rate(now, class, out, |heard| notice::take(told, heard)) {
+                out.refused.push(code);
+            }
+            return;
+        }
         let message = match line {
             Line::Whole(line) => parse(line),
             Line::TooLong => Err(Code::LineTooLong),
@@ -168,7 +186,7 @@ impl Session {
             }
             (State::Stale, Ok(Message::Request { id, .. })) => self.end_stale(Some(id), out),
             (State::Stale, Ok(_)) => self.end_stale(None, out),
-            (State::Open(_) | State::Draining(_), Ok(Message::Answer { .. })) => self.answered(now, out),
+            (State::Open(_) | State::Draining(_), Ok(Message::Answer { .. })) => self.answered(out),
             (State::Open(_) | State::Draining(_), Ok(Message::Request { id, method, .. })) if method == "hive/open" => {
                 out.refuse(Some(id), Code::InvalidRequest, "the session is open already");
             }
@@ -272,7 +290,7 @@ impl Session {
                 self.agent = Some(agent.clone());
                 self.bucket =
                     Bucket::new(now.steady, self.limits.notifications_per_second, self.limits.notifications_burst);
-                self.state = State::Open(Pass { agent, incarnation, token: token.into_owned() });
+                self.state = State::Open(Pass { agent, incarnation });
             }
         }
     }
@@ -320,36 +338,52 @@ impl Session {
     }
 
     fn one(&mut self, now: Now, method: &str, params: Params<'_>, out: &mut Effects) -> Result<(), (Code, String)> {
-        let Some(Pass { agent, incarnation, .. }) = self.pass() else { return Ok(()) };
-        let (agent, incarnation) = (agent.clone(), *incarnation);
-        let in_time = self.bucket.take(now.steady);
-        if !in_time && method != "hive/heartbeat" {
+        let mut known = true;
+        let take = |heard: &mut Heard| {
+            notice::read(method, params, heard).unwrap_or_else(|| {
+                known = false;
+                Ok(())
+            })
+        };
+        self.within_rate(now, Class::named(method), out, take)?;
+        if known { Ok(()) } else { Err((Code::MethodNotFound, String::new())) }
+    }
+
+    /// Takes a message if it comes within the rate of the connection, or is a heartbeat.
+    fn within_rate(
+        &mut self,
+        now: Now,
+        class: Class,
+        out: &mut Effects,
+        take: impl FnOnce(&mut Heard) -> Result<(), BadParams>,
+    ) -> Result<(), (Code, String)> {
+        if !self.bucket.take(now.steady) && class != Class::Heartbeat {
+            let lost = &mut out.heard.lost;
+            match class {
+                Class::Log => lost.logs += 1,
+                Class::Metric => lost.metrics += 1,
+                Class::Event => lost.events += 1,
+                Class::Heartbeat | Class::Other => {}
+            }
             return Err((Code::RateLimited, "slow down".to_owned()));
         }
-        let telemetry = &mut out.telemetry;
-        let tell = |kind| {
-            let next = Telemetry { agent: agent.clone(), incarnation, at: now.wall, kind };
-            match telemetry.last_mut() {
-                // A heartbeat is never lost, but beyond the rate it takes the place of the one before it.
-                Some(last) if !in_time && merges(&last.kind, &next.kind) => merge(last, next),
-                _ => telemetry.push(next),
-            }
-        };
-        match notice::read(method, params, tell) {
-            Some(told) => told.map_err(|why| (Code::InvalidParams, why.detail)),
-            None => Err((Code::MethodNotFound, String::new())),
-        }
+        take(&mut out.heard).map_err(|why| (Code::InvalidParams, why.detail))
+    }
+
+    /// Makes telemetry of what was heard so far. To be called before what is left of the effects is performed, and after all that may let
+    /// go of some of it.
+    pub(super) fn gather(&self, now: Now, out: &mut Effects) {
+        let Some((agent, incarnation)) = self.serves() else { return };
+        let telemetry = |kind| Telemetry { agent: agent.clone(), incarnation, at: now.wall, kind };
+        out.telemetry.extend(out.heard.take().into_iter().map(telemetry));
     }
 
     /// Whatever the answer says: who answers, lives. Agents that ignore `hive/ping` are not worse off than those that know it.
-    fn answered(&mut self, now: Now, out: &mut Effects) {
+    fn answered(&mut self, out: &mut Effects) {
         if self.pinged.take().is_none() {
             return;
         }
-        if let Some(Pass { agent, incarnation, .. }) = self.pass() {
-            let kind = TelemetryKind::Heartbeat { progress: None, busy: None };
-            out.telemetry.push(Telemetry { agent: agent.clone(), incarnation: *incarnation, at: now.wall, kind });
-        }
+        out.heard.beat(None, None);
     }
 
     fn request(&mut self, method: &str, out: &mut Effects) {
@@ -380,20 +414,34 @@ impl Effects {
     }
 }
 
-fn merges(last: &TelemetryKind, next: &TelemetryKind) -> bool {
-    matches!((last, next), (TelemetryKind::Heartbeat { .. }, TelemetryKind::Heartbeat { .. }))
+/// What becomes of a message when there is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Heartbeat,
+    Log,
+    Metric,
+    Event,
+    /// Not known.
+    Other,
 }
 
-/// What the younger heartbeat does not say, the older one has said.
-fn merge(last: &mut Telemetry, next: Telemetry) {
-    let old = std::mem::replace(last, next);
-    if let (
-        TelemetryKind::Heartbeat { progress: old_progress, busy: old_busy },
-        TelemetryKind::Heartbeat { progress, busy },
-    ) = (old.kind, &mut last.kind)
-    {
-        *progress = progress.take().or(old_progress);
-        *busy = busy.or(old_busy);
+impl Class {
+    fn of(told: &Told<'_>) -> Self {
+        match told {
+            Told::Heartbeat(_) => Self::Heartbeat,
+            Told::Log(_) => Self::Log,
+            Told::Metric(_) => Self::Metric,
+        }
+    }
+
+    fn named(method: &str) -> Self {
+        match method {
+            "hive/heartbeat" => Self::Heartbeat,
+            "hive/log" => Self::Log,
+            "hive/metric" | "hive/usage" => Self::Metric,
+            "hive/event" => Self::Event,
+            _ => Self::Other,
+        }
     }
 }
 

@@ -58,8 +58,10 @@ impl Burst {
                 burst.heartbeat = Some(telemetry.at);
                 burst.progress = progress.as_ref().map(|progress| (Arc::clone(progress), telemetry.at));
             }
-            TelemetryKind::Log { .. } => burst.wrote = true,
-            TelemetryKind::Metric { .. } | TelemetryKind::Usage(_) => {}
+            TelemetryKind::Logs(records) => (burst.wrote, burst.messages) = (true, records.len() as u64),
+            TelemetryKind::Logged(records) => (burst.wrote, burst.messages) = (true, *records),
+            TelemetryKind::Counted(messages) => burst.messages = *messages,
+            TelemetryKind::Usage(_) => {}
             TelemetryKind::Event { .. } => return None,
         }
         Some(burst)

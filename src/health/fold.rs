@@ -127,8 +127,8 @@ impl Fold {
             Report::Dropped { agent, incarnation, lost } => {
                 self.burst(now, &agent, &Burst::of_dropped(incarnation, lost))
             }
-            Report::Refused { .. } => {
-                self.data_plane.refused += 1;
+            Report::Refused { messages, .. } => {
+                self.data_plane.refused += messages;
                 Vec::new()
             }
             Report::ControlPlane { ok, error } => {

@@ -115,7 +115,7 @@ impl Intake {
                 }
             },
             Report::Dropped { agent, incarnation, lost } => self.burst(agent, Burst::of_dropped(incarnation, lost)),
-            Report::Refused { .. } => self.refused += 1,
+            Report::Refused { messages, .. } => self.refused += messages,
             Report::DataPlane { .. } => self.data_plane = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
             Report::Engine { ok, error } => self.engine.note(ok, error),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn log() -> TelemetryKind {
-        TelemetryKind::Log { level: Arc::from("info"), line: Arc::from("x"), stream: None, at: None }
+        TelemetryKind::Logged(1)
     }
 
     fn drained(intake: &mut Intake) -> Vec<Item> {

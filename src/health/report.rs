@@ -87,10 +87,12 @@ pub enum Report {
         /// How many, by class.
         lost: Lost,
     },
-    /// The data plane refused a message.
+    /// The data plane refused messages.
     Refused {
         /// The code.
         code: i64,
+        /// How many.
+        messages: u64,
     },
     /// How the last use of the runtime went.
     ControlPlane {

@@ -29,4 +29,4 @@ pub use seams::{
 pub use spec::{
     AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,
 };
-pub use telemetry::{Lost, Telemetry, TelemetryKind, Usage, UsageReport};
+pub use telemetry::{LogLevel, LogRecord, LogRecords, Lost, Telemetry, TelemetryKind, Usage, UsageReport};

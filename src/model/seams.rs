@@ -37,6 +37,9 @@ pub trait Admission: Send + Sync {
     /// Why it is refused.
     fn admit(&self, agent: &AgentId, incarnation: u64, token: &str) -> Result<(), Refusal>;
 
+    /// Whether the incarnation still lives, of one that was admitted once. Asked at each read, so it is cheap.
+    fn lives(&self, agent: &AgentId, incarnation: u64) -> bool;
+
     /// How often this agent is asked to send a heartbeat, as its document's `heartbeat_timeout` wants it; `None` leaves it to the data
     /// plane's own figure.
     fn heartbeat_interval(&self, _agent: &AgentId) -> Option<Duration> {
@@ -50,7 +53,7 @@ pub trait TelemetrySink: Send + Sync {
     /// Called while an agent's sessions are locked, so it must not call [`Drain`] itself.
     fn accept(&self, batch: Vec<Telemetry>);
     /// Counts messages that were refused by a code, before or after `hive/open`.
-    fn refused(&self, agent: Option<&AgentId>, code: i64);
+    fn refused(&self, agent: Option<&AgentId>, code: i64, messages: u64);
     /// Counts messages that were read and then let go by class, before they could be handed to [`accept`](Self::accept). Never blocks. A sink
     /// that shows no counts has nothing to do.
     fn dropped(&self, _agent: &AgentId, _incarnation: u64, _lost: Lost) {}

@@ -235,6 +235,11 @@ impl Admission for Registry {
         Ok(())
     }
 
+    fn lives(&self, agent: &AgentId, incarnation: u64) -> bool {
+        let Some(slot) = self.slots.get(agent) else { return false };
+        slot.state.lock().ticket.as_ref().is_some_and(|ticket| ticket.incarnation == incarnation)
+    }
+
     fn heartbeat_interval(&self, agent: &AgentId) -> Option<Duration> {
         let slot = self.slots.get(agent).map(|slot| Arc::clone(&slot))?;
         let timeout = slot.state.lock().heartbeat_timeout?;
@@ -264,7 +269,9 @@ mod tests {
         assert!(!*opened.borrow());
         assert_eq!(registry.admit(&agent(), 2, "t"), Ok(()));
         assert!(*opened.borrow());
+        assert!(registry.lives(&agent(), 2) && !registry.lives(&agent(), 1));
         slot.revoke();
+        assert!(!registry.lives(&agent(), 2));
         assert_eq!(registry.admit(&agent(), 2, "t"), Err(Refusal::StaleIncarnation));
     }
 }

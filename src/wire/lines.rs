@@ -4,8 +4,9 @@
 /// Longest line, its ending not counted: the data plane's contract.
 pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Capacity that a reader keeps between lines. A session's usual lines fit many times; a rare long one must not hold its memory for ever.
-const HELD_BYTES_KEPT: usize = 16 * 1024;
+/// Capacity that a reader keeps between lines: a usual line fits, and thousands of readers hold little. A long line must not hold its memory for
+/// ever.
+const HELD_BYTES_KEPT: usize = 512;
 
 /// What a stream held next.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Lines {
             self.forget();
         }
         loop {
-            let Some(end) = chunk.iter().position(|b| *b == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', chunk) else {
                 let rest = std::mem::take(chunk);
                 return self.hold(rest).then_some(Line::TooLong);
             };

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::wire::lines::Lines;
+use crate::{
+    model::{Lost, TelemetryKind},
+    wire::lines::Lines,
+};
 
 /// Lets `review/coder-1` in with the token `secret`, in the incarnation that lives.
 struct House {
@@ -23,6 +26,10 @@ impl Admission for House {
         }
         let lives = incarnation == self.incarnation.load(Ordering::Relaxed);
         if lives { Ok(()) } else { Err(Refusal::StaleIncarnation) }
+    }
+
+    fn lives(&self, _agent: &AgentId, incarnation: u64) -> bool {
+        incarnation == self.incarnation.load(Ordering::Relaxed)
     }
 
     fn heartbeat_interval(&self, _agent: &AgentId) -> Option<Duration> {
@@ -45,7 +52,7 @@ impl Bench {
     fn with(limits: &PlaneLimits) -> Self {
         let now = Now::read();
         let house = House { incarnation: AtomicU64::new(2) };
-        Self { house, session: Session::new(Uuid::nil(), now, limits), now, shutting_down: false }
+        Self { house, session: Session::new(Uuid::nil(), now, Arc::new(limits.clone())), now, shutting_down: false }
     }
 
     fn opened() -> Self {
@@ -64,6 +71,7 @@ impl Bench {
         let gate = Gate { admission: &self.house, shutting_down: self.shutting_down };
         self.session.verify(gate);
         self.session.line(self.now, line, gate, &mut out);
+        self.session.gather(self.now, &mut out);
         out
     }
 
@@ -202,7 +210,9 @@ fn code_1005_rate_limit_refuses_all_but_heartbeats() {
     assert!(bench.say(OPEN).opened.is_some());
     assert_eq!(bench.say(LOG).telemetry.len(), 1);
     assert_eq!(bench.say(BEAT).telemetry.len(), 1);
-    counted(&bench.say(LOG), 1005);
+    let limited = bench.say(LOG);
+    counted(&limited, 1005);
+    assert_eq!(limited.heard.lost, Lost { logs: 1, ..Lost::default() });
     refused(&bench.say(&LOG.replace("\"method\"", "\"id\":9,\"method\"")), &json!(9), 1005, false);
     assert_eq!(bench.say(BEAT).telemetry.len(), 1, "a heartbeat is never lost");
     bench.later(Duration::from_secs(1));
@@ -220,7 +230,8 @@ fn heartbeats_beyond_the_rate_merge() {
     let batch = json!({"jsonrpc": "2.0", "method": "hive/batch", "params": {"notifications": beats}}).to_string();
     let effects = bench.say(&batch);
     let kinds: Vec<_> = effects.telemetry.into_iter().map(|t| t.kind).collect();
-    assert_eq!(kinds, [TelemetryKind::Heartbeat { progress: Some(Arc::from("3")), busy: Some(true) }]);
+    let beat = TelemetryKind::Heartbeat { progress: Some(Arc::from("3")), busy: Some(true) };
+    assert_eq!(kinds, [beat, TelemetryKind::Counted(4)]);
     assert!(effects.refused.is_empty());
 }
 

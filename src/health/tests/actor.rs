@@ -146,7 +146,7 @@ async fn a_flood_from_many_threads_is_folded_and_counted() {
     handle.report(declared(vec![agent_spec("coder")]));
     starts(&handle, &coder, 1);
     let _monitor = handle.monitor().start();
-    let kind = TelemetryKind::Log { level: Arc::from("info"), line: Arc::from("x"), stream: None, at: None };
+    let kind = TelemetryKind::Logged(1);
     let one = Telemetry { agent: coder.clone(), incarnation: 1, at: SystemTime::now(), kind };
     let writers: Vec<_> = (0..4)
         .map(|_| {

@@ -105,7 +105,7 @@ fn progress_is_a_changed_value_or_a_line() {
     assert_eq!((doc.state, codes(&doc.reasons)), (S::Stuck, vec!["no_progress"]), "the same value is none");
     bench.saw(&coder(), 1, Observation::Output { at: bench.now.wall, lines: 1 });
     assert_eq!(bench.agent(&coder()).state, S::Running, "a line is progress");
-    bench.says(&coder(), 1, TelemetryKind::Metric { name: Arc::from("n"), value: 1.0, unit: None, attributes: None });
+    bench.says(&coder(), 1, TelemetryKind::Counted(1));
     beats(&mut bench, 60, "2");
     assert_eq!(bench.agent(&coder()).state, S::Stuck, "a metric is none");
 }

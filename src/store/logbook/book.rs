@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{index::Index, line::NewLine, read, recover, writer};
 use crate::{
-    model::AgentId,
+    model::{AgentId, LogRecords},
     store::{
         data_dir::Fence,
         error::StoreError,
@@ -24,10 +24,10 @@ use crate::{
 
 /// Bytes of lines that wait to be written. Beyond, `append` waits for room: the launchers' rings hold the rest.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Records of `try_log` that wait; beyond, the oldest fall out. A thousand agents that each log a few lines at once fit.
-const RECORDS_MAX: usize = 4096;
-/// Bytes of them.
-const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records of `try_log` that wait; beyond, the oldest fall out. Half a second of five thousand agents that log twenty lines a second each fits.
+const RECORDS_MAX: usize = 65_536;
+/// Bytes of them: 128 a record.
+const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Readers that may wait for their turn.
 const READS_MAX: usize = 256;
 /// How long a call waits for its answer. A queue of [`QUEUE_BYTES_MAX`] is written in a fraction of a second, or the disk hangs.
@@ -98,11 +98,43 @@ impl Shared {
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) jobs: VecDeque<Job>,
-    pub(super) records: VecDeque<(AgentId, u64, NewLine)>,
+    pub(super) records: VecDeque<Records>,
+    /// How many records they hold.
+    pub(super) record_count: usize,
     pub(super) record_bytes: usize,
     /// Of whom how many records fell out since the last look.
     pub(super) dropped: HashMap<AgentId, u64>,
     pub(super) closed: bool,
+}
+
+impl Queue {
+    /// Drops the oldest records if there are too many: whose, and how many.
+    fn overflow(&mut self) -> Option<(AgentId, u64)> {
+        let excess = self.record_count.saturating_sub(RECORDS_MAX);
+        let heavy = self.record_bytes > RECORD_BYTES_MAX;
+        if excess == 0 && !heavy {
+            return None;
+        }
+        let oldest = self.records.front_mut()?;
+        // By weight whole batches go: what was dropped of one gives no memory back.
+        let records = if heavy { oldest.records.len() } else { excess };
+        let (lost, agent) = (oldest.records.drop_oldest(records), oldest.agent.clone());
+        self.record_count -= lost;
+        if oldest.records.is_empty()
+            && let Some(gone) = self.records.pop_front()
+        {
+            self.record_bytes -= gone.records.weight();
+        }
+        Some((agent, lost as u64))
+    }
+}
+
+/// Records of one incarnation that were read at once.
+pub(super) struct Records {
+    pub(super) agent: AgentId,
+    pub(super) incarnation: u64,
+    pub(super) read_at: SystemTime,
+    pub(super) records: LogRecords,
 }
 
 pub(super) enum Job {
@@ -195,25 +227,36 @@ impl LogBook {
         })
     }
 
-    /// Hands a record over without waiting. When the queue is full the oldest record falls out: its agent is returned, for the count.
-    pub fn try_log(&self, agent: &AgentId, incarnation: u64, line: NewLine) -> Vec<AgentId> {
+    /// Hands records over without waiting that were read at this time. When the queue is full the oldest records fall out: their agents are
+    /// returned, each with how many it has lost.
+    pub fn try_log(
+        &self,
+        agent: &AgentId,
+        incarnation: u64,
+        read_at: SystemTime,
+        records: LogRecords,
+    ) -> Vec<(AgentId, u64)> {
         let shared = &self.inner.shared;
         let mut fallen = Vec::new();
-        {
+        let idle = {
             let mut queue = shared.queue.lock();
             let queue = &mut *queue;
-            queue.record_bytes += line.weight();
-            queue.records.push_back((agent.clone(), incarnation, line));
-            while queue.records.len() > RECORDS_MAX || queue.record_bytes > RECORD_BYTES_MAX {
-                let Some((agent, _, line)) = queue.records.pop_front() else { break };
-                queue.record_bytes -= line.weight();
-                *queue.dropped.entry(agent.clone()).or_default() += 1;
-                fallen.push(agent);
+            let idle = queue.records.is_empty() && queue.jobs.is_empty();
+            queue.record_count += records.len();
+            queue.record_bytes += records.weight();
+            queue.records.push_back(Records { agent: agent.clone(), incarnation, read_at, records });
+            while let Some((agent, lost)) = queue.overflow() {
+                *queue.dropped.entry(agent.clone()).or_default() += lost;
+                fallen.push((agent, lost));
             }
+            idle
+        };
+        // Who has found the queue empty wakes the writer for all that come until it looks.
+        if idle {
+            shared.wake.notify_one();
         }
-        shared.wake.notify_one();
         if !fallen.is_empty() {
-            shared.health.lock().dropped_records += fallen.len() as u64;
+            shared.health.lock().dropped_records += fallen.iter().map(|(_, lost)| lost).sum::<u64>();
         }
         fallen
     }
@@ -300,7 +343,7 @@ mod inside {
         pub(in crate::store::logbook) fn waiting(&self) -> (usize, usize) {
             let queue = self.shared.queue.lock();
             assert!(queue.jobs.iter().all(|job| matches!(job, Job::Append { .. })));
-            (QUEUE_BYTES_MAX - self.shared.room.available_permits(), queue.records.len())
+            (QUEUE_BYTES_MAX - self.shared.room.available_permits(), queue.record_count)
         }
     }
 

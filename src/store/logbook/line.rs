@@ -3,9 +3,12 @@
 
 use std::{fmt::Write, time::SystemTime};
 
-use crate::store::{
-    forms::{millis, time},
-    records::LogLine,
+use crate::{
+    model::LogRecord,
+    store::{
+        forms::{millis, time},
+        records::LogLine,
+    },
 };
 
 /// Longest piece of a record that has no piece size of its own; the launcher cuts output at the same length.
@@ -24,7 +27,7 @@ pub struct NewLine {
     /// `stdout`, `stderr`, `log` or `hivekeeper`.
     pub stream: &'static str,
     /// Level of a `log` record.
-    pub level: Option<String>,
+    pub level: Option<&'static str>,
     /// Whether the line goes on in the next piece of the same stream.
     pub partial: bool,
     /// The text.
@@ -35,6 +38,12 @@ impl NewLine {
     /// A note of the daemon.
     pub fn note(at: SystemTime, text: String) -> Self {
         Self { seq: None, at, stream: "hivekeeper", level: None, partial: false, text }
+    }
+
+    /// A log record, or a piece of one, that was read at this time.
+    pub(super) fn record(LogRecord { level, at, partial, text }: LogRecord<'_>, read_at: SystemTime) -> Self {
+        let (at, level) = (at.unwrap_or(read_at), Some(level.word()));
+        Self { seq: None, at, stream: "log", level, partial, text: text.to_owned() }
     }
 
     /// What it takes in memory, about.
@@ -58,7 +67,7 @@ pub(super) fn encode(out: &mut String, number: u64, incarnation: u64, line: &New
             None => out.push('-'),
         }
         let _ = write!(out, " {} {}{} ", millis(line.at), line.stream, if partial { "+" } else { "" });
-        push_level(out, line.level.as_deref());
+        push_level(out, line.level);
         out.push(' ');
         escape(out, piece);
         out.push('\n');

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::AgentId,
+    model::{AgentId, LogLevel, LogRecord, LogRecords},
     store::{
         DataDir, LogLine, LogPage, LogQuery, Options, StoreError,
         suite::at,
@@ -42,14 +42,17 @@ fn outs(seqs: std::ops::RangeInclusive<u64>) -> Vec<NewLine> {
 }
 
 fn record(text: &str) -> NewLine {
-    NewLine {
-        seq: None,
-        at: at(1),
-        stream: "log",
-        level: Some("warn".to_owned()),
-        partial: false,
-        text: text.to_owned(),
-    }
+    NewLine { seq: None, at: at(1), stream: "log", level: Some("warn"), partial: false, text: text.to_owned() }
+}
+
+fn records(text: &str) -> LogRecords {
+    let mut records = LogRecords::default();
+    records.push(LogRecord { level: LogLevel::Warn, at: Some(at(1)), partial: false, text });
+    records
+}
+
+fn lost(fallen: &[(AgentId, u64)]) -> u64 {
+    fallen.iter().map(|(_, lost)| lost).sum()
 }
 
 async fn all(book: &LogBook, agent: &AgentId) -> Vec<LogLine> {
@@ -71,7 +74,7 @@ fn segments(data: &DataDir, agent: &AgentId) -> Vec<PathBuf> {
 proptest! {
     #[test]
     fn every_line_comes_back(text in any::<String>(), seq in any::<Option<u64>>(), partial in any::<bool>(), ms in 0_u64..1 << 50) {
-        let new = NewLine { seq, at: at(ms), stream: "stderr", level: Some("warn".to_owned()), partial, text: text.clone() };
+        let new = NewLine { seq, at: at(ms), stream: "stderr", level: Some("warn"), partial, text: text.clone() };
         let mut encoded = String::new();
         let used = line::encode(&mut encoded, 7, 3, &new);
         prop_assert_eq!(used, 1);
@@ -329,7 +332,7 @@ async fn a_flood_is_bounded_in_memory_and_what_falls_out_is_counted() {
     {
         let held = book.hold_writer();
         // Once it has taken this one it waits for us.
-        book.try_log(&other, 1, record("record"));
+        book.try_log(&other, 1, at(1), records("record"));
         let deadline = Instant::now() + Duration::from_secs(20);
         while held.waiting().1 > 0 {
             assert!(Instant::now() < deadline, "the writer does not come");
@@ -340,21 +343,21 @@ async fn a_flood_is_bounded_in_memory_and_what_falls_out_is_counted() {
             let agent: AgentId = format!("flood/agent-{seq}").parse().unwrap();
             appends.push(tokio::spawn(async move { book.append(&agent, 1, vec![out(1, &text)]).await }));
         }
-        for n in 0..20_000 {
-            fallen += book.try_log(&other, 1, record(&format!("record {n}"))).len();
+        for n in 0..80_000 {
+            fallen += lost(&book.try_log(&other, 1, at(1), records(&format!("record {n}"))));
         }
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         let (bytes, records) = held.waiting();
         assert!(bytes > 4 << 20 && bytes <= 8 << 20, "{bytes}");
-        assert_eq!(records, 4096);
+        assert_eq!(records, 65_536);
     }
     for append in appends {
         assert_eq!(append.await.unwrap(), Ok(1));
     }
     // Behind the records, since it is one.
-    fallen += book.try_log(&other, 1, record("the last")).len();
+    fallen += lost(&book.try_log(&other, 1, at(1), records("the last")));
     let mut growth = book.growth(&other);
     let all_there = async {
         loop {
@@ -368,10 +371,10 @@ async fn a_flood_is_bounded_in_memory_and_what_falls_out_is_counted() {
     let lines = tokio::time::timeout(Duration::from_secs(20), all_there).await.unwrap();
     let notes = lines.iter().filter(|line| line.stream == "hivekeeper");
     let noted = notes.clone().map(|line| line.text.split_once(" log records dropped").unwrap().0);
-    assert_eq!(noted.map(|number| number.parse::<usize>().unwrap()).sum::<usize>(), fallen);
-    assert_eq!(lines.len(), 20_002 - fallen + notes.count());
-    assert_eq!(lines[lines.len() - 2].text, "record 19999", "the oldest go first");
-    assert_eq!(book.status().dropped_records, fallen as u64);
+    assert_eq!(noted.map(|number| number.parse::<u64>().unwrap()).sum::<u64>(), fallen);
+    assert_eq!(lines.len() as u64, 80_002 - fallen + notes.count() as u64);
+    assert_eq!(lines[lines.len() - 2].text, "record 79999", "the oldest go first");
+    assert_eq!(book.status().dropped_records, fallen);
 }
 
 #[tokio::test]

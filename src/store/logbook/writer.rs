@@ -26,7 +26,7 @@ pub(super) fn run(shared: &Shared) {
                 }
                 shared.wake.wait(&mut queue);
             }
-            queue.record_bytes = 0;
+            (queue.record_count, queue.record_bytes) = (0, 0);
             (std::mem::take(&mut queue.jobs), std::mem::take(&mut queue.records), std::mem::take(&mut queue.dropped))
         };
         for (agent, dropped) in dropped {
@@ -46,10 +46,11 @@ pub(super) fn run(shared: &Shared) {
             }
         }
         let mut records = records.into_iter().peekable();
-        while let Some((agent, incarnation, first)) = records.next() {
-            let mut lines = vec![first];
-            while let Some((_, _, line)) = records.next_if(|next| next.0 == agent && next.1 == incarnation) {
-                lines.push(line);
+        while let Some(first) = records.next() {
+            let (agent, incarnation) = (first.agent, first.incarnation);
+            let mut lines: Vec<NewLine> = first.records.iter().map(|one| NewLine::record(one, first.read_at)).collect();
+            while let Some(more) = records.next_if(|next| next.agent == agent && next.incarnation == incarnation) {
+                lines.extend(more.records.iter().map(|one| NewLine::record(one, more.read_at)));
             }
             count += 1;
             // A failure is in the status, and in the book once writing works.

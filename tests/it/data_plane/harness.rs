@@ -14,7 +14,7 @@ use std::{
 use actix::System;
 use hivekeeper::{
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats},
-    model::{Admission, AgentId, Refusal, Telemetry, TelemetryKind, TelemetrySink},
+    model::{Admission, AgentId, Lost, Refusal, Telemetry, TelemetryKind, TelemetrySink},
 };
 use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
 use serde_json::{Value, json};
@@ -46,29 +46,39 @@ impl Admission for House {
         if lives { Ok(()) } else { Err(Refusal::StaleIncarnation) }
     }
 
+    fn lives(&self, _agent: &AgentId, incarnation: u64) -> bool {
+        incarnation == self.incarnation.load(Ordering::Relaxed)
+    }
+
     fn heartbeat_interval(&self, _agent: &AgentId) -> Option<Duration> {
         Some(Duration::from_millis(200))
     }
 }
 
-/// Keeps what it is told. Panics at a metric named `panic`.
+/// Keeps what it is told. Panics at an event named `panic`.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub(super) told: Mutex<Vec<Telemetry>>,
     pub(super) refused: Mutex<Vec<(Option<AgentId>, i64)>>,
+    pub(super) lost: Mutex<Vec<(AgentId, Lost)>>,
 }
 
 impl TelemetrySink for Recorder {
     fn accept(&self, batch: Vec<Telemetry>) {
         for one in &batch {
-            let bad = matches!(&one.kind, TelemetryKind::Metric { name, .. } if name.as_ref() == "panic");
+            let bad = matches!(&one.kind, TelemetryKind::Event { kind, .. } if kind.as_ref() == "panic");
             assert!(!bad, "a sink that panics");
         }
         self.told.lock().unwrap().extend(batch);
     }
 
-    fn refused(&self, agent: Option<&AgentId>, code: i64) {
-        self.refused.lock().unwrap().push((agent.cloned(), code));
+    fn refused(&self, agent: Option<&AgentId>, code: i64, messages: u64) {
+        let all = std::iter::repeat_n((agent.cloned(), code), usize::try_from(messages).unwrap());
+        self.refused.lock().unwrap().extend(all);
+    }
+
+    fn dropped(&self, agent: &AgentId, _incarnation: u64, lost: Lost) {
+        self.lost.lock().unwrap().push((agent.clone(), lost));
     }
 }
 
@@ -76,6 +86,28 @@ impl Recorder {
     pub(super) fn of(&self, agent: &str) -> Vec<TelemetryKind> {
         let told = self.told.lock().unwrap();
         told.iter().filter(|t| t.agent.to_string() == agent).map(|t| t.kind.clone()).collect()
+    }
+
+    /// Messages of an agent that were handed up, those of its sessions' beginnings and ends left out.
+    pub(super) fn messages(&self, agent: &str) -> u64 {
+        let each = |kind| match kind {
+            TelemetryKind::SessionOpened | TelemetryKind::SessionClosed => 0,
+            TelemetryKind::Logs(records) => records.len() as u64,
+            TelemetryKind::Counted(messages) => messages,
+            _ => 1,
+        };
+        self.of(agent).into_iter().map(each).sum()
+    }
+
+    /// What was let go of an agent's messages.
+    pub(super) fn lost(&self, agent: &str) -> Lost {
+        let lost = self.lost.lock().unwrap();
+        let of = lost.iter().filter(|(id, _)| id.to_string() == agent).map(|(_, lost)| *lost);
+        of.fold(Lost::default(), |sum, more| Lost {
+            logs: sum.logs + more.logs,
+            metrics: sum.metrics + more.metrics,
+            events: sum.events + more.events,
+        })
     }
 
     pub(super) fn count(&self, agent: &str, kind: &TelemetryKind) -> usize {

@@ -2,7 +2,10 @@
 
 use std::{io::Write, net::TcpStream};
 
-use hivekeeper::data_plane::PlaneLimits;
+use hivekeeper::{
+    data_plane::PlaneLimits,
+    model::{Lost, TelemetryKind},
+};
 use serde_json::json;
 
 use super::harness::{Client, Plane, SOON, eventually};
@@ -100,7 +103,11 @@ fn a_megabyte_is_taken() {
         let line = "x".repeat(1024 * 1024 - 200);
         let answer = peer.ask("hive/log", json!({"line": line}));
         assert_eq!(answer["result"], json!({}), "{answer}");
-        assert!(plane.sink.of("s/big").len() > 60, "in pieces");
+        let pieces = plane.sink.of("s/big").into_iter().find_map(|kind| match kind {
+            TelemetryKind::Logs(records) => Some((records.len(), records.iter().count())),
+            _ => None,
+        });
+        assert!(pieces.is_some_and(|(records, pieces)| records == 1 && pieces > 60), "{pieces:?}");
     });
 }
 
@@ -164,11 +171,11 @@ fn a_flood_is_limited_and_counted_and_others_are_served() {
         good.is_well();
     }
     flood.is_well();
-    let taken = plane.sink.of("s/flood").len() as u64;
-    let refused = plane.stats().refused[&1005];
-    // Opened, the last heartbeat, and every log record in one book or the other.
-    assert_eq!(taken - 2 + refused, 20_000);
+    let (taken, refused) = (plane.sink.messages("s/flood"), plane.stats().refused[&1005]);
+    // The last heartbeat, and every log record in one book or the other.
+    assert_eq!(taken - 1 + refused, 20_000);
     assert!(taken < 200, "{taken} were taken");
+    assert_eq!(plane.sink.lost("s/flood"), Lost { logs: refused, ..Lost::default() });
 }
 
 #[test]
