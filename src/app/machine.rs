@@ -47,11 +47,20 @@ pub(super) struct OpenFiles {
 }
 
 /// Lets the daemon open as many files as the system allows it, each agent needs four. Returns what the limits were, for agents: a program that
-/// uses select(2) breaks under a higher one than it is used to.
-pub(super) fn raise_open_files() -> Option<OpenFiles> {
+/// uses select(2) breaks under a higher one than it is used to. Says in the log what it is, and when it is less than the data plane's connections take.
+pub(super) fn raise_open_files(connections_max: usize) -> Option<OpenFiles> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         tracing::warn!(%error, soft, hard, "failed to raise the limit of open files");
+    }
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(soft, |(now, _)| now);
+    tracing::info!(open_files, was = soft, connections_max, "open files that this process may have");
+    if open_files < connections_max as u64 {
+        tracing::warn!(
+            open_files,
+            connections_max,
+            "the data plane may run out of open files before it is full; raise the hard limit (ulimit -Hn)"
+        );
     }
     Some(OpenFiles { soft, hard })
 }

@@ -23,7 +23,7 @@ use super::{
     tree::{self, Parts, SWARMS, Sockets, Trunk},
 };
 use crate::{
-    config::Config,
+    config::{Config, DataPlaneConfig},
     control_plane::{
         Check, Checks, Control, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
@@ -117,7 +117,9 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     });
     let registry = Registry::default();
     let said = Said { health: health.clone(), logs: logs.clone() };
-    let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
+    let limits = plane_limits(&config.data_plane);
+    let plane =
+        DataPlaneHandle::with_tls(Arc::new(registry.clone()), Arc::new(said), limits, config.data_plane.tls.clone());
     let exe = std::env::current_exe().context("failed to find this executable")?;
     let docker = Arc::new(DockerRuntime::new(DockerOptions {
         host: config.docker.socket.as_ref().map(|socket| socket.display().to_string()),
@@ -136,7 +138,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         epoch: data.epoch(),
         env: inherited_env(),
         ring_bytes: config.runtime.output_ring_bytes,
-        open_files: raise_open_files().map(|limits| (limits.soft, limits.hard)),
+        open_files: raise_open_files(config.data_plane.connections_max).map(|limits| (limits.soft, limits.hard)),
         relay: Arc::new(plane.clone()),
         tasks: launches.handle(),
     })?);
@@ -240,6 +242,18 @@ async fn greet(office: &Office, health: &health::Handle) {
     greeting::print(&greeting::agents(&hive));
     let killable = |swarm: &_| office.swarm(swarm).is_some_and(|entry| entry.spec.runtime() == RuntimeKind::Process);
     greeting::print(&greeting::hints(&hive, killable));
+}
+
+/// Bursts are what a second brings: agents that come back all at once, and a log that is handed in whole.
+fn plane_limits(config: &DataPlaneConfig) -> PlaneLimits {
+    PlaneLimits {
+        direct_max: config.connections_max,
+        accepts_per_second: config.connects_per_second,
+        accepts_burst: config.connects_per_second,
+        total_per_second: config.notifications_per_second,
+        total_burst: config.notifications_per_second,
+        ..PlaneLimits::default()
+    }
 }
 
 fn bind(config: &Config) -> anyhow::Result<Sockets> {

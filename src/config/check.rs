@@ -18,7 +18,7 @@ const TOKEN_LEN_MIN: usize = 16;
 /// Notes everything that does not go together.
 pub(super) fn whole(draft: &Draft, problems: &mut Vec<Problem>) {
     data_dir(draft, problems);
-    for (bind, key) in [(&draft.http_bind, "http.bind"), (&draft.data_plane_bind, "data_plane.bind")] {
+    for (bind, key) in [(&draft.http_bind, "http.bind"), (&draft.data_plane.bind, "data_plane.bind")] {
         let has_token = draft.token_file.as_ref().is_some_and(|said| said.value.is_some());
         if let Some(bind) = bind
             && !bind.value.ip().is_loopback()
@@ -28,7 +28,7 @@ pub(super) fn whole(draft: &Draft, problems: &mut Vec<Problem>) {
             note(bind, key, Complaint::rule(format!("\"{}\" without a token", bind.value), rule), problems);
         }
     }
-    if let (Some(http), Some(data)) = (&draft.http_bind, &draft.data_plane_bind)
+    if let (Some(http), Some(data)) = (&draft.http_bind, &draft.data_plane.bind)
         && clash(http.value, data.value)
     {
         let found = format!("\"{}\", which http.bind has, too ({})", data.value, http.place);

@@ -5,14 +5,12 @@ use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 use crate::model::SwarmName;
 
 use super::{
+    data_plane::DataPlaneSlots,
     engine,
     fields::{Fields, Slot},
     problem::Problem,
     read::{self, choice, duration, integer, size},
-    settings::{
-        DataPlaneConfig, DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
-        RuntimeConfig,
-    },
+    settings::{DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig},
     swarm::{AgentSlots, SwarmSlots},
     tree::Node,
 };
@@ -30,7 +28,7 @@ pub(super) struct Draft {
     pub(super) http_bind: Slot<SocketAddr>,
     pub(super) token_file: Slot<Option<PathBuf>>,
     hosts: Slot<Vec<String>>,
-    pub(super) data_plane_bind: Slot<SocketAddr>,
+    pub(super) data_plane: DataPlaneSlots,
     pub(super) sample_interval: Slot<Duration>,
     output_ring: Slot<u64>,
     pub(super) docker_host: Slot<Option<PathBuf>>,
@@ -60,9 +58,7 @@ impl Draft {
             fields.set("token_file", &mut draft.token_file, read::path(base));
             fields.set("hosts", &mut draft.hosts, read::hosts);
         });
-        self.table(&mut root, "data_plane", |draft, fields| {
-            fields.set("bind", &mut draft.data_plane_bind, read::address);
-        });
+        self.table(&mut root, "data_plane", |draft, fields| draft.data_plane.read(base, fields));
         self.table(&mut root, "runtime", |draft, fields| {
             // Below 50 ms a reading of a large process tree costs more than it tells; above a minute "now" loses its meaning.
             let interval = duration(Duration::from_millis(50)..=Duration::from_secs(60));
@@ -116,11 +112,6 @@ impl Draft {
     pub(super) fn http(&self) -> Option<HttpConfig> {
         let hosts = self.hosts.as_ref()?.value.clone();
         Some(HttpConfig { bind: self.http_bind.as_ref()?.value, token: None, hosts })
-    }
-
-    /// `[data_plane]`
-    pub(super) fn data_plane(&self) -> Option<DataPlaneConfig> {
-        Some(DataPlaneConfig { bind: self.data_plane_bind.as_ref()?.value })
     }
 
     /// `[runtime]`

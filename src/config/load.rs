@@ -15,7 +15,7 @@ use super::{
     engine::{self, Sockets},
     home::Machine,
     problem::{Complaint, ConfigErrors, Place, Problem},
-    settings::{Config, DockerConfig, HttpConfig},
+    settings::{Config, DataPlaneConfig, DockerConfig, HttpConfig},
     suggest::nearest,
     swarm::{self, Ground},
     tree::{self, Entry, Node, Value},
@@ -90,6 +90,7 @@ impl Config {
         let Layers { draft, swarms, file } = Layers::gather(args, &mut problems);
         check::whole(&draft, &mut problems);
         let token = check::token(&draft, args.read, &mut problems);
+        let tls = draft.data_plane.tls(args.read, &mut problems);
         let sample_interval = draft.sample_interval.as_ref().map(|said| said.value).unwrap_or_default();
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&args.cwd);
         let engine = engine::socket(&draft, args.env);
@@ -114,7 +115,7 @@ impl Config {
                 file: file.clone(),
                 hive: draft.hive()?,
                 http: HttpConfig { token, ..draft.http()? },
-                data_plane: draft.data_plane()?,
+                data_plane: DataPlaneConfig { tls, ..draft.data_plane.config()? },
                 runtime: draft.runtime()?,
                 docker: DockerConfig { socket, ..draft.docker()? },
                 journal: draft.journal()?,

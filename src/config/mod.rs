@@ -7,6 +7,7 @@
 
 mod check;
 mod container;
+mod data_plane;
 mod draft;
 mod engine;
 mod fields;

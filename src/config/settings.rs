@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::model::SwarmSpec;
+use crate::{data_plane::Tls, model::SwarmSpec};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,14 @@ pub struct HttpConfig {
 pub struct DataPlaneConfig {
     /// Where the data plane listens.
     pub bind: SocketAddr,
+    /// Connections at a time, those that launchers relay left out.
+    pub connections_max: usize,
+    /// Connections accepted a second in the long run.
+    pub connects_per_second: u32,
+    /// Notifications a second of all agents together.
+    pub notifications_per_second: u32,
+    /// What the port shows to whoever connects; `None` speaks plain TCP.
+    pub tls: Option<Tls>,
 }
 
 /// `[runtime]`
