@@ -18,7 +18,7 @@ use super::{
     boot, greeting,
     machine::{LaunchThread, ignores_hang_up, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
-    sinks::{Documents, Engines, Said, Seen, Services, Stuck, Supervision},
+    sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
 };
@@ -29,11 +29,11 @@ use crate::{
         chronicle::{Scribe, Standings},
         recover,
     },
-    data_plane::{DataPlaneHandle, PlaneLimits},
+    data_plane::{DataPlaneHandle, PlaneLimits, dialer::DialerHandle},
     events::Feed,
     health,
     http::Auth,
-    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind},
+    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind, SourceWitness},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
@@ -191,6 +191,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         journal: Arc::clone(&journal),
         root: RwLock::default(),
     };
+    let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
+    let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
     let parts = Parts {
         data: Arc::clone(&data),
         fenced: Arc::clone(&fenced),
@@ -202,6 +204,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         feed: feed.clone(),
         hub: hub.clone(),
         plane: plane.clone(),
+        sources: sources.collect(),
         office: Arc::clone(&office),
         engine: Arc::clone(&docker),
         sockets: Arc::clone(&sockets),

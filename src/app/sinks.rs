@@ -15,8 +15,8 @@ use crate::{
     health::{Handle, Report},
     http::HealthReader,
     model::{
-        AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Lost, Observation, SwarmHealth,
-        SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
+        AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Lost, Observation, SourceReport,
+        SourceWitness, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
     runtime::EndStuck,
     store::LogBook,
@@ -92,6 +92,15 @@ impl Said {
         let incarnation = self.health.agent(&agent).map_or(0, |agent| agent.incarnation);
         let event = Observation::Lost { lines: records, bytes: 0 };
         self.health.report(Report::Runtime { agent, incarnation, event });
+    }
+}
+
+/// What dialers see of their sources, for health.
+pub(super) struct Sources(pub(super) Handle);
+
+impl SourceWitness for Sources {
+    fn stands(&self, report: SourceReport) {
+        self.0.report(Report::Source(report));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         Chronicle, Controller, Office,
         chronicle::{Scribe, Standings},
     },
-    data_plane::{DataPlane, DataPlaneHandle},
+    data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
     http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
@@ -57,6 +57,7 @@ pub(super) struct Parts {
     pub(super) feed: Feed,
     pub(super) hub: Hub,
     pub(super) plane: DataPlaneHandle,
+    pub(super) sources: Vec<DialerHandle>,
     pub(super) office: Arc<Office>,
     pub(super) engine: Arc<DockerRuntime>,
     pub(super) sockets: Arc<Sockets>,
@@ -87,6 +88,7 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         monitor(&parts.health).0,
         warden(&parts.hub).0,
         data_plane(&parts).0,
+        sources(&parts.sources).0,
         follower(&parts.engine).0,
         swarms,
         controller,
@@ -181,6 +183,15 @@ fn warden(hub: &Hub) -> (Child, ChildRef<Warden>) {
 fn data_plane(parts: &Parts) -> (Child, ChildRef<DataPlane>) {
     let (plane, sockets) = (parts.plane.clone(), Arc::clone(&parts.sockets));
     Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?))
+}
+
+/// One actor for each polled MCP server. None depends on another, and one that spends its restarts is tried again alone.
+fn sources(handles: &[DialerHandle]) -> (Child, SupervisorRef) {
+    let children = handles.iter().cloned().map(|handle| {
+        let spec = service(handle.name().as_str());
+        Child::actor(spec, move |_| Ok(handle.dialer())).0
+    });
+    Child::supervisor(service("sources"), SupervisorFlags::unlimited(Strategy::OneForOne), children.collect())
 }
 
 fn follower(engine: &Arc<DockerRuntime>) -> (Child, ChildRef<Follower>) {

@@ -16,6 +16,10 @@ pub(super) fn check(config: &Config, screen: &mut Screen<'_>) -> Result<(), CliE
         let agents: Vec<String> = swarm.agents.iter().map(|agent| entry(agent.name.as_str(), agent.replicas)).collect();
         screen.line(&format!("swarm {}: {} ({})", swarm.name, count(swarm), agents.join(", ")))?;
     }
+    for source in &config.sources {
+        let tools: Vec<&str> = source.tools.iter().map(|tool| &*tool.name).collect();
+        screen.line(&format!("source {}: {} ({})", source.name, source.address, tools.join(", ")))?;
+    }
     Ok(())
 }
 

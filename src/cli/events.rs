@@ -83,6 +83,10 @@ fn tell(event: &Event) -> String {
             level(&word("from"), &text(swarm, "level"), swarm)
         }
         "hive_changed" => level(&word("from"), &word("to"), &Value::Object(event.rest.clone())),
+        "source_changed" => {
+            let breaker = level(&word("from"), &word("to"), &Value::Object(event.rest.clone()));
+            format!("{} agents claimed, breaker {breaker}", field(event, "agents"))
+        }
         "operation_changed" => match serde_json::from_value::<Operation>(field(event, "operation").clone()) {
             Ok(operation) => operation.describe(),
             Err(_) => String::new(),

@@ -6,7 +6,7 @@ use super::{
     client::Client,
     error::CliError,
     screen::Screen,
-    shapes::{Agent, Hive, Swarm},
+    shapes::{Agent, Hive, Source, Swarm},
     table::{self, Cell},
     words::{ago, bytes, clean, exit_short, measured, reasons, until},
 };
@@ -28,6 +28,8 @@ const WIDE: [&str; 14] = [
     "RELAXED",
     "WHY",
 ];
+
+const SOURCES: [&str; 5] = ["SOURCE", "BREAKER", "CLAIMS AGENTS", "LAST RESULT", "WHY"];
 
 /// Lists all agents. A hive in trouble is an answer, too.
 pub(super) fn ps(
@@ -55,8 +57,33 @@ pub(super) fn ps(
             }
         }
     }
+    sources(&hive.sources, now, screen)?;
     if hive.agents.is_empty() {
         screen.note("There is no agent. A [[swarm]] in the daemon's configuration makes some.");
+    }
+    Ok(())
+}
+
+/// Polled MCP servers apart from the agents: what these claim is theirs. Nothing where there is none.
+fn sources(sources: &[Source], now: SystemTime, screen: &mut Screen<'_>) -> Result<(), CliError> {
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let row = |source: &Source| {
+        let last = source.last_success.as_ref().map_or_else(|| "never".to_owned(), |at| ago(at, now));
+        let why = source.reasons.first().map(std::slice::from_ref).map_or_else(|| "-".to_owned(), reasons);
+        vec![
+            Cell::new(clean(&source.name)),
+            Cell::state(&clean(&source.breaker)),
+            Cell::number(source.agents.len()),
+            Cell::number(last),
+            Cell::new(why),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = sources.iter().map(row).collect();
+    screen.line("")?;
+    for line in table::lines(&SOURCES, &rows, Some(table::WIDTH), screen.colour) {
+        screen.line(&line)?;
     }
     Ok(())
 }

@@ -17,6 +17,21 @@ pub(super) struct Hive {
     pub(super) swarms: Vec<Swarm>,
     #[serde(default)]
     pub(super) agents: Vec<Agent>,
+    #[serde(default)]
+    pub(super) sources: Vec<Source>,
+}
+
+/// A polled MCP server.
+#[derive(Debug, Deserialize)]
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) breaker: String,
+    #[serde(default)]
+    pub(super) reasons: Vec<Reason>,
+    #[serde(default)]
+    pub(super) last_success: Option<String>,
+    #[serde(default)]
+    pub(super) agents: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,7 +25,7 @@ impl Colour {
     /// Of a state or a level.
     pub(super) fn of(word: &str) -> Self {
         match word {
-            "running" | "healthy" | "completed" | "succeeded" => Self::Good,
+            "running" | "healthy" | "completed" | "succeeded" | "closed" => Self::Good,
             "failed" | "critical" | "stuck" => Self::Bad,
             "stopped" | "paused" | "pending" => Self::Quiet,
             _ => Self::Doubtful,

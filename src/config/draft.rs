@@ -45,10 +45,19 @@ pub(super) struct Draft {
     pub(super) total_max: Slot<u64>,
 }
 
+/// What does not lie over the layer below, but takes its place.
+#[derive(Debug, Default)]
+pub(super) struct Arrays {
+    /// `[[swarm]]`
+    pub(super) swarms: Option<Node>,
+    /// `[[source]]`
+    pub(super) sources: Option<Node>,
+}
+
 impl Draft {
-    /// Lays one layer over what is there. Relative paths count from `base`. Hands back its `swarm` array, unread.
-    pub(super) fn lay(&mut self, root: Node, base: &Path, problems: &mut Vec<Problem>) -> Option<Node> {
-        let mut root = Fields::open(root, "", problems)?;
+    /// Lays one layer over what is there. Relative paths count from `base`. Hands back its arrays, unread.
+    pub(super) fn lay(&mut self, root: Node, base: &Path, problems: &mut Vec<Problem>) -> Arrays {
+        let Some(mut root) = Fields::open(root, "", problems) else { return Arrays::default() };
         self.table(&mut root, "hive", |draft, fields| {
             fields.set("name", &mut draft.hive_name, read::name);
             fields.set("data_dir", &mut draft.data_dir, read::path(base));
@@ -91,9 +100,9 @@ impl Draft {
             fields.set("agent_max", &mut draft.agent_max, size(64 * KIB..=64 * GIB));
             fields.set("total_max", &mut draft.total_max, size(MIB..=64 * 1024 * GIB));
         });
-        let swarms = root.node("swarm");
+        let arrays = Arrays { swarms: root.node("swarm"), sources: root.node("source") };
         root.finish();
-        swarms
+        arrays
     }
 
     fn table(&mut self, root: &mut Fields<'_>, name: &'static str, read: impl FnOnce(&mut Self, &mut Fields<'_>)) {

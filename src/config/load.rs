@@ -11,11 +11,12 @@ use crate::model::RuntimeKind;
 
 use super::{
     check,
-    draft::Draft,
+    draft::{Arrays, Draft},
     engine::{self, Sockets},
     home::Machine,
     problem::{Complaint, ConfigErrors, Place, Problem},
     settings::{Config, DataPlaneConfig, DockerConfig, HttpConfig},
+    source,
     suggest::nearest,
     swarm::{self, Ground},
     tree::{self, Entry, Node, Value},
@@ -87,7 +88,7 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(args: &LoadArgs<'_>) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
-        let Layers { draft, swarms, file } = Layers::gather(args, &mut problems);
+        let Layers { draft, arrays, file } = Layers::gather(args, &mut problems);
         check::whole(&draft, &mut problems);
         let token = check::token(&draft, args.read, &mut problems);
         let tls = draft.data_plane.tls(args.read, &mut problems);
@@ -97,7 +98,8 @@ impl Config {
         let sockets = Sockets::new(engine.as_deref().ok(), args.resolve);
         let machine = Machine { base, resolve: args.resolve, sockets: &sockets };
         let ground = Ground { machine, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
-        let swarms = swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
+        let swarms = arrays.swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
+        let sources = arrays.sources.map(|node| source::sources(node, &mut problems)).unwrap_or_default();
         let needs_engine = swarms.iter().any(|swarm| swarm.runtime() == RuntimeKind::Docker);
         let socket = match engine {
             Ok(path) => Some(path),
@@ -121,6 +123,7 @@ impl Config {
                 journal: draft.journal()?,
                 log: draft.log()?,
                 swarms,
+                sources,
             })
         };
         config().ok_or_else(|| {
@@ -142,8 +145,8 @@ impl Config {
 
 struct Layers {
     draft: Draft,
-    /// The user's `swarm` array.
-    swarms: Option<Node>,
+    /// The arrays of the user's file.
+    arrays: Arrays,
     /// The user's file, absolute.
     file: Option<PathBuf>,
 }
@@ -160,13 +163,13 @@ impl Layers {
         let shown = args.file.clone().unwrap_or_else(|| PathBuf::from(FILE_NAME));
         let path = args.cwd.join(&shown);
         let name: Arc<str> = Arc::from(shown.to_string_lossy());
-        let mut swarms = None;
+        let mut arrays = Arrays::default();
         let mut file = None;
         match (args.read)(&path) {
             Ok(text) => {
                 let base = path.parent().unwrap_or(&args.cwd).to_owned();
                 match tree::parse(&name, &text) {
-                    Ok(root) => swarms = draft.lay(root, &base, problems),
+                    Ok(root) => arrays = draft.lay(root, &base, problems),
                     Err(errors) => problems.extend(errors),
                 }
                 file = Some(path);
@@ -180,7 +183,7 @@ impl Layers {
         for root in [variables(args.env, problems), flags(&args.flags)] {
             draft.lay(root, &args.cwd, problems);
         }
-        Self { draft, swarms, file }
+        Self { draft, arrays, file }
     }
 }
 

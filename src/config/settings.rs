@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{data_plane::Tls, model::SwarmSpec};
+use crate::{
+    data_plane::Tls,
+    model::{SourceSpec, SwarmSpec},
+};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +28,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[swarm]]`, in the file's order, with `[supervision]` and `[health]` filled in.
     pub swarms: Vec<SwarmSpec>,
+    /// `[[source]]`, in the file's order.
+    pub sources: Vec<SourceSpec>,
 }
 
 /// `[hive]`

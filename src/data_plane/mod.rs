@@ -12,10 +12,12 @@
 //! tls        certificate and key
 //! plane      what the tasks share, and the handle that other rooms hold
 //! seats      who has a session open
+//! dialer     the other way round: MCP servers that we connect to
 //! ```
 
 mod bucket;
 mod connection;
+pub mod dialer;
 mod heard;
 mod limits;
 mod listener;

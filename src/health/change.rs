@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::model::{AgentHealth, AgentId, AgentState, HiveId, Level, Reason, SwarmHealth, SwarmName};
+use crate::model::{
+    AgentHealth, AgentId, AgentState, BreakerState, HiveId, Level, Reason, SourceName, SwarmHealth, SwarmName,
+};
 
 /// What does not change while a daemon lives.
 #[derive(Debug, Clone)]
@@ -49,6 +51,23 @@ pub enum Change {
         to: Level,
         /// Why.
         reasons: Vec<Reason>,
+    },
+    /// A source's breaker has moved, or other agents are in its list.
+    Source {
+        /// Which.
+        source: SourceName,
+        /// The breaker before; `None` when the source is new.
+        from: Option<BreakerState>,
+        /// The breaker after.
+        to: BreakerState,
+        /// Why it is not as it should be.
+        reasons: Vec<Reason>,
+        /// Agents that its server lists now.
+        agents: usize,
+        /// Some of those that were not in the list before.
+        appeared: Vec<Arc<str>>,
+        /// Some of those that are no longer in it.
+        gone: Vec<Arc<str>>,
     },
     /// An agent's own event.
     Said {

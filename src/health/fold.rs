@@ -12,6 +12,7 @@ use super::{
     change::{Change, Identity},
     level::{self, Planes},
     report::{AgentSeed, Now, Report},
+    source::Sources,
 };
 use crate::model::{
     AgentHealth, AgentId, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
@@ -60,6 +61,7 @@ pub struct Fold {
     journal: LastUse,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
+    sources: Sources,
     hive_dirty: bool,
     sampled: HashSet<AgentId>,
     /// Telemetry messages since `counted_from`.
@@ -88,6 +90,7 @@ impl Fold {
             journal: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth::unknown(),
+            sources: Sources::default(),
             hive_dirty: true,
             sampled: HashSet::new(),
             counted: 0,
@@ -153,6 +156,10 @@ impl Fold {
                 (plane.connections, plane.turned_away) = (connections, turned_away);
                 Vec::new()
             }
+            Report::Source(report) => {
+                self.hive_dirty = true;
+                self.sources.stands(now, report).into_iter().collect()
+            }
             Report::Reconciled => {
                 self.reconciled = true;
                 self.hive_dirty = true;
@@ -217,6 +224,7 @@ impl Fold {
                 changes.extend(self.with(now, &id, |_| Taken::Yes).1);
             }
         }
+        self.sources.tick(now);
         self.count_rate(now);
         if now.mono.saturating_duration_since(self.samples_told) >= SAMPLES_INTERVAL && !self.sampled.is_empty() {
             self.samples_told = now.mono;
@@ -256,6 +264,7 @@ impl Fold {
                 .flat_map(|swarm| &swarm.order)
                 .filter_map(|id| self.agents.get(id).map(|agent| Arc::clone(&agent.doc)))
                 .collect(),
+            sources: self.sources.docs(),
         }
     }
 
@@ -460,7 +469,8 @@ impl Fold {
             changes.push(Change::Swarm { from, swarm: Arc::clone(&swarm.doc) });
         }
         if std::mem::take(&mut self.hive_dirty) {
-            let (level, reasons) = level::of_hive(self.swarms.values().map(|swarm| &*swarm.doc), self.planes());
+            let (mut level, mut reasons) = level::of_hive(self.swarms.values().map(|swarm| &*swarm.doc), self.planes());
+            self.sources.complain(&mut level, &mut reasons);
             let from = self.level;
             if level != from {
                 (self.level, self.since) = (level, now.wall);

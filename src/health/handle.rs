@@ -173,7 +173,7 @@ impl Shared {
                 Change::SwarmRemoved(name) => {
                     self.swarms.remove(name);
                 }
-                Change::Hive { .. } | Change::Said { .. } | Change::Stuck { .. } => {}
+                Change::Hive { .. } | Change::Source { .. } | Change::Said { .. } | Change::Stuck { .. } => {}
             }
         }
         let aged = work.shown_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= super::SAMPLES_INTERVAL);
@@ -197,6 +197,10 @@ impl Shared {
             Change::Hive { from, to, reasons } => {
                 let reasons = reasons.iter().map(|Reason { code, detail }| format!("{code}: {detail}")).collect();
                 (now.wall, EventKind::HiveChanged { from, to, reasons })
+            }
+            Change::Source { source, from, to, reasons, agents, appeared, gone } => {
+                let reasons = reasons.iter().map(|Reason { code, detail }| format!("{code}: {detail}")).collect();
+                (now.wall, EventKind::SourceChanged { source, from, to, reasons, agents, appeared, gone })
             }
             Change::Said { agent, incarnation, at, kind, data } => {
                 (at, EventKind::AgentSaid { agent, incarnation, kind, data })

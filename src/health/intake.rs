@@ -8,12 +8,12 @@
 //!   journal and pushes an older event out of it and out of the feed, so an agent that says more than its [`Share`] is cut short before.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::SystemTime,
 };
 
 use super::{burst::Burst, report::Report};
-use crate::model::{AgentId, Observation, Telemetry};
+use crate::model::{AgentId, Observation, SourceName, SourceReport, Telemetry};
 
 /// Agents' own events that may wait: some seconds of a thousand chatty agents, at most 16 MiB.
 pub(super) const SAID_MAX: usize = 4096;
@@ -85,6 +85,8 @@ pub(super) struct Intake {
     said: VecDeque<Telemetry>,
     shares: HashMap<AgentId, Share>,
     refused: u64,
+    /// The latest of each: a report of a source stands for all before it.
+    sources: BTreeMap<SourceName, SourceReport>,
     data_plane: Option<Report>,
     runtime: Uses,
     engine: Uses,
@@ -116,6 +118,7 @@ impl Intake {
             },
             Report::Dropped { agent, incarnation, lost } => self.burst(agent, Burst::of_dropped(incarnation, lost)),
             Report::Refused { messages, .. } => self.refused += messages,
+            Report::Source(report) => _ = self.sources.insert(report.spec.name.clone(), report),
             Report::DataPlane { .. } => self.data_plane = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
             Report::Engine { ok, error } => self.engine.note(ok, error),
@@ -135,6 +138,8 @@ impl Intake {
         items.extend(self.urgent.drain(..));
         items.extend(self.bursts.drain().map(|(agent, burst)| Item::Burst(agent, burst)));
         items.extend(self.said.drain(..).map(Item::Said));
+        items
+            .extend(std::mem::take(&mut self.sources).into_values().map(|source| Item::Report(Report::Source(source))));
         items.extend(self.data_plane.take().map(Item::Report));
         self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
         self.engine.drain(items, |ok, error| Report::Engine { ok, error });

@@ -1,7 +1,7 @@
 //! Telemetry, runtime facts and time folded into health: what was measured, when and by whom, or why it is not known.
 //!
 //! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `group` tells it to those beside it, `level` derives
-//! swarms and the hive, `fold` holds them all; these six are pure.
+//! swarms and the hive, `source` does the same for polled MCP servers, `fold` holds them all; these seven are pure.
 //! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
 //!
 //! # Reason codes
@@ -13,7 +13,9 @@
 //! Swarms: `agents_failed`, `agents_backing_off`, `agents_starting`, `agents_pending`, `agents_degraded`, `agents_stuck`, `agents_unknown`,
 //! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`, `swarm_gave_up`.
 //!
-//! Hive: `not_reconciled`, `control_plane_failing`, `data_plane_down`, `swarms_degraded`, `swarms_unknown`, `swarms_critical`.
+//! Hive: `not_reconciled`, `control_plane_failing`, `data_plane_down`, `swarms_degraded`, `swarms_unknown`, `swarms_critical`, `source_down`.
+//!
+//! Sources: `not_polled`, `poll_failed`, `source_down`, `source_stale`, `tool_failed`.
 
 mod agent;
 mod burst;
@@ -25,6 +27,7 @@ mod intake;
 mod level;
 mod monitor;
 mod report;
+mod source;
 
 pub use change::{Change, Identity};
 pub use fold::{Fold, SAMPLES_INTERVAL};

@@ -7,7 +7,9 @@ use std::{
 
 use hivekeeper_actors::SupervisionEvent;
 
-use crate::model::{AgentId, Desired, ExitRecord, Lost, Observation, SwarmName, SwarmSpec, Target, Telemetry};
+use crate::model::{
+    AgentId, Desired, ExitRecord, Lost, Observation, SourceReport, SwarmName, SwarmSpec, Target, Telemetry,
+};
 
 /// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +128,8 @@ pub enum Report {
         /// Connections that found no place since this daemon started.
         turned_away: u64,
     },
+    /// Where a polled MCP server stands.
+    Source(SourceReport),
     /// The first reconcile pass has ended: what should run is known and in hand.
     Reconciled,
 }

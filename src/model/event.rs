@@ -5,7 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use super::{
     command::Operation,
     health::{AgentHealth, AgentState, Level, SwarmHealth},
-    ids::{AgentId, Epoch, Seq, SwarmName},
+    ids::{AgentId, Epoch, Seq, SourceName, SwarmName},
+    source::BreakerState,
 };
 
 /// One numbered event.
@@ -91,6 +92,23 @@ pub enum EventKind {
         /// For people: how.
         detail: String,
     },
+    /// A source's breaker has moved, or other agents are in its list.
+    SourceChanged {
+        /// Which.
+        source: SourceName,
+        /// The breaker before; `None` when the source is new.
+        from: Option<BreakerState>,
+        /// The breaker after.
+        to: BreakerState,
+        /// Why it is not as it should be: `code: detail`.
+        reasons: Vec<String>,
+        /// Agents that its server lists now.
+        agents: usize,
+        /// Some of those that were not in the list before.
+        appeared: Vec<Arc<str>>,
+        /// Some of those that are no longer in it.
+        gone: Vec<Arc<str>>,
+    },
     /// A daemon took the hive over.
     DaemonStarted {
         /// Its version.
@@ -123,6 +141,7 @@ impl EventKind {
             Self::AgentSaid { .. } => "agent_said",
             Self::ContainerStarted { .. } => "container_started",
             Self::ContainerEnded { .. } => "container_ended",
+            Self::SourceChanged { .. } => "source_changed",
             Self::DaemonStarted { .. } => "daemon_started",
             Self::DaemonStopping { .. } => "daemon_stopping",
         }

@@ -6,6 +6,7 @@ use super::{
     container::Place,
     exit::ExitRecord,
     ids::{AgentId, AgentName, HiveId, SwarmName},
+    source::SourceHealth,
     spec::{Home, RuntimeKind},
     telemetry::{Lost, Usage},
 };
@@ -19,6 +20,8 @@ pub enum Source {
     Launcher,
     /// The daemon measured it.
     Daemon,
+    /// An MCP server claims it.
+    Mcp,
 }
 
 /// Why a value is not there.
@@ -304,4 +307,6 @@ pub struct HiveHealth {
     pub swarms: Vec<Arc<SwarmHealth>>,
     /// By swarm, then in start order.
     pub agents: Vec<Arc<AgentHealth>>,
+    /// MCP servers that are polled, by name.
+    pub sources: Vec<Arc<SourceHealth>>,
 }

@@ -64,6 +64,10 @@ name!(
     /// The name of an agent, unique in its swarm.
     AgentName
 );
+name!(
+    /// The name of a source, unique in the hive.
+    SourceName
+);
 
 /// One agent: `SWARM/NAME`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

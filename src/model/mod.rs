@@ -9,6 +9,7 @@ pub mod health;
 pub mod ids;
 pub mod observation;
 pub mod seams;
+pub mod source;
 pub mod spec;
 pub mod telemetry;
 
@@ -21,10 +22,13 @@ pub use health::{
     AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
     Reason, Source, SwarmHealth, TelemetryHealth,
 };
-pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SwarmName};
+pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SourceName, SwarmName};
 pub use observation::Observation;
 pub use seams::{
     Admission, Drain, DuplexStream, EngineNews, EngineWitness, Refusal, RelaySink, TelemetrySink, Witness,
+};
+pub use source::{
+    BreakerState, SourceAgent, SourceHealth, SourceReport, SourceSpec, SourceWitness, ToolReport, ToolSpec,
 };
 pub use spec::{
     AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,

@@ -251,7 +251,9 @@ pub(super) struct Parts<'a> {
 pub(super) fn push<'a>(event: &'a Event, topics: &BTreeSet<Topic>, only: &Filter) -> Push<'a> {
     let wanted = |swarm: &SwarmName| only.as_ref().is_none_or(|names| names.contains(swarm));
     let parts = match &event.kind {
-        EventKind::HiveChanged { .. } if topics.contains(&Topic::Status) => return Push::Status,
+        EventKind::HiveChanged { .. } | EventKind::SourceChanged { .. } if topics.contains(&Topic::Status) => {
+            return Push::Status;
+        }
         EventKind::AgentChanged { agent, .. } if wanted(&agent.id.swarm) => {
             Parts { agents: vec![agent], ..Parts::default() }
         }

@@ -29,16 +29,50 @@ pub struct EventView<'a> {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 enum Body<'a> {
-    AgentChanged { from: Option<&'static str>, agent: Box<AgentView<'a>> },
-    Samples { agents: Vec<AgentView<'a>> },
-    SwarmChanged { from: Option<&'static str>, swarm: SwarmView<'a> },
+    AgentChanged {
+        from: Option<&'static str>,
+        agent: Box<AgentView<'a>>,
+    },
+    Samples {
+        agents: Vec<AgentView<'a>>,
+    },
+    SwarmChanged {
+        from: Option<&'static str>,
+        swarm: SwarmView<'a>,
+    },
     AgentRemoved {},
-    HiveChanged { from: &'static str, to: &'static str, reasons: Vec<ReasonView<'a>> },
-    OperationChanged { operation: OperationView<'a> },
-    AgentSaid { incarnation: u64, event: &'a str, data: Box<RawValue> },
-    Container { container: &'a str, detail: &'a str },
-    DaemonStarted { version: &'static str, pid: u32 },
-    DaemonStopping { how: &'static str },
+    HiveChanged {
+        from: &'static str,
+        to: &'static str,
+        reasons: Vec<ReasonView<'a>>,
+    },
+    OperationChanged {
+        operation: OperationView<'a>,
+    },
+    AgentSaid {
+        incarnation: u64,
+        event: &'a str,
+        data: Box<RawValue>,
+    },
+    Container {
+        container: &'a str,
+        detail: &'a str,
+    },
+    SourceChanged {
+        from: Option<&'static str>,
+        to: &'static str,
+        reasons: Vec<ReasonView<'a>>,
+        agents: usize,
+        appeared: &'a [Arc<str>],
+        gone: &'a [Arc<str>],
+    },
+    DaemonStarted {
+        version: &'static str,
+        pid: u32,
+    },
+    DaemonStopping {
+        how: &'static str,
+    },
 }
 
 impl EventView<'_> {
@@ -95,6 +129,17 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
         | EventKind::ContainerEnded { swarm, container, detail } => {
             (swarm.to_string(), Body::Container { container, detail })
         }
+        EventKind::SourceChanged { source, from, to, reasons, agents, appeared, gone } => (
+            source.to_string(),
+            Body::SourceChanged {
+                from: from.map(words::breaker),
+                to: words::breaker(*to),
+                reasons: reasons.iter().map(|text| health::reason_text(text)).collect(),
+                agents: *agents,
+                appeared,
+                gone,
+            },
+        ),
         EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),
         EventKind::DaemonStopping { how } => (String::new(), Body::DaemonStopping { how }),
     }

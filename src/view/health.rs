@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::value::RawValue;
 
-use super::{time::Rfc3339, words};
+use super::{
+    source::{self, SourceView},
+    time::Rfc3339,
+    words,
+};
 use crate::model::{
     AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Lost, Measured,
     Place, Reason, SwarmHealth, TelemetryHealth, Usage,
@@ -165,6 +169,7 @@ pub struct HiveView<'a> {
     data_plane: DataPlaneView,
     swarms: Vec<SwarmView<'a>>,
     agents: Vec<AgentView<'a>>,
+    sources: Vec<SourceView<'a>>,
 }
 
 /// Shows an agent.
@@ -270,6 +275,7 @@ pub fn hive(hive: &HiveHealth) -> HiveView<'_> {
         data_plane: data_plane(&hive.data_plane),
         swarms: hive.swarms.iter().map(|one| swarm(one)).collect(),
         agents: hive.agents.iter().map(|one| agent(one)).collect(),
+        sources: hive.sources.iter().map(|one| source::source(one)).collect(),
     }
 }
 
@@ -316,7 +322,7 @@ pub(super) fn json_or_text(text: &Arc<str>) -> Box<RawValue> {
         .unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn measured<'a, T, U>(measured: &'a Measured<T>, show: impl FnOnce(&'a T) -> U) -> MeasuredView<U> {
+pub(super) fn measured<'a, T, U>(measured: &'a Measured<T>, show: impl FnOnce(&'a T) -> U) -> MeasuredView<U> {
     MeasuredView(match measured {
         Measured::Value { value, observed_at, source } => {
             Measured::Value { value: show(value), observed_at: *observed_at, source: *source }

@@ -8,6 +8,7 @@ mod health;
 mod home;
 pub mod operation;
 mod size;
+mod source;
 pub mod time;
 pub mod tree;
 pub mod words;
@@ -21,6 +22,7 @@ pub use health::{
 };
 pub use operation::{OperationView, StepView, operation};
 pub use size::SizeText;
+pub use source::{SourceAgentView, SourceView, ToolView};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};
 pub use tree::{LastExitView, TreeView, tree};
 

@@ -266,6 +266,7 @@ fn the_health_document() {
         },
         swarms: vec![Arc::new(review())],
         agents: vec![Arc::new(coder())],
+        sources: vec![],
     };
     assert_eq!(
         value(hive(&document)),

@@ -1,8 +1,8 @@
 //! The closed sets of words, each in one place.
 
 use crate::model::{
-    AgentState, Desired, ExitCause, Level, OnStuck, OperationState, Origin, Ready, RestartType, RuntimeKind, Source,
-    Strategy, health::Absent,
+    AgentState, BreakerState, Desired, ExitCause, Level, OnStuck, OperationState, Origin, Ready, RestartType,
+    RuntimeKind, Source, Strategy, health::Absent,
 };
 
 /// The word for an agent's state.
@@ -51,12 +51,22 @@ pub fn status(level: Level) -> &'static str {
     }
 }
 
+/// The word for whether a source is called.
+pub fn breaker(breaker: BreakerState) -> &'static str {
+    match breaker {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half_open",
+    }
+}
+
 /// The word for who measured.
 pub fn source(source: Source) -> &'static str {
     match source {
         Source::Agent => "agent",
         Source::Launcher => "launcher",
         Source::Daemon => "daemon",
+        Source::Mcp => "mcp",
     }
 }
 

@@ -361,6 +361,9 @@ fn config_toml_and_what_is_read_do_not_drift_apart() {
     let mut tables = keys(&toml::Value::Table(file.clone()));
     assert_eq!(tables, allowed("zzz = 1"));
     tables.remove("swarm");
+    tables.remove("source");
+    let sources = file["source"].as_array().unwrap();
+    assert_eq!(keys(&sources[0]), allowed("[[source]]\nname = \"s\"\naddress = \"h:1\"\nzzz = 1"));
     for table in &tables {
         assert_eq!(keys(&file[table]), allowed(&format!("[{table}]\nzzz = 1")), "[{table}]");
     }

@@ -264,6 +264,7 @@ impl HealthReader for Desk {
             data_plane: DataPlaneHealth { listening: true, ..DataPlaneHealth::unknown() },
             swarms: vec![],
             agents: vec![],
+            sources: vec![],
         })
     }
 

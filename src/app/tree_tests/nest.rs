@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::super::{
     super::{boot, measures::Measures, sinks},
-    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, http, monitor, steward, swarms,
-    warden,
+    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, http, monitor, sources, steward,
+    swarms, warden,
 };
 use crate::{
     control_plane::{
@@ -315,6 +315,7 @@ impl Egg {
             feed: feed.clone(),
             hub,
             plane,
+            sources: Vec::new(),
             office: Arc::clone(&office),
             engine,
             sockets: Arc::clone(&sockets),
@@ -334,11 +335,13 @@ impl Egg {
         let (monitor, health_ref) = monitor(&parts.health);
         let (warden, viewers_ref) = warden(&parts.hub);
         let (listener, data_plane_ref) = data_plane(&parts);
+        let (sources, _) = sources(&parts.sources);
         let (follower, engine_ref) = follower(&parts.engine);
         let (swarms, swarms_ref) = swarms();
         let (controller, controller_ref) = controller(&parts.office);
         let (server, http_ref) = http(parts);
-        let children = vec![steward, chronicle, monitor, warden, listener, follower, swarms, controller, server];
+        let children =
+            vec![steward, chronicle, monitor, warden, listener, sources, follower, swarms, controller, server];
         let handles = (swarms_ref.clone(), controller_ref.clone());
         let trunk = Arc::new(Trunk::plant(children, handles, (Arc::clone(&office), measures), Arc::new(sink)).unwrap());
         let keeper = actix::spawn(keep(Arc::clone(&trunk)));
