@@ -92,11 +92,17 @@ impl Socket {
         let _ = shutdown(self.descriptor.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Ends the connection and gives up what was not sent: the server's side wakes and drops it, the peer sees a reset.
+    /// Ends the connection at once and gives up what was not sent: the server's side wakes and drops it, the peer sees a reset. A shutdown would
+    /// let the kernel go on sending to a peer that comes round, for as long as the server takes to say goodbye.
     pub(super) fn reset(&self) {
-        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-        // As above.
-        let _ = setsockopt(&self.descriptor, sockopt::Linger, &at_once);
-        self.close();
+        // SAFETY: all zeros are a valid address of no family, and the call only reads it. Connecting to nowhere dissolves the connection.
+        let dissolved = unsafe {
+            let nowhere: libc::sockaddr = std::mem::zeroed();
+            let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap_or(0);
+            libc::connect(self.descriptor.as_raw_fd(), &raw const nowhere, length)
+        };
+        if dissolved != 0 {
+            self.close();
+        }
     }
 }

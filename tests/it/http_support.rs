@@ -185,20 +185,7 @@ impl Hive {
 
     /// Opens an event stream; its head is checked.
     pub(crate) fn stream(&self, path: &str, headers: &[&str]) -> EventStream {
-        let mut stream = self.connect();
-        let mut text = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\n", self.address);
-        for header in headers {
-            text += &format!("{header}\r\n");
-        }
-        stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
-        let mut reader = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
-        }
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        assert!(head.contains("text/event-stream"), "{head}");
-        EventStream { reader, text: String::new() }
+        EventStream::open(self.connect(), path, &self.address.to_string(), headers)
     }
 }
 
@@ -274,6 +261,23 @@ pub(crate) struct Frame {
 }
 
 impl EventStream {
+    /// Asks for an event stream; its head is checked.
+    pub(crate) fn open(mut stream: TcpStream, path: &str, host: &str, headers: &[&str]) -> Self {
+        let mut text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
+        for header in headers {
+            text += &format!("{header}\r\n");
+        }
+        stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.contains("text/event-stream"), "{head}");
+        Self { reader, text: String::new() }
+    }
+
     /// The next frame with an event; comments and `retry` are passed over. `None` at the end of the stream.
     pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
@@ -283,6 +287,11 @@ impl EventStream {
             let data = serde_json::from_str(&field("data: ").unwrap()).unwrap();
             return Some(Frame { id: field("id: ").map(|id| id.parse().unwrap()), event, data });
         }
+    }
+
+    /// The connection; what was read of it and not handed out is lost.
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.reader.into_inner()
     }
 
     /// The ids of the next `n` frames.

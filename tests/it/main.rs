@@ -30,5 +30,9 @@ mod launcher_sweep;
 mod metrics;
 mod runtime;
 mod stream;
+
+mod stream_crowd;
+mod stream_events;
+mod stream_support;
 mod supervision;
 mod takeover;

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod crowd;
 pub(crate) mod launcher;
 pub(crate) mod processes;
 
