@@ -14,6 +14,10 @@ impl Samples {
         self.0.insert(at, sample);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The smallest sample that `percent` of all do not exceed (nearest rank): p99 of 100 is the second longest.
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::{Actor as _, ActorContext as _, Addr, Context, Handler, Message};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web, web::ServiceConfig};
 use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::Control,
@@ -30,7 +30,11 @@ pub(crate) struct Setup {
     pub(crate) token: Option<&'static str>,
     pub(crate) hosts: Vec<String>,
     pub(crate) limits: Limits,
+    /// Routes of other rooms; what stands in for them when a test brings none.
+    pub(crate) sockets: Option<Routes>,
 }
+
+pub(crate) type Routes = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
 /// A running server; dropping it stops the server and joins its thread.
 pub(crate) struct Hive {
@@ -58,6 +62,18 @@ impl actix::StreamHandler<Result<ws::Message, ws::ProtocolError>> for Echo {
 
 async fn echo(request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, actix_web::Error> {
     ws::start(Echo, &request, payload)
+}
+
+/// What other rooms' routes may do.
+fn stand_ins(config: &mut ServiceConfig) {
+    config.route("/ws/hybrid-health", web::get().to(|| async { "a socket" }));
+    config.route("/ws/echo", web::get().to(echo));
+    let full = || async { HttpResponse::ServiceUnavailable().insert_header(("retry-after", "5")).finish() };
+    config.route("/ws/full", web::get().to(full));
+    config.route(
+        "/ws/broken",
+        web::get().to(|| async { Err::<&str, _>(actix_web::error::ErrorImATeapot("a secret of the framework")) }),
+    );
 }
 
 /// Asks the server to stop, as its supervisor does.
@@ -98,17 +114,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         feed: feed.clone(),
         auth: setup.token.map_or(Auth::Open, Auth::token),
         hosts: setup.hosts,
-        sockets: Arc::new(|config| {
-            config.route("/ws/hybrid-health", web::get().to(|| async { "a socket" }));
-            config.route("/ws/echo", web::get().to(echo));
-            let full = || async { HttpResponse::ServiceUnavailable().insert_header(("retry-after", "5")).finish() };
-            config.route("/ws/full", web::get().to(full));
-            config.route(
-                "/ws/broken",
-                web::get()
-                    .to(|| async { Err::<&str, _>(actix_web::error::ErrorImATeapot("a secret of the framework")) }),
-            );
-        }),
+        sockets: setup.sockets.unwrap_or_else(|| Arc::new(stand_ins)),
         limits: setup.limits,
         metrics: Arc::clone(&desk) as Arc<dyn MetricsReader>,
     };

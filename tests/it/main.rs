@@ -31,6 +31,7 @@ mod metrics;
 mod runtime;
 mod stream;
 
+mod stream_clients;
 mod stream_crowd;
 mod stream_events;
 mod stream_support;

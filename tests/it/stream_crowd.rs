@@ -18,10 +18,13 @@ use crate::{
     stream_support::{PATIENCE, Server, agent, changed, publish, quick},
 };
 
+mod daemon;
+
 /// What one viewer has seen.
 #[derive(Debug, Default)]
 struct Seen {
-    frames: u64,
+    /// The numbers of its frames.
+    seqs: Vec<u64>,
     seq: u64,
     /// Frames that are whole documents.
     documents: u64,
@@ -56,10 +59,10 @@ impl Seen {
             self.broken.get_or_insert_with(text);
             return;
         };
-        if self.frames > 0 && prev != self.seq {
+        if !self.seqs.is_empty() && prev != self.seq {
             self.broken.get_or_insert_with(text);
         }
-        self.frames += 1;
+        self.seqs.push(seq);
         self.documents += u64::from(message.starts_with(br#"{"type":"status_update""#));
         self.seq = seq;
     }
@@ -114,7 +117,7 @@ fn ten_of_a_hundred_stop_reading() {
             let seen = reader.seen.borrow();
             assert_eq!(seen.broken, None);
             // The greeting is two frames, and no document stands for a change.
-            assert_eq!((seen.frames, seen.documents), (last - first + 2, 1));
+            assert_eq!((seen.seqs.len() as u64, seen.documents), (last - first + 2, 1));
         }
         let stats = server.hub.stats();
         assert_eq!((stats.viewers, stats.dropped_slow + stats.dropped_silent), (READERS, 10));

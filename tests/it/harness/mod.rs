@@ -3,6 +3,7 @@
 pub(crate) mod crowd;
 pub(crate) mod launcher;
 pub(crate) mod processes;
+pub(crate) mod web_page;
 
 use std::{fs::OpenOptions, io::Write};
 
