@@ -29,6 +29,7 @@ mod launcher_relay;
 mod launcher_sweep;
 mod metrics;
 mod runtime;
+mod sources;
 mod stream;
 
 mod stream_clients;
