@@ -2,26 +2,43 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use crate::model::{Lost, Observation, Telemetry, TelemetryKind};
+use super::usage::Reports;
+use crate::model::{AgentId, Lost, Observation, Telemetry, TelemetryKind};
 
 /// What was seen of an agent between two turns, as far as only the sum or the latest counts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Burst {
     pub(super) incarnation: u64,
     /// Whether a session is open after all; the last word counts.
     pub(super) session: Option<bool>,
     /// When the last heartbeat was read.
     pub(super) heartbeat: Option<SystemTime>,
+    /// When the one before it was read, if that is part of this, too.
+    pub(super) heartbeat_before: Option<SystemTime>,
     /// The last progress, and when it was read.
     pub(super) progress: Option<(Arc<str>, SystemTime)>,
     /// The last reading: when, cores, bytes.
     pub(super) sample: Option<(SystemTime, Option<f64>, u64)>,
     /// Whether it wrote a line of output or a log record.
     pub(super) wrote: bool,
-    /// Lines and events that were dropped.
-    pub(super) dropped: u64,
+    /// What was dropped on its way.
+    pub(super) lost: Lost,
     /// Telemetry messages that this stands for.
     pub(super) messages: u64,
+    /// When the oldest of them was read.
+    pub(super) oldest: Option<SystemTime>,
+    /// What it says that it has used. Rare, so it stands aside.
+    pub(super) usage: Option<Box<Used>>,
+}
+
+/// What an agent says that it has used.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Used {
+    pub(super) reports: Reports,
+    /// When the last one was read.
+    pub(super) at: SystemTime,
+    /// The model that was named last.
+    pub(super) model: Option<Arc<str>>,
 }
 
 impl Burst {
@@ -33,7 +50,7 @@ impl Burst {
                 burst.sample = Some((*at, *cpu_cores, *memory_bytes));
             }
             Observation::Output { lines, .. } => burst.wrote = *lines > 0,
-            Observation::Lost { lines, .. } => burst.dropped = *lines,
+            Observation::Lost { lines, .. } => burst.lost.logs = *lines,
             Observation::Waiting { .. }
             | Observation::Alive { .. }
             | Observation::Paused(_)
@@ -43,52 +60,96 @@ impl Burst {
         Some(burst)
     }
 
-    /// The burst that messages amount to which the data plane let go.
+    /// The burst that messages amount to which were read and then let go.
     pub(super) fn of_dropped(incarnation: u64, lost: Lost) -> Self {
-        Self { incarnation, dropped: lost.total(), messages: lost.total(), ..Self::default() }
+        Self { incarnation, lost, messages: lost.total(), ..Self::default() }
     }
 
-    /// The burst that a message amounts to; an agent's own event amounts to none.
-    pub(super) fn of_telemetry(telemetry: &Telemetry) -> Option<Self> {
-        let mut burst = Self { incarnation: telemetry.incarnation, messages: 1, ..Self::default() };
-        match &telemetry.kind {
-            TelemetryKind::SessionOpened => burst.session = Some(true),
-            TelemetryKind::SessionClosed => burst.session = Some(false),
-            TelemetryKind::Heartbeat { progress, .. } => {
-                burst.heartbeat = Some(telemetry.at);
-                burst.progress = progress.as_ref().map(|progress| (Arc::clone(progress), telemetry.at));
+    /// Messages in order, those of an agent that follow each other summed up; agents' own events are handed back one by one.
+    pub(super) fn sum_up(batch: Vec<Telemetry>, mut each: impl FnMut(Result<(AgentId, Self), Telemetry>)) {
+        let mut open: Option<(AgentId, Self)> = None;
+        for telemetry in batch {
+            if matches!(telemetry.kind, TelemetryKind::Event { .. }) {
+                each(Err(telemetry));
+                continue;
             }
-            TelemetryKind::Logs(records) => (burst.wrote, burst.messages) = (true, records.len() as u64),
-            TelemetryKind::Logged(records) => (burst.wrote, burst.messages) = (true, *records),
-            TelemetryKind::Counted(messages) => burst.messages = *messages,
-            TelemetryKind::Usage(_) => {}
-            TelemetryKind::Event { .. } => return None,
+            let same = |(agent, burst): &&mut (AgentId, Self)| {
+                burst.incarnation == telemetry.incarnation && *agent == telemetry.agent
+            };
+            if let Some((_, burst)) = open.as_mut().filter(same) {
+                burst.add(telemetry.at, telemetry.kind);
+                continue;
+            }
+            if let Some(done) = open.take() {
+                each(Ok(done));
+            }
+            let mut burst = Self { incarnation: telemetry.incarnation, ..Self::default() };
+            burst.add(telemetry.at, telemetry.kind);
+            open = Some((telemetry.agent, burst));
         }
-        Some(burst)
+        if let Some(done) = open {
+            each(Ok(done));
+        }
     }
 
-    /// Adds what came later. Of another incarnation only the younger is kept; what the older held is returned as refused messages.
-    pub(super) fn merge(&mut self, later: Self) -> u64 {
-        if later.incarnation < self.incarnation {
-            self.dropped += later.dropped;
-            return later.messages;
+    /// Adds one message of this incarnation that was read later.
+    fn add(&mut self, at: SystemTime, kind: TelemetryKind) {
+        self.messages += kind.messages();
+        self.oldest = earliest(self.oldest, Some(at));
+        match kind {
+            TelemetryKind::SessionOpened => self.session = Some(true),
+            TelemetryKind::SessionClosed => self.session = Some(false),
+            TelemetryKind::Heartbeat { progress, .. } => {
+                self.heartbeat_before = self.heartbeat.replace(at);
+                if let Some(progress) = progress {
+                    self.progress = Some((progress, at));
+                }
+            }
+            TelemetryKind::Logs(_) | TelemetryKind::Logged(_) => self.wrote = true,
+            TelemetryKind::Usage(report) => {
+                let used = Used { reports: Reports::one(report.totals), at, model: report.model };
+                self.merge_usage(Some(Box::new(used)));
+            }
+            TelemetryKind::Counted(_) | TelemetryKind::Event { .. } => {}
         }
-        if later.incarnation > self.incarnation {
-            let older = std::mem::replace(self, later);
-            self.dropped += older.dropped;
-            return older.messages;
-        }
+    }
+
+    /// Adds what came later, of the same incarnation.
+    pub(super) fn merge(&mut self, later: Self) {
         self.messages += later.messages;
-        self.dropped += later.dropped;
+        self.oldest = earliest(self.oldest, later.oldest);
+        self.lost = self.lost.and(later.lost);
         self.wrote |= later.wrote;
         self.session = later.session.or(self.session);
-        self.heartbeat = later.heartbeat.or(self.heartbeat);
+        if later.heartbeat.is_some() {
+            self.heartbeat_before = later.heartbeat_before.or(self.heartbeat);
+            self.heartbeat = later.heartbeat;
+        }
         // A progress that changed and changed back moved, too; but two heartbeats a turn apart by less than a turn are one to the eye.
         self.progress = later.progress.or_else(|| self.progress.take());
         if let Some((at, cores, bytes)) = later.sample {
             let earlier = self.sample.and_then(|(_, cores, _)| cores);
             self.sample = Some((at, cores.or(earlier), bytes));
         }
-        0
+        self.merge_usage(later.usage);
+    }
+
+    fn merge_usage(&mut self, later: Option<Box<Used>>) {
+        match (&mut self.usage, later) {
+            (Some(used), Some(later)) => {
+                used.reports.merge(later.reports);
+                used.at = later.at;
+                used.model = later.model.or_else(|| used.model.take());
+            }
+            (none @ None, later) => *none = later,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+fn earliest(a: Option<SystemTime>, b: Option<SystemTime>) -> Option<SystemTime> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
     }
 }

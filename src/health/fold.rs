@@ -11,32 +11,42 @@ use super::{
     burst::Burst,
     change::{Change, Identity},
     level::{self, Planes},
-    report::{AgentSeed, Now, Report},
+    rate::{self, Rates},
+    report::{Now, Report},
     source::Sources,
 };
 use crate::model::{
-    AgentHealth, AgentId, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
-    Reason, Source, SwarmHealth, SwarmName, SwarmSpec, Target, Telemetry, TelemetryKind,
+    AgentId, ControlPlaneHealth, DataPlaneHealth, HiveHealth, Level, Measured, Reason, Source, SwarmHealth, SwarmName,
+    Telemetry, TelemetryKind, health::Absent,
 };
 
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
 pub const SAMPLES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// By this code of the data plane a message is refused whose incarnation is over, or whose agent is gone.
+pub(super) const STALE_INCARNATION: i64 = 1003;
 
 /// A tick that comes this much later than it was due means that we were held up, not that every agent fell silent at once.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Swarm {
-    doc: Arc<SwarmHealth>,
+    pub(super) doc: Arc<SwarmHealth>,
     pub(super) order: Vec<AgentId>,
     /// Whether its agents are restarted together.
     pub(super) group: bool,
     /// Whose end was too many, when it gave up as a whole.
-    pub(super) gave_up: Option<String>,
+    pub(super) gave_up: Option<Arc<str>>,
     /// Whether its level has to be derived again.
     pub(super) dirty: bool,
     /// The document that was told last.
     told: Option<Arc<SwarmHealth>>,
+}
+
+impl Swarm {
+    pub(super) fn new(doc: SwarmHealth, order: Vec<AgentId>, group: bool) -> Self {
+        Self { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None }
+    }
 }
 
 /// How the last use of something went; `None` before the first.
@@ -49,7 +59,7 @@ struct LastUse {
 /// The folded health.
 #[derive(Debug)]
 pub struct Fold {
-    identity: Identity,
+    pub(super) identity: Identity,
     pub(super) agents: HashMap<AgentId, Agent>,
     pub(super) swarms: BTreeMap<SwarmName, Swarm>,
     level: Level,
@@ -62,14 +72,14 @@ pub struct Fold {
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
     sources: Sources,
-    hive_dirty: bool,
-    sampled: HashSet<AgentId>,
-    /// Telemetry messages since `counted_from`.
-    counted: u64,
-    counted_from: Instant,
+    pub(super) hive_dirty: bool,
+    /// Of whom something was measured that was not told yet.
+    pub(super) sampled: HashSet<AgentId>,
+    /// Telemetry messages.
+    rates: Rates,
     samples_told: Instant,
     /// No agent's document changes by time alone before this.
-    judge_at: Option<Instant>,
+    pub(super) judge_at: Option<Instant>,
     /// When the next tick was asked for.
     promised: Instant,
 }
@@ -93,8 +103,7 @@ impl Fold {
             sources: Sources::default(),
             hive_dirty: true,
             sampled: HashSet::new(),
-            counted: 0,
-            counted_from: now.mono,
+            rates: Rates::new(now.mono),
             samples_told: now.mono,
             judge_at: None,
             promised: now.mono,
@@ -126,12 +135,21 @@ impl Fold {
                 Some(burst) => self.burst(now, &agent, &burst),
                 None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)).1,
             },
-            Report::Telemetry(batch) => batch.iter().flat_map(|telemetry| self.telemetry(now, telemetry)).collect(),
+            Report::Telemetry(batch) => {
+                let mut changes = Vec::new();
+                Burst::sum_up(batch, |one| {
+                    changes.extend(match one {
+                        Ok((agent, burst)) => self.burst(now, &agent, &burst),
+                        Err(event) => self.said(now, &event),
+                    });
+                });
+                changes
+            }
             Report::Dropped { agent, incarnation, lost } => {
                 self.burst(now, &agent, &Burst::of_dropped(incarnation, lost))
             }
-            Report::Refused { messages, .. } => {
-                self.data_plane.refused += messages;
+            Report::Refused { code, messages } => {
+                self.refused(code, messages);
                 Vec::new()
             }
             Report::ControlPlane { ok, error } => {
@@ -171,29 +189,38 @@ impl Fold {
         }
     }
 
-    /// Folds what was seen of one agent since the last turn.
-    pub(super) fn burst(&mut self, now: Now, agent: &AgentId, burst: &Burst) -> Vec<Change> {
-        self.counted += burst.messages;
-        self.data_plane.dropped += burst.dropped;
-        let (taken, changes) = self.with(now, agent, |agent| agent.burst(burst, now));
-        if taken != Some(Taken::Yes) {
-            self.data_plane.refused += burst.messages;
+    /// Folds what was seen of one agent since the last turn. Thousands of these come each second, so it changes the agent where it stands: each
+    /// value of a burst stands by itself, and a document is made when one is shown.
+    pub(super) fn burst(&mut self, now: Now, id: &AgentId, burst: &Burst) -> Vec<Change> {
+        self.rates.count(burst.messages);
+        let plane = &mut self.data_plane;
+        plane.dropped_by_class = plane.dropped_by_class.and(burst.lost);
+        plane.dropped = plane.dropped_by_class.total();
+        let Some(agent) = self.agents.get_mut(id) else {
+            self.refused(STALE_INCARNATION, burst.messages);
+            return Vec::new();
+        };
+        let before = Arc::clone(&agent.doc);
+        let taken = agent.burst(burst, now);
+        let changes = self.follow(now, id, &before);
+        if taken != Taken::Yes {
+            self.refused(STALE_INCARNATION, burst.messages);
         }
         changes
     }
 
     /// Folds one agent's own event.
-    pub(super) fn said(&mut self, telemetry: &Telemetry) -> Vec<Change> {
+    pub(super) fn said(&mut self, now: Now, telemetry: &Telemetry) -> Vec<Change> {
         let TelemetryKind::Event { kind, data } = &telemetry.kind else { return Vec::new() };
-        self.counted += 1;
-        let current = self.agents.get(&telemetry.agent).is_some_and(|agent| {
-            // An event may outrun the report that its incarnation began, never the end of the one before.
-            telemetry.incarnation >= agent.doc.incarnation
-        });
-        if !current {
-            self.data_plane.refused += 1;
+        self.rates.count(1);
+        // An event may outrun the report that its incarnation began, never the end of the one before.
+        let current = self.agents.get_mut(&telemetry.agent).filter(|a| telemetry.incarnation >= a.doc.incarnation);
+        let Some(agent) = current else {
+            self.refused(STALE_INCARNATION, 1);
             return Vec::new();
-        }
+        };
+        agent.said(telemetry.at, now);
+        self.note_sampled(&telemetry.agent);
         vec![Change::Said {
             agent: telemetry.agent.clone(),
             incarnation: telemetry.incarnation,
@@ -203,9 +230,12 @@ impl Fold {
         }]
     }
 
-    /// Counts messages that were refused before they came here.
-    pub(super) fn refused(&mut self, messages: u64) {
-        self.data_plane.refused += messages;
+    /// Counts messages that were refused by a code.
+    pub(super) fn refused(&mut self, code: i64, messages: u64) {
+        if messages > 0 {
+            self.data_plane.refused += messages;
+            *self.data_plane.refused_by_code.entry(code).or_default() += messages;
+        }
     }
 
     /// Lets time pass: judges silence, derives levels, tells of samples.
@@ -217,21 +247,16 @@ impl Fold {
             self.judge_at = Some(now.mono);
         }
         if self.judge_at.is_some_and(|at| at <= now.mono) {
-            let mut due: Vec<AgentId> = self.agents.keys().cloned().collect();
-            due.sort_unstable();
-            self.judge_at = None;
-            for id in due {
-                changes.extend(self.with(now, &id, |_| Taken::Yes).1);
-            }
+            self.judge_all(now, &mut changes);
         }
         self.sources.tick(now);
-        self.count_rate(now);
+        self.measure_rates(now);
         if now.mono.saturating_duration_since(self.samples_told) >= SAMPLES_INTERVAL && !self.sampled.is_empty() {
             self.samples_told = now.mono;
             let mut docs: Vec<_> = self
                 .sampled
                 .drain()
-                .filter_map(|id| self.agents.get(&id).map(|agent| Arc::clone(&agent.doc)))
+                .filter_map(|id| self.agents.get_mut(&id).map(|agent| Arc::clone(agent.show())))
                 .collect();
             docs.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             changes.push(Change::Samples(docs));
@@ -243,7 +268,7 @@ impl Fold {
 
     /// When [`Fold::tick`] is due next: at the latest when a rate has to be measured again.
     pub fn next_deadline(&self) -> Instant {
-        let housekeeping = self.counted_from + SAMPLES_INTERVAL;
+        let housekeeping = self.rates.marked() + SAMPLES_INTERVAL;
         self.judge_at.map_or(housekeeping, |at| at.min(housekeeping))
     }
 
@@ -262,146 +287,23 @@ impl Fold {
                 .swarms
                 .values()
                 .flat_map(|swarm| &swarm.order)
-                .filter_map(|id| self.agents.get(id).map(|agent| Arc::clone(&agent.doc)))
+                .filter_map(|id| self.agents.get(id).map(Agent::shown))
                 .collect(),
             sources: self.sources.docs(),
         }
     }
 
-    /// Changes a copy of one agent, judges it and puts it back whole: a panic on the way leaves the agent as it was.
-    pub(super) fn with(
-        &mut self,
-        now: Now,
-        id: &AgentId,
-        change: impl FnOnce(&mut Agent) -> Taken,
-    ) -> (Option<Taken>, Vec<Change>) {
-        let Some(mut agent) = self.agents.get(id).cloned() else { return (None, Vec::new()) };
-        let before = Arc::clone(&agent.doc);
-        let taken = change(&mut agent);
-        let restart = agent.judge(self.identity.sample_interval, now);
-        if let Some(at) = agent.deadline(self.identity.sample_interval, now) {
-            self.judge_at = Some(self.judge_at.map_or(at, |known| known.min(at)));
+    /// Brings every document up to date, so that [`Fold::hive`] has none to make.
+    pub(super) fn show(&mut self) {
+        for agent in self.agents.values_mut() {
+            agent.show();
         }
-        let after = Arc::clone(&agent.doc);
-        self.agents.insert(id.clone(), agent);
-        let mut changes = Vec::new();
-        if !Arc::ptr_eq(&before, &after) {
-            if same_but_measured(&before, &after) {
-                if before != after {
-                    self.sampled.insert(id.clone());
-                }
-            } else {
-                self.sampled.remove(id);
-                self.touch(&id.swarm);
-                changes.push(Change::Agent { from: Some(before.state), agent: Arc::clone(&after) });
-            }
-        }
-        if restart {
-            changes.push(Change::Stuck { agent: id.clone(), incarnation: after.incarnation });
-        }
-        (Some(taken), changes)
     }
 
-    fn touch(&mut self, swarm: &SwarmName) {
+    pub(super) fn touch(&mut self, swarm: &SwarmName) {
         if let Some(swarm) = self.swarms.get_mut(swarm) {
             swarm.dirty = true;
         }
-    }
-
-    fn telemetry(&mut self, now: Now, telemetry: &Telemetry) -> Vec<Change> {
-        match Burst::of_telemetry(telemetry) {
-            Some(burst) => self.burst(now, &telemetry.agent, &burst),
-            None => self.said(telemetry),
-        }
-    }
-
-    fn declare(&mut self, now: Now, spec: &SwarmSpec, desired: Desired, seeds: &[(AgentId, AgentSeed)]) -> Vec<Change> {
-        // The names were checked when the document was; one that is too long has no agents to show.
-        let expanded = spec.expand().unwrap_or_default();
-        let mut changes = Vec::new();
-        let order: Vec<AgentId> = expanded.iter().map(|(id, _)| id.clone()).collect();
-        let known = self.swarms.get(&spec.name).map(|swarm| (swarm.doc.desired, swarm.order.clone()));
-        if let Some((_, known)) = &known {
-            let kept: HashSet<&AgentId> = order.iter().collect();
-            for gone in known.iter().filter(|id| !kept.contains(id)) {
-                changes.extend(self.remove_agent(gone));
-            }
-        }
-        let seeds: HashMap<&AgentId, &AgentSeed> = seeds.iter().map(|(id, seed)| (id, seed)).collect();
-        for (id, agent_spec) in expanded {
-            if let Some(agent) = self.agents.get_mut(&id) {
-                agent.redeclare(agent_spec, spec.period);
-                changes.extend(self.with(now, &id, |_| Taken::Yes).1);
-                continue;
-            }
-            let none = AgentSeed::default();
-            let seed = seeds.get(&id).copied().unwrap_or(&none);
-            let agent = Agent::new(id.clone(), agent_spec, spec.period, desired, seed, now);
-            changes.push(Change::Agent { from: None, agent: Arc::clone(&agent.doc) });
-            self.agents.insert(id, agent);
-        }
-        let names = order.iter().map(|id| id.name.clone()).collect();
-        match (self.swarms.get_mut(&spec.name), known) {
-            (Some(swarm), Some((before, _))) => {
-                swarm.order = order;
-                swarm.group = spec.strategy.is_group();
-                swarm.dirty = true;
-                let doc = Arc::make_mut(&mut swarm.doc);
-                doc.agents = names;
-                let adjustments = std::mem::take(&mut doc.home.adjustments);
-                doc.home = HomeHealth { adjustments, ..HomeHealth::of(&spec.home) };
-                if before != desired {
-                    changes.extend(self.desire(now, &Target::Swarm(spec.name.clone()), desired));
-                }
-            }
-            _ => {
-                let doc = SwarmHealth {
-                    name: spec.name.clone(),
-                    level: Level::Healthy,
-                    since: now.wall,
-                    reasons: Vec::new(),
-                    desired,
-                    home: HomeHealth::of(&spec.home),
-                    agents: names,
-                };
-                let group = spec.strategy.is_group();
-                let swarm = Swarm { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None };
-                self.swarms.insert(spec.name.clone(), swarm);
-            }
-        }
-        changes
-    }
-
-    fn remove_swarm(&mut self, name: &SwarmName) -> Vec<Change> {
-        let Some(swarm) = self.swarms.remove(name) else { return Vec::new() };
-        self.hive_dirty = true;
-        let mut changes: Vec<Change> = swarm.order.iter().flat_map(|id| self.remove_agent(id)).collect();
-        changes.push(Change::SwarmRemoved(name.clone()));
-        changes
-    }
-
-    fn remove_agent(&mut self, id: &AgentId) -> Option<Change> {
-        self.sampled.remove(id);
-        self.agents.remove(id).map(|_| Change::AgentRemoved(id.clone()))
-    }
-
-    fn desire(&mut self, now: Now, target: &Target, desired: Desired) -> Vec<Change> {
-        let ids = match target {
-            Target::Agent(id) => vec![id.clone()],
-            Target::Swarm(name) => {
-                let Some(swarm) = self.swarms.get_mut(name) else { return Vec::new() };
-                if swarm.doc.desired != desired {
-                    Arc::make_mut(&mut swarm.doc).desired = desired;
-                    swarm.dirty = true;
-                }
-                swarm.order.clone()
-            }
-        };
-        let set = |agent: &mut Agent| {
-            agent.desire(desired);
-            Taken::Yes
-        };
-        ids.iter().flat_map(|id| self.with(now, id, set).1).collect()
     }
 
     fn control_plane_used(&mut self, now: Now) {
@@ -422,21 +324,23 @@ impl Fold {
         }
     }
 
-    /// When the rate that the document shows was counted.
-    pub(super) fn rate_counted_at(&self) -> Instant {
-        self.counted_from
+    /// When the rates that the document shows were measured.
+    pub(super) fn rates_measured_at(&self) -> Instant {
+        self.rates.marked()
     }
 
-    fn count_rate(&mut self, now: Now) {
-        let elapsed = now.mono.saturating_duration_since(self.counted_from);
-        if elapsed < SAMPLES_INTERVAL {
+    fn measure_rates(&mut self, now: Now) {
+        if now.mono.saturating_duration_since(self.rates.marked()) < SAMPLES_INTERVAL {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a second's messages are far below 2^52")]
-        let rate = self.counted as f64 / elapsed.as_secs_f64();
-        self.data_plane.events_per_second =
-            Measured::Value { value: rate, observed_at: now.wall, source: Source::Daemon };
-        (self.counted, self.counted_from) = (0, now.mono);
+        self.rates.mark(now.mono);
+        let over = |window| match self.rates.over(window) {
+            Some(value) => Measured::Value { value, observed_at: now.wall, source: Source::Daemon },
+            None => Measured::Absent(Absent::NeverObserved),
+        };
+        self.data_plane.events_per_second = over(rate::SECOND);
+        self.data_plane.events_per_second_1m = over(rate::MINUTE);
+        self.data_plane.events_per_second_5m = over(rate::FIVE_MINUTES);
     }
 
     fn planes(&self) -> Planes<'_> {
@@ -481,17 +385,4 @@ impl Fold {
             }
         }
     }
-}
-
-/// Whether two documents differ in nothing but what is measured, which is told at most once a second.
-fn same_but_measured(a: &AgentHealth, b: &AgentHealth) -> bool {
-    a.state == b.state
-        && a.since == b.since
-        && a.reasons == b.reasons
-        && a.desired == b.desired
-        && a.incarnation == b.incarnation
-        && a.pid == b.pid
-        && a.restarts == b.restarts
-        && a.retry_at == b.retry_at
-        && a.last_exit == b.last_exit
 }

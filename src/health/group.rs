@@ -1,5 +1,7 @@
 //! What happens to one agent of a group, told to those that it touches beside that one.
 
+use std::sync::Arc;
+
 use hivekeeper_actors::{EventKind, LimitFollows, SupervisionEvent};
 
 use super::{agent::Taken, change::Change, fold::Fold, report::Now};
@@ -19,9 +21,9 @@ impl Fold {
             _ => gives_up,
         };
         let ending = self.agents.get(id).and_then(|agent| agent.ending()).unwrap_or("failed");
-        let account = format!("{} {ending}", id.name);
+        let account: Arc<str> = format!("{} {ending}", id.name).into();
         if gives_up {
-            swarm.gave_up = Some(account.clone());
+            swarm.gave_up = Some(Arc::clone(&account));
             swarm.dirty = true;
         }
         let others: Vec<AgentId> = swarm.order.iter().filter(|other| *other != id).cloned().collect();
@@ -32,7 +34,7 @@ impl Fold {
                 let told = self.with(now, &other, |agent| {
                     agent.count_in_window(event.restarts_in_window, now);
                     if is_taken {
-                        agent.take_along(account.clone());
+                        agent.take_along(Arc::clone(&account));
                     }
                     Taken::Yes
                 });

@@ -1,12 +1,21 @@
 //! What everybody else holds of the health room. Its state lives here, outside the actor, so that an actor that panics loses nothing.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::{
+    burst::Burst,
     change::{Change, Identity},
     fold::Fold,
     intake::{Intake, Item},
@@ -21,7 +30,8 @@ use crate::{
 /// Items folded in one turn before the other actors of the thread get theirs: about a millisecond's work.
 const TURN_ITEMS_MAX: usize = 1024;
 
-/// Called with an agent that has become stuck, and its incarnation, when its document asks for a restart then. Must not block.
+/// Called with an agent that has become stuck, and its incarnation, when its document asks for a restart then. Called in the middle of a turn: it must
+/// not block, and it must not ask for the [whole document](Handle::hive), which waits for the turn's end.
 pub type OnStuck = Arc<dyn Fn(AgentId, u64) + Send + Sync>;
 
 /// What the health room needs.
@@ -52,7 +62,7 @@ impl Handle {
     pub fn new(options: Options) -> Self {
         let fold = Fold::new(options.identity.clone(), Now::read());
         let hive = RwLock::new(Arc::new(fold.hive()));
-        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None, rate_shown: None };
+        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None, rates_shown: None };
         Self {
             shared: Arc::new(Shared {
                 options,
@@ -62,6 +72,7 @@ impl Handle {
                 agents: DashMap::new(),
                 swarms: DashMap::new(),
                 hive,
+                outdated: AtomicBool::new(false),
             }),
         }
     }
@@ -73,13 +84,19 @@ impl Handle {
 
     /// Takes a report. Never blocks.
     pub fn report(&self, report: Report) {
-        self.shared.intake.lock().put(report);
+        match report {
+            // Summed up before the lock, which every connection needs.
+            Report::Telemetry(batch) => Burst::sum_up(batch, |one| self.shared.intake.lock().hear(one)),
+            other => self.shared.intake.lock().put(other),
+        }
         self.shared.wake.notify_one();
     }
 
-    /// The whole document.
+    /// The whole document, as of the last turn; what is only measured may be a second older. It is made for whoever asks first after a change and
+    /// is shared by all who ask later, so that a hive of thousands that changes all the time pays for it only as often as it is read. Waits for
+    /// a turn that is under way, some milliseconds at most.
     pub fn hive(&self) -> Arc<HiveHealth> {
-        Arc::clone(&self.shared.hive.read())
+        self.shared.hive()
     }
 
     /// One agent's document.
@@ -99,7 +116,7 @@ struct Work {
     items: VecDeque<Item>,
     changes: VecDeque<Change>,
     shown_at: Option<Instant>,
-    rate_shown: Option<Instant>,
+    rates_shown: Option<Instant>,
 }
 
 pub(super) struct Shared {
@@ -110,6 +127,8 @@ pub(super) struct Shared {
     agents: DashMap<AgentId, Arc<AgentHealth>>,
     swarms: DashMap<SwarmName, Arc<SwarmHealth>>,
     hive: RwLock<Arc<HiveHealth>>,
+    /// Whether `hive` is behind what was told. Set and cleared under the lock on the work.
+    outdated: AtomicBool,
 }
 
 impl Shared {
@@ -121,19 +140,21 @@ impl Shared {
     }
 
     /// Folds what waits, shows the documents and publishes the changes, in this order: who sees an event sees its document, too.
-    pub(super) fn turn(&self, now: Now) {
+    pub(super) fn turn(&self) {
         let work = &mut *self.work.lock();
         if work.items.len() < TURN_ITEMS_MAX {
             self.intake.lock().drain(&mut work.items);
         }
+        // Read behind the intake: nothing that is folded was read later than now.
+        let now = Now::read();
         for _ in 0..TURN_ITEMS_MAX {
             let Some(item) = work.items.pop_front() else { break };
             work.changes.extend(match item {
                 Item::Report(report) => work.fold.apply(now, report),
                 Item::Burst(agent, burst) => work.fold.burst(now, &agent, &burst),
-                Item::Said(telemetry) => work.fold.said(&telemetry),
-                Item::Refused(messages) => {
-                    work.fold.refused(messages);
+                Item::Said(telemetry) => work.fold.said(now, &telemetry),
+                Item::Refused(code, messages) => {
+                    work.fold.refused(code, messages);
                     Vec::new()
                 }
             });
@@ -178,12 +199,25 @@ impl Shared {
         }
         let aged = work.shown_at.is_none_or(|at| now.mono.saturating_duration_since(at) >= super::SAMPLES_INTERVAL);
         // A rate stands for one window: one that is not shown in its time never is.
-        let counted = work.rate_shown != Some(work.fold.rate_counted_at());
+        let counted = work.rates_shown != Some(work.fold.rates_measured_at());
         if aged || counted || !work.changes.is_empty() {
             work.shown_at = Some(now.mono);
-            work.rate_shown = Some(work.fold.rate_counted_at());
-            *self.hive.write() = Arc::new(work.fold.hive());
+            work.rates_shown = Some(work.fold.rates_measured_at());
+            self.outdated.store(true, Ordering::Release);
         }
+    }
+
+    fn hive(&self) -> Arc<HiveHealth> {
+        if self.outdated.load(Ordering::Acquire) {
+            let work = &mut *self.work.lock();
+            // Somebody may have made it while we waited.
+            if self.outdated.load(Ordering::Acquire) {
+                work.fold.show();
+                *self.hive.write() = Arc::new(work.fold.hive());
+                self.outdated.store(false, Ordering::Release);
+            }
+        }
+        Arc::clone(&self.hive.read())
     }
 
     fn tell(&self, now: Now, change: Change) {

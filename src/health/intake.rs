@@ -8,12 +8,13 @@
 //!   journal and pushes an older event out of it and out of the feed, so an agent that says more than its [`Share`] is cut short before.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap, VecDeque},
     time::SystemTime,
 };
 
-use super::{burst::Burst, report::Report};
-use crate::model::{AgentId, Observation, SourceName, SourceReport, Telemetry};
+use super::{burst::Burst, fold::STALE_INCARNATION, report::Report};
+use crate::model::{AgentId, Lost, Observation, SourceName, SourceReport, Telemetry};
 
 /// Agents' own events that may wait: some seconds of a thousand chatty agents, at most 16 MiB.
 pub(super) const SAID_MAX: usize = 4096;
@@ -28,7 +29,7 @@ pub(super) enum Item {
     Report(Report),
     Burst(AgentId, Burst),
     Said(Telemetry),
-    Refused(u64),
+    Refused(i64, u64),
 }
 
 /// The latest word on something that is used often: whether it works now, and what went wrong on the way.
@@ -84,7 +85,7 @@ pub(super) struct Intake {
     bursts: HashMap<AgentId, Burst>,
     said: VecDeque<Telemetry>,
     shares: HashMap<AgentId, Share>,
-    refused: u64,
+    refused: BTreeMap<i64, u64>,
     /// The latest of each: a report of a source stands for all before it.
     sources: BTreeMap<SourceName, SourceReport>,
     data_plane: Option<Report>,
@@ -97,12 +98,7 @@ impl Intake {
     pub(super) fn put(&mut self, report: Report) {
         match report {
             Report::Telemetry(batch) => {
-                for telemetry in batch {
-                    match Burst::of_telemetry(&telemetry) {
-                        Some(burst) => self.burst(telemetry.agent, burst),
-                        None => self.say(telemetry),
-                    }
-                }
+                Burst::sum_up(batch, |one| self.hear(one));
             }
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(agent, burst),
@@ -117,7 +113,7 @@ impl Intake {
                 }
             },
             Report::Dropped { agent, incarnation, lost } => self.burst(agent, Burst::of_dropped(incarnation, lost)),
-            Report::Refused { messages, .. } => self.refused += messages,
+            Report::Refused { code, messages } => self.refuse(code, messages),
             Report::Source(report) => _ = self.sources.insert(report.spec.name.clone(), report),
             Report::DataPlane { .. } => self.data_plane = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
@@ -133,6 +129,14 @@ impl Intake {
         }
     }
 
+    /// Takes what some messages of an agent amount to, or one of its own events.
+    pub(super) fn hear(&mut self, said: Result<(AgentId, Burst), Telemetry>) {
+        match said {
+            Ok((agent, burst)) => self.burst(agent, burst),
+            Err(event) => self.say(event),
+        }
+    }
+
     /// Hands everything over, behind what is there already.
     pub(super) fn drain(&mut self, items: &mut VecDeque<Item>) {
         items.extend(self.urgent.drain(..));
@@ -144,18 +148,33 @@ impl Intake {
         self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
         self.engine.drain(items, |ok, error| Report::Engine { ok, error });
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });
-        let refused = std::mem::take(&mut self.refused);
-        if refused > 0 {
-            items.push_back(Item::Refused(refused));
-        }
+        items.extend(
+            std::mem::take(&mut self.refused).into_iter().map(|(code, messages)| Item::Refused(code, messages)),
+        );
     }
 
     fn burst(&mut self, agent: AgentId, burst: Burst) {
-        match self.bursts.entry(agent) {
-            std::collections::hash_map::Entry::Occupied(mut known) => self.refused += known.get_mut().merge(burst),
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(burst);
+        let Some(known) = self.bursts.get_mut(&agent) else {
+            self.bursts.insert(agent, burst);
+            return;
+        };
+        match burst.incarnation.cmp(&known.incarnation) {
+            Ordering::Equal => known.merge(burst),
+            // At most once for each start.
+            Ordering::Greater => {
+                let older = std::mem::replace(known, burst);
+                self.urgent.push_back(Item::Burst(agent, older));
             }
+            Ordering::Less => {
+                known.lost = known.lost.and(burst.lost);
+                self.refuse(STALE_INCARNATION, burst.messages);
+            }
+        }
+    }
+
+    fn refuse(&mut self, code: i64, messages: u64) {
+        if messages > 0 {
+            *self.refused.entry(code).or_default() += messages;
         }
     }
 
@@ -174,7 +193,12 @@ impl Intake {
     }
 
     fn lose(&mut self, said: Telemetry) {
-        let burst = Burst { incarnation: said.incarnation, dropped: 1, messages: 1, ..Burst::default() };
+        let burst = Burst {
+            incarnation: said.incarnation,
+            lost: Lost { events: 1, ..Lost::default() },
+            messages: 1,
+            ..Burst::default()
+        };
         self.burst(said.agent, burst);
     }
 }
@@ -223,7 +247,8 @@ mod tests {
         let items = drained(&mut intake);
         assert_eq!(items.len(), 1);
         let Item::Burst(_, burst) = &items[0] else { panic!("{items:?}") };
-        assert_eq!((burst.messages, burst.dropped, burst.wrote, burst.session), (100_002, 0, true, Some(true)));
+        assert_eq!((burst.messages, burst.wrote, burst.session), (100_002, true, Some(true)));
+        assert_eq!(burst.lost, Lost::default());
         assert_eq!(burst.heartbeat, Some(AT));
         assert!(drained(&mut intake).is_empty());
     }
@@ -236,7 +261,7 @@ mod tests {
         }
         let items = drained(&mut intake);
         let dropped: u64 =
-            items.iter().map(|item| if let Item::Burst(_, burst) = item { burst.dropped } else { 0 }).sum();
+            items.iter().map(|item| if let Item::Burst(_, burst) = item { burst.lost.events } else { 0 }).sum();
         let said: Vec<_> = items.iter().filter(|item| matches!(item, Item::Said(_))).collect();
         assert_eq!((dropped, said.len()), (5, SAID_MAX));
         let Item::Said(first) = said[0] else { unreachable!() };
@@ -262,7 +287,7 @@ mod tests {
         let items = drained(&mut intake);
         let said = |who: &AgentId| items.iter().filter(|item| matches!(item, Item::Said(t) if t.agent == *who)).count();
         let dropped = items.iter().find_map(|item| match item {
-            Item::Burst(_, burst) => Some((burst.dropped, burst.messages)),
+            Item::Burst(_, burst) => Some((burst.lost.events, burst.messages)),
             _ => None,
         });
         assert_eq!((said(&agent()), said(&other)), (530, 1));
@@ -307,16 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn a_younger_incarnation_replaces_the_burst_of_the_older() {
+    fn a_younger_incarnation_follows_the_burst_of_the_older() {
         let mut intake = Intake::default();
         intake.put(telemetry(1, log()));
         intake.put(telemetry(2, TelemetryKind::SessionOpened));
         intake.put(telemetry(1, TelemetryKind::SessionClosed));
         let items = drained(&mut intake);
-        let burst = items.iter().find_map(|item| if let Item::Burst(_, burst) = item { Some(burst) } else { None });
-        let burst = burst.unwrap();
-        assert_eq!((burst.incarnation, burst.session, burst.wrote), (2, Some(true), false));
-        assert!(items.iter().any(|item| matches!(item, Item::Refused(2))));
+        let [Item::Burst(_, older), Item::Burst(_, younger), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else {
+            panic!("{items:?}")
+        };
+        assert_eq!((older.incarnation, older.session, older.wrote), (1, None, true), "its usage is not lost with it");
+        assert_eq!((younger.incarnation, younger.session, younger.wrote), (2, Some(true), false));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Telemetry, runtime facts and time folded into health: what was measured, when and by whom, or why it is not known.
 //!
 //! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `group` tells it to those beside it, `level` derives
-//! swarms and the hive, `source` does the same for polled MCP servers, `fold` holds them all; these seven are pure.
+//! swarms and the hive, `source` does the same for polled MCP servers, `usage`, `rate` and `flap` keep count over time, `fold` holds them all, with
+//! `declared` (which agents there are) and `follow` (what a change of one leads to); these are pure.
 //! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
 //!
 //! # Reason codes
 //!
-//! Agents: `not_started`, `start_waits`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
+//! Agents: `not_started`, `start_waits`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `flapping`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
 //! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`,
 //! `sibling_failed`.
 //!
@@ -20,14 +21,19 @@
 mod agent;
 mod burst;
 mod change;
+mod declared;
+mod flap;
 mod fold;
+mod follow;
 mod group;
 mod handle;
 mod intake;
 mod level;
 mod monitor;
+mod rate;
 mod report;
 mod source;
+mod usage;
 
 pub use change::{Change, Identity};
 pub use fold::{Fold, SAMPLES_INTERVAL};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::{handle::Shared, report::Now};
+use super::handle::Shared;
 
 /// The health actor; made by [`Handle::monitor`](super::Handle::monitor).
 pub struct Monitor {
@@ -17,7 +17,7 @@ impl Monitor {
     }
 
     fn turn(&mut self, ctx: &mut Context<Self>) {
-        self.shared.turn(Now::read());
+        self.shared.turn();
         let shared = Arc::clone(&self.shared);
         ctx.spawn(async move { shared.due().await }.into_actor(self).map(|(), act, ctx| act.turn(ctx)));
     }

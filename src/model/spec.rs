@@ -106,6 +106,9 @@ pub struct SwarmSpec {
     pub agents: Vec<Arc<AgentSpec>>,
 }
 
+/// Heartbeats asked for within an agent's `heartbeat_timeout`: one may be lost and one late before the agent is `degraded`.
+pub const HEARTBEATS_WITHIN_TIMEOUT: u32 = 3;
+
 /// One `[[swarm.agent]]`, which stands for one agent, or for `replicas` numbered ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentSpec {
@@ -133,6 +136,13 @@ pub struct AgentSpec {
     pub stop_grace: Duration,
     /// How long the agent goes on without a daemon.
     pub lease: Duration,
+}
+
+impl AgentSpec {
+    /// How often it is asked to send a heartbeat once it has a session.
+    pub fn heartbeat_interval(&self) -> Duration {
+        self.heartbeat_timeout / HEARTBEATS_WITHIN_TIMEOUT
+    }
 }
 
 impl SwarmSpec {

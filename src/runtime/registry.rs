@@ -15,10 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::contract::{AgentControl, Recovered};
-use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal, RuntimeKind};
-
-/// Heartbeats asked for within an agent's `heartbeat_timeout`: one may be lost and one late before the agent is `degraded`.
-const HEARTBEATS_WITHIN_TIMEOUT: u32 = 3;
+use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal, RuntimeKind, spec::HEARTBEATS_WITHIN_TIMEOUT};
 
 /// How long tidying up waits: longer than a restart takes that is due at once and wants the processor for itself.
 const TIDY_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,237 @@
+//! What an agent says of itself, and what is measured of it.
+//!
+//! Measured values change with every burst and are told once a second, so they are kept beside the document and put into it when it is shown: a
+//! flood costs no document.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{Agent, Taken};
+use crate::{
+    health::{burst::Burst, report::Now, usage::Tally},
+    model::{AgentHealth, Lost, Measured, Source, TelemetryHealth, health::Absent},
+};
+
+/// The measured part of a document.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    cpu: Measured<f64>,
+    memory: Measured<u64>,
+    last_heartbeat: Measured<SystemTime>,
+    progress: Measured<Arc<str>>,
+    model: Measured<Arc<str>>,
+    heartbeat_latency_ms: Measured<u64>,
+    telemetry: TelemetryHealth,
+    used: Tally,
+    used_at: Option<SystemTime>,
+    /// When its own last heartbeat was read, while the next one may be measured from there.
+    beat: Option<Instant>,
+    /// Whether the document does not show all of this yet.
+    ahead: bool,
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        Self {
+            cpu: Measured::Absent(Absent::NeverObserved),
+            memory: Measured::Absent(Absent::NeverObserved),
+            last_heartbeat: Measured::Absent(Absent::NeverObserved),
+            progress: Measured::Absent(Absent::NeverObserved),
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
+            used: Tally::default(),
+            used_at: None,
+            beat: None,
+            ahead: false,
+        }
+    }
+
+    /// An incarnation begins, of which nothing was observed yet. What was counted goes on.
+    pub(super) fn begin(&mut self) {
+        let Self { model, telemetry, used, used_at, .. } = self.clone();
+        *self = Self { model, telemetry, used, used_at, ahead: true, ..Self::new() };
+    }
+
+    /// An incarnation is over: nothing runs that could use a core or be late.
+    pub(super) fn end(&mut self) {
+        self.outdate_readings();
+        self.outdate_latency();
+    }
+
+    pub(super) fn has_readings(&self) -> bool {
+        self.cpu.value().is_some() || self.memory.value().is_some()
+    }
+
+    pub(super) fn outdate_readings(&mut self) {
+        self.ahead |= make_stale(&mut self.cpu) | make_stale(&mut self.memory);
+    }
+
+    /// The next heartbeat is not there, so the last one's lateness says nothing about now.
+    pub(super) fn outdate_latency(&mut self) {
+        self.ahead |= make_stale(&mut self.heartbeat_latency_ms);
+    }
+
+    /// The next heartbeat can't be measured from the last one: nobody listened, or nobody had to beat, in between.
+    pub(super) fn forget_beat(&mut self) {
+        self.beat = None;
+    }
+
+    fn lost(&mut self, lost: Lost) {
+        self.telemetry.dropped = self.telemetry.dropped.and(lost);
+        self.ahead = true;
+    }
+
+    /// Messages were folded of which the oldest was read at `oldest`.
+    fn received(&mut self, messages: u64, oldest: Option<SystemTime>, now: Now) {
+        self.telemetry.received = self.telemetry.received.saturating_add(messages);
+        if let Some(oldest) = oldest {
+            let waited = now.wall.duration_since(oldest).unwrap_or_default();
+            self.telemetry.latency_ms = value(waited.as_secs_f64() * 1e3, now.wall, Source::Daemon);
+        }
+        self.ahead = true;
+    }
+
+    /// Its own heartbeat, and the one before it if that came in the same burst.
+    fn beat(&mut self, at: SystemTime, before: Option<SystemTime>, interval: Duration, now: Now) {
+        // On the clock that nobody sets: only between reading and folding, some milliseconds, the wall's may be.
+        let read =
+            |at: SystemTime| now.mono.checked_sub(now.wall.duration_since(at).unwrap_or_default()).unwrap_or(now.mono);
+        if let Some(last) = before.map(read).or(self.beat) {
+            let late = read(at).saturating_duration_since(last).saturating_sub(interval);
+            self.heartbeat_latency_ms = value(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), at, Source::Daemon);
+        }
+        self.beat = Some(read(at));
+        self.last_heartbeat = value(at, at, Source::Agent);
+        self.ahead = true;
+    }
+
+    fn put_into(&self, doc: &mut AgentHealth) {
+        doc.cpu = self.cpu.clone();
+        doc.memory = self.memory.clone();
+        doc.last_heartbeat = self.last_heartbeat.clone();
+        doc.progress = self.progress.clone();
+        doc.dropped = self.telemetry.dropped.total();
+        doc.usage = self
+            .used_at
+            .map_or(Measured::Absent(Absent::NeverObserved), |at| value(self.used.total(), at, Source::Agent));
+        doc.model = self.model.clone();
+        doc.heartbeat_latency_ms = self.heartbeat_latency_ms.clone();
+        doc.telemetry = self.telemetry.clone();
+    }
+}
+
+impl Agent {
+    /// The document with everything that is known now.
+    pub(in crate::health) fn shown(&self) -> Arc<AgentHealth> {
+        let mut doc = Arc::clone(&self.doc);
+        if self.live.ahead {
+            self.live.put_into(Arc::make_mut(&mut doc));
+        }
+        doc
+    }
+
+    /// Brings the document up to date.
+    pub(in crate::health) fn show(&mut self) -> &Arc<AgentHealth> {
+        if std::mem::take(&mut self.live.ahead) {
+            self.live.put_into(Arc::make_mut(&mut self.doc));
+        }
+        &self.doc
+    }
+
+    /// Whether something was measured that its document does not show.
+    pub(in crate::health) fn is_ahead(&self) -> bool {
+        self.live.ahead
+    }
+
+    /// What the agent and its launcher said since the last turn.
+    pub(in crate::health) fn burst(&mut self, burst: &Burst, now: Now) -> Taken {
+        if burst.lost != Lost::default() {
+            self.live.lost(burst.lost);
+        }
+        // What was used was used, even if it is heard behind the end: an agent says it last of all.
+        if let Some(used) = &burst.usage
+            && self.live.used.take(burst.incarnation, &used.reports)
+        {
+            self.live.used_at = Some(used.at);
+            if let Some(model) = &used.model {
+                self.live.model = value(Arc::clone(model), used.at, Source::Agent);
+            }
+            self.live.ahead = true;
+        }
+        if burst.incarnation < self.doc.incarnation {
+            return Taken::Stale;
+        }
+        self.enter_incarnation(burst.incarnation, now);
+        if self.ended {
+            return Taken::Stale;
+        }
+        if burst.messages > 0 {
+            self.live.received(burst.messages, burst.oldest, now);
+        }
+        if let Some(open) = burst.session
+            && open != self.session
+        {
+            self.session = open;
+            // From here on somebody else's heartbeats govern, and they get their whole time.
+            self.heard = now.mono;
+            self.live.forget_beat();
+            self.live.outdate_latency();
+        }
+        if let Some(at) = burst.heartbeat {
+            self.hear(now);
+            self.live.beat(at, burst.heartbeat_before, self.spec.heartbeat_interval(), now);
+        }
+        if let Some((progress, at)) = &burst.progress {
+            if self.live.progress.value() != Some(progress) {
+                self.moved = now.mono;
+            }
+            self.live.progress = value(Arc::clone(progress), *at, Source::Agent);
+            self.live.ahead = true;
+        }
+        if burst.wrote {
+            self.moved = now.mono;
+        }
+        if burst.wrote || burst.sample.is_some() {
+            self.reached(now);
+        }
+        if let Some((at, cores, bytes)) = burst.sample {
+            self.sampled = now.mono;
+            self.live.memory = value(bytes, at, Source::Launcher);
+            if let Some(cores) = cores {
+                self.live.cpu = value(cores, at, Source::Launcher);
+            }
+            if !self.session {
+                self.hear(now);
+                self.live.last_heartbeat = value(at, at, Source::Launcher);
+            }
+            self.live.ahead = true;
+        }
+        Taken::Yes
+    }
+
+    /// One of its own events came, which is told by itself.
+    pub(in crate::health) fn said(&mut self, at: SystemTime, now: Now) {
+        self.live.received(1, Some(at), now);
+    }
+
+    fn hear(&mut self, now: Now) {
+        self.heard = now.mono;
+        self.flap.beat(now.mono);
+    }
+}
+
+/// Returns whether there was a value.
+fn make_stale<T>(measured: &mut Measured<T>) -> bool {
+    let had = measured.value().is_some();
+    if had {
+        *measured = Measured::Absent(Absent::Stale);
+    }
+    had
+}
+
+fn value<T>(value: T, observed_at: SystemTime, source: Source) -> Measured<T> {
+    Measured::Value { value, observed_at, source }
+}

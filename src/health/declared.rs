@@ -1,0 +1,110 @@
+//! Which swarms and agents there are, and what the operator wants of them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    agent::{Agent, Taken},
+    change::Change,
+    fold::{Fold, Swarm},
+    report::{AgentSeed, Now},
+};
+use crate::model::{AgentId, Desired, HomeHealth, Level, SwarmHealth, SwarmName, SwarmSpec, Target};
+
+impl Fold {
+    pub(super) fn declare(
+        &mut self,
+        now: Now,
+        spec: &SwarmSpec,
+        desired: Desired,
+        seeds: &[(AgentId, AgentSeed)],
+    ) -> Vec<Change> {
+        // The names were checked when the document was; one that is too long has no agents to show.
+        let expanded = spec.expand().unwrap_or_default();
+        let mut changes = Vec::new();
+        let order: Vec<AgentId> = expanded.iter().map(|(id, _)| id.clone()).collect();
+        let known = self.swarms.get(&spec.name).map(|swarm| (swarm.doc.desired, swarm.order.clone()));
+        if let Some((_, known)) = &known {
+            let kept: HashSet<&AgentId> = order.iter().collect();
+            for gone in known.iter().filter(|id| !kept.contains(id)) {
+                changes.extend(self.remove_agent(gone));
+            }
+        }
+        let seeds: HashMap<&AgentId, &AgentSeed> = seeds.iter().map(|(id, seed)| (id, seed)).collect();
+        for (id, agent_spec) in expanded {
+            if let Some(agent) = self.agents.get_mut(&id) {
+                agent.redeclare(agent_spec, spec.period);
+                changes.extend(self.with(now, &id, |_| Taken::Yes).1);
+                continue;
+            }
+            let none = AgentSeed::default();
+            let seed = seeds.get(&id).copied().unwrap_or(&none);
+            let agent = Agent::new(id.clone(), agent_spec, spec.period, desired, seed, now);
+            changes.push(Change::Agent { from: None, agent: Arc::clone(&agent.doc) });
+            self.agents.insert(id, agent);
+        }
+        let names = order.iter().map(|id| id.name.clone()).collect();
+        match (self.swarms.get_mut(&spec.name), known) {
+            (Some(swarm), Some((before, _))) => {
+                swarm.order = order;
+                swarm.group = spec.strategy.is_group();
+                swarm.dirty = true;
+                let doc = Arc::make_mut(&mut swarm.doc);
+                doc.agents = names;
+                let adjustments = std::mem::take(&mut doc.home.adjustments);
+                doc.home = HomeHealth { adjustments, ..HomeHealth::of(&spec.home) };
+                if before != desired {
+                    changes.extend(self.desire(now, &Target::Swarm(spec.name.clone()), desired));
+                }
+            }
+            _ => {
+                let doc = SwarmHealth {
+                    name: spec.name.clone(),
+                    level: Level::Healthy,
+                    since: now.wall,
+                    reasons: Vec::new(),
+                    desired,
+                    home: HomeHealth::of(&spec.home),
+                    agents: names,
+                };
+                let swarm = Swarm::new(doc, order, spec.strategy.is_group());
+                self.swarms.insert(spec.name.clone(), swarm);
+            }
+        }
+        changes
+    }
+
+    pub(super) fn remove_swarm(&mut self, name: &SwarmName) -> Vec<Change> {
+        let Some(swarm) = self.swarms.remove(name) else { return Vec::new() };
+        self.hive_dirty = true;
+        let mut changes: Vec<Change> = swarm.order.iter().flat_map(|id| self.remove_agent(id)).collect();
+        changes.push(Change::SwarmRemoved(name.clone()));
+        changes
+    }
+
+    fn remove_agent(&mut self, id: &AgentId) -> Option<Change> {
+        self.sampled.remove(id);
+        self.agents.remove(id).map(|_| Change::AgentRemoved(id.clone()))
+    }
+
+    pub(super) fn desire(&mut self, now: Now, target: &Target, desired: Desired) -> Vec<Change> {
+        let ids = match target {
+            Target::Agent(id) => vec![id.clone()],
+            Target::Swarm(name) => {
+                let Some(swarm) = self.swarms.get_mut(name) else { return Vec::new() };
+                if swarm.doc.desired != desired {
+                    Arc::make_mut(&mut swarm.doc).desired = desired;
+                    swarm.dirty = true;
+                }
+                swarm.order.clone()
+            }
+        };
+        let set = |agent: &mut Agent| {
+            agent.desire(desired);
+            Taken::Yes
+        };
+        ids.iter().flat_map(|id| self.with(now, id, set).1).collect()
+    }
+}

@@ -1,0 +1,264 @@
+//! What agents send: sums of usage, lateness, counters, rates.
+
+use super::*;
+use crate::model::{AgentState as S, Lost, Measured, Source, Usage, UsageReport, health::Absent};
+
+fn coder() -> AgentId {
+    id("review/coder")
+}
+
+fn one() -> Bench {
+    let mut bench = Bench::running(vec![agent_spec("coder")]);
+    bench.says(&coder(), 1, TelemetryKind::SessionOpened);
+    bench
+}
+
+fn used(input: u64, output: u64) -> TelemetryKind {
+    let totals = Usage { input_tokens: Some(input), output_tokens: Some(output), ..Usage::default() };
+    TelemetryKind::Usage(Box::new(UsageReport { totals, model: Some(Arc::from("small-1")) }))
+}
+
+fn log() -> TelemetryKind {
+    TelemetryKind::Logged(1)
+}
+
+fn tokens(bench: &Bench) -> Option<(Option<u64>, Option<u64>)> {
+    bench.agent(&coder()).usage.value().map(|usage| (usage.input_tokens, usage.output_tokens))
+}
+
+fn restart(bench: &mut Bench, to: u64) {
+    bench.crash(&coder(), to - 1, 1);
+    bench.start(&coder(), to);
+    bench.says(&coder(), to, TelemetryKind::SessionOpened);
+}
+
+#[test]
+fn usage_is_what_the_agent_said_and_restarts_count_nothing_twice() {
+    let mut bench = one();
+    let doc = bench.agent(&coder());
+    assert_eq!(
+        (&doc.usage, &doc.model),
+        (&Measured::Absent(Absent::NeverObserved), &Measured::Absent(Absent::NeverObserved))
+    );
+    bench.says(&coder(), 1, used(100, 10));
+    bench.says(&coder(), 1, used(150, 15));
+    let doc = bench.agent(&coder());
+    let Measured::Value { value, observed_at, source } = doc.usage else { panic!("{doc:?}") };
+    assert_eq!((value.input_tokens, value.output_tokens, value.cost_usd), (Some(150), Some(15), None));
+    assert_eq!((observed_at, source), (bench.now.wall, Source::Agent));
+    assert_eq!(doc.model.value().map(|model| &**model), Some("small-1"));
+    restart(&mut bench, 2);
+    assert_eq!(tokens(&bench), Some((Some(150), Some(15))), "what was used stays used");
+    bench.says(&coder(), 2, used(20, 2));
+    bench.says(&coder(), 2, used(5, 1));
+    assert_eq!(tokens(&bench), Some((Some(175), Some(18))), "its program started over inside the incarnation");
+    restart(&mut bench, 3);
+    bench.says(&coder(), 3, used(175, 18));
+    assert_eq!(tokens(&bench), Some((Some(350), Some(36))), "the same numbers from another incarnation are others");
+    // A new daemon's tree begins the same incarnation again when it adopts it.
+    bench.start(&coder(), 3);
+    bench.says(&coder(), 3, used(176, 18));
+    assert_eq!(tokens(&bench), Some((Some(351), Some(36))));
+}
+
+#[test]
+fn the_last_word_on_usage_counts_even_behind_the_end() {
+    let mut bench = one();
+    bench.says(&coder(), 1, used(100, 10));
+    bench.crash(&coder(), 1, 0);
+    bench.says(&coder(), 1, used(130, 13));
+    assert_eq!(tokens(&bench), Some((Some(130), Some(13))));
+    bench.start(&coder(), 2);
+    bench.says(&coder(), 1, used(131, 13));
+    assert_eq!(
+        tokens(&bench),
+        Some((Some(131), Some(13))),
+        "and behind the next start, while that one has said nothing"
+    );
+    bench.says(&coder(), 2, used(1, 1));
+    bench.says(&coder(), 1, used(999, 99));
+    assert_eq!(tokens(&bench), Some((Some(132), Some(14))));
+}
+
+#[test]
+fn lateness_is_measured_from_the_heartbeat_before() {
+    let mut bench = one();
+    let late = |bench: &Bench| bench.agent(&coder()).heartbeat_latency_ms.clone();
+    let interval = HEARTBEAT / 3;
+    assert_eq!(late(&bench), Measured::Absent(Absent::NeverObserved));
+    bench.beat(&coder(), 1, None);
+    assert_eq!(late(&bench), Measured::Absent(Absent::NeverObserved), "one heartbeat is no distance");
+    for (after, expected) in [(interval, 0), (interval / 2, 0), (interval + Duration::from_millis(250), 250)] {
+        bench.pass(after);
+        bench.beat(&coder(), 1, None);
+        let measured = Measured::Value { value: expected, observed_at: bench.now.wall, source: Source::Daemon };
+        assert_eq!(late(&bench), measured, "{after:?}");
+    }
+    bench.pass(HEARTBEAT);
+    assert_eq!(late(&bench), Measured::Absent(Absent::Stale), "the next one is overdue");
+    bench.beat(&coder(), 1, None);
+    assert_eq!(late(&bench).value(), Some(&10_000));
+    // A clock that is set is nobody's lateness.
+    bench.pass(interval);
+    bench.now.wall += Duration::from_secs(3600);
+    bench.beat(&coder(), 1, None);
+    assert_eq!(late(&bench).value(), Some(&0));
+}
+
+#[test]
+fn two_heartbeats_of_one_turn_are_measured_from_each_other() {
+    let mut bench = one();
+    bench.beat(&coder(), 1, None);
+    bench.pass(Duration::from_secs(9));
+    let beat = |at| {
+        let kind = TelemetryKind::Heartbeat { progress: None, busy: None };
+        Telemetry { agent: coder(), incarnation: 1, at, kind }
+    };
+    let at = bench.now.wall;
+    bench.apply(Report::Telemetry(vec![beat(at - Duration::from_secs(1)), beat(at)]));
+    assert_eq!(
+        bench.agent(&coder()).heartbeat_latency_ms.value(),
+        Some(&0),
+        "the one before was 4 s ago, and late itself"
+    );
+}
+
+#[test]
+fn nobody_is_late_over_a_pause_or_a_new_session() {
+    for what in ["pause", "session"] {
+        let mut bench = one();
+        bench.beat(&coder(), 1, None);
+        bench.pass(Duration::from_secs(5));
+        bench.beat(&coder(), 1, None);
+        if what == "pause" {
+            bench.saw(&coder(), 1, Observation::Paused(true));
+            bench.pass(Duration::from_secs(60));
+            bench.saw(&coder(), 1, Observation::Paused(false));
+        } else {
+            bench.says(&coder(), 1, TelemetryKind::SessionClosed);
+            bench.pass(Duration::from_secs(10));
+            bench.says(&coder(), 1, TelemetryKind::SessionOpened);
+        }
+        bench.beat(&coder(), 1, None);
+        let late = bench.agent(&coder()).heartbeat_latency_ms.clone();
+        assert!(late.value().is_none_or(|late| *late == 0), "{what}: {late:?}");
+    }
+}
+
+#[test]
+fn messages_and_their_waiting_are_counted() {
+    let mut bench = one();
+    let read_at = bench.now.wall;
+    bench.pass(Duration::from_millis(40));
+    let say = |at, kind| Telemetry { agent: coder(), incarnation: 1, at, kind };
+    let event = TelemetryKind::Event { kind: Arc::from("x"), data: Arc::from("{}") };
+    let now = bench.now.wall;
+    bench.apply(Report::Telemetry(vec![say(read_at, log()), say(now, log())]));
+    let doc = bench.agent(&coder());
+    let latency = Measured::Value { value: 40.0, observed_at: now, source: Source::Daemon };
+    assert_eq!((doc.telemetry.received, &doc.telemetry.latency_ms), (3, &latency), "the session's opening is one, too");
+    bench.apply(Report::Telemetry(vec![say(now, event)]));
+    assert_eq!(bench.agent(&coder()).telemetry.latency_ms.value(), Some(&0.0));
+    assert_eq!(bench.agent(&coder()).telemetry.received, 4);
+
+    let lost = Lost { logs: 5, metrics: 3, events: 1 };
+    bench.apply(Report::Dropped { agent: coder(), incarnation: 1, lost });
+    bench.saw(&coder(), 1, Observation::Lost { lines: 2, bytes: 9 });
+    let doc = bench.agent(&coder());
+    assert_eq!(doc.telemetry.received, 13, "what was read and dropped was received; a line that never came was not");
+    assert_eq!((doc.telemetry.dropped, doc.dropped), (Lost { logs: 7, metrics: 3, events: 1 }, 11));
+    let plane = bench.fold.hive().data_plane;
+    assert_eq!((plane.dropped_by_class, plane.dropped), (doc.telemetry.dropped, 11));
+    restart(&mut bench, 2);
+    assert_eq!(bench.agent(&coder()).telemetry.received, 14, "over all incarnations");
+}
+
+#[test]
+fn refusals_are_told_by_code() {
+    let mut bench = one();
+    for (code, messages) in [(-32602, 1), (1005, 2)] {
+        bench.apply(Report::Refused { code, messages });
+    }
+    restart(&mut bench, 2);
+    bench.says(&coder(), 1, log());
+    bench.says(&id("review/nobody"), 1, log());
+    let plane = bench.fold.hive().data_plane;
+    assert_eq!(plane.refused_by_code.into_iter().collect::<Vec<_>>(), [(-32602, 1), (1003, 2), (1005, 2)]);
+    assert_eq!(plane.refused, 5);
+    assert_eq!(i64::from(1003), crate::wire::rpc::Code::StaleIncarnation.number());
+}
+
+#[test]
+fn rates_are_measured_over_their_windows_and_not_before() {
+    let mut bench = Bench::running(vec![agent_spec("coder")]);
+    let rates = |bench: &Bench| {
+        let plane = bench.fold.hive().data_plane;
+        [plane.events_per_second, plane.events_per_second_1m, plane.events_per_second_5m]
+            .map(|rate| rate.value().copied())
+    };
+    bench.pass(Duration::from_secs(2));
+    for _ in 0..600 {
+        bench.beat(&coder(), 1, None);
+    }
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(rates(&bench), [Some(600.0), None, None]);
+    bench.pass(Duration::from_secs(57));
+    assert_eq!(rates(&bench)[..2], [Some(0.0), Some(10.0)]);
+    bench.pass(Duration::from_secs(240));
+    assert_eq!(rates(&bench)[1..], [Some(0.0), Some(2.0)]);
+}
+
+#[test]
+fn the_third_silence_in_five_minutes_is_flapping_until_a_minute_was_in_time() {
+    let mut bench = one();
+    let shown = |bench: &Bench| (bench.agent(&coder()).state, codes(&bench.agent(&coder()).reasons));
+    for silence in 1..=3 {
+        bench.beat(&coder(), 1, None);
+        assert_eq!(bench.agent(&coder()).state, S::Running, "before silence {silence}");
+        bench.pass(Duration::from_secs(20));
+    }
+    assert_eq!(shown(&bench), (S::Degraded, vec!["heartbeat_overdue", "flapping"]));
+    bench.beat(&coder(), 1, None);
+    let since = bench.agent(&coder()).since;
+    for _ in 0..12 {
+        assert_eq!(shown(&bench), (S::Degraded, vec!["flapping"]));
+        bench.tick();
+        assert_eq!(codes(&bench.swarm().reasons), ["agents_degraded"]);
+        bench.pass(Duration::from_secs(5));
+        bench.beat(&coder(), 1, None);
+        bench.tick();
+    }
+    assert_eq!(shown(&bench), (S::Running, vec![]));
+    assert!(bench.agent(&coder()).since > since);
+}
+
+#[test]
+fn another_incarnation_begins_without_the_word_of_the_last() {
+    let mut bench = one();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(20));
+        bench.beat(&coder(), 1, None);
+    }
+    assert_eq!(codes(&bench.agent(&coder()).reasons), ["flapping"]);
+    restart(&mut bench, 2);
+    assert_eq!(bench.agent(&coder()).state, S::Running);
+}
+
+/// Whoever only looks at what is told sees counters move once a second, and no state flicker.
+#[test]
+fn a_flood_is_told_once_a_second() {
+    let mut bench = one();
+    bench.pass(Duration::from_secs(2));
+    let mut told = Vec::new();
+    for _ in 0..300 {
+        for _ in 0..20 {
+            told.extend(bench.says(&coder(), 1, log()));
+        }
+        bench.beat(&coder(), 1, None);
+        told.extend(bench.pass(Duration::from_millis(10)));
+    }
+    assert!(told.iter().all(|change| matches!(change, Change::Samples(agents) if agents.len() == 1)), "{told:?}");
+    assert!((2..=4).contains(&told.len()), "{}", told.len());
+    let Some(Change::Samples(agents)) = told.last() else { unreachable!() };
+    assert!(agents[0].telemetry.received > 4000, "{}", agents[0].telemetry.received);
+}
