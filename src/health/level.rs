@@ -56,7 +56,8 @@ pub(super) fn of_swarm<'a>(
     let mut found = Complaints::default();
     let is_bound = |agent: &&AgentHealth| {
         let ended_alone = agent.reasons.first().is_some_and(|reason| reason.code == "exited_abnormally");
-        !matches!(agent.state, AgentState::Stopped | AgentState::Completed) && !ended_alone
+        let wanted = agent.desired != Desired::Stopped;
+        wanted && !matches!(agent.state, AgentState::Stopped | AgentState::Completed) && !ended_alone
     };
     let mut bound = agents.clone().filter(is_bound).peekable();
     if let Some(whose) = group

@@ -7,9 +7,9 @@
 //!
 //! # Reason codes
 //!
-//! Agents: `not_started`, `start_waits`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `flapping`, `no_progress`, `paused_by_operator`, `runtime_unreachable`,
-//! `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`, `gave_up`, `exited_abnormally`,
-//! `sibling_failed`.
+//! Agents: `not_started`, `start_waits`, `engine_unreachable`, `exited`, `no_sign_of_life`, `heartbeat_overdue`, `flapping`, `no_progress`,
+//! `paused_by_operator`, `runtime_unreachable`, `stop_requested`, `stopped_by_operator`, `stopped`, `exited_normally`, `restart_delayed`,
+//! `gave_up`, `exited_abnormally`, `sibling_failed`.
 //!
 //! Swarms: `agents_failed`, `agents_backing_off`, `agents_starting`, `agents_pending`, `agents_degraded`, `agents_stuck`, `agents_unknown`,
 //! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`, `swarm_gave_up`.

@@ -6,6 +6,7 @@ mod agents;
 mod groups;
 mod levels;
 mod properties;
+mod reasons;
 mod telemetry;
 
 use std::{
