@@ -154,6 +154,11 @@ impl Seat {
         self.order.load(Ordering::Acquire) == FENCED
     }
 
+    /// Nobody has told it to end.
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.order.load(Ordering::Acquire) == 0
+    }
+
     /// It is to end without another message, by a kill or a fence.
     pub(crate) fn is_called_off(&self) -> bool {
         self.order.load(Ordering::Acquire) >= KILL

@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Context};
-use actix_rt::ArbiterHandle;
 
 use crate::cell::{Seat, Spot, Unborn};
 use crate::child_ref::ChildRef;
@@ -15,6 +14,7 @@ use crate::letter::discarding;
 use crate::pool::Env;
 use crate::registry::Registry;
 use crate::spec::{ChildId, ChildSpec, Named, Placement, Ready, SpecError};
+use crate::supervisor::Home;
 use crate::supervisor_ref::SupervisorRef;
 use crate::tasks::{TaskError, Tie};
 use crate::tree::{Cause, Role};
@@ -123,9 +123,9 @@ impl fmt::Debug for Child {
 
 /// How a supervisor makes incarnations of a child whose type it doesn't know.
 pub(crate) trait Blueprint: Any + Send + Sync {
-    /// Makes an incarnation; its end is reported to the seat's watcher whatever happens. `supervisors` is the thread of its supervisor, when
-    /// that is not the one that calls.
-    fn launch(&self, seat: Arc<Seat>, supervisors: Option<&ArbiterHandle>);
+    /// Makes an incarnation; its end is reported to the seat's watcher whatever happens. `spot` is where that is decided, and `home` the thread of
+    /// its supervisor, unless that is the one that calls.
+    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>);
     /// Refuses and forgets messages.
     fn close(&self);
     /// Fences the incarnation if it lives on this thread, which is blocked.
@@ -147,16 +147,14 @@ pub(crate) struct Made<A: Actor<Context = Context<A>>> {
 }
 
 impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
-    fn launch(&self, seat: Arc<Seat>, supervisors: Option<&ArbiterHandle>) {
+    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
         self.inbox.launch(&seat);
         let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
         let unborn = Unborn::new(Arc::clone(&seat), Arc::clone(&self.inbox), Arc::clone(&self.factory));
         match placement {
-            Placement::Pool => env.pool.place(&seat, move || unborn.spawn_here()),
-            Placement::WithSupervisor => match supervisors {
-                Some(thread) => {
-                    thread.spawn_fn(move || unborn.spawn_here());
-                }
+            Placement::Pool => env.pool.place(&seat, spot, move || unborn.spawn_here()),
+            Placement::WithSupervisor => match home {
+                Some(home) => home.send(move || unborn.spawn_here()),
                 None => unborn.spawn_here(),
             },
             Placement::Dedicated => match env.pool.dedicate(&seat) {

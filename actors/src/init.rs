@@ -38,7 +38,7 @@ impl Child {
             let (flags, children) = kept.clone();
             // Restarts of an earlier life count for the first incarnation; a later one starts with a clean record.
             kept.0.recent.clear();
-            Ok(Supervisor::new(context.0, flags, children, Some(Arc::clone(&plan))))
+            Ok(Supervisor::new(context.into_parts(), flags, children, Some(Arc::clone(&plan))))
         });
         child.problem = child.problem.or(problem);
         (child, supervisor_ref)
@@ -59,7 +59,7 @@ impl Child {
         supervisor(spec, None, move |context| {
             let (flags, children) = init(&context)?;
             check_childspecs(&flags, &children)?;
-            Ok(Supervisor::new(context.0, flags, children, None))
+            Ok(Supervisor::new(context.into_parts(), flags, children, None))
         })
     }
 }
@@ -78,44 +78,52 @@ fn supervisor(
     let problem = spec.validate().err();
     let inbox = Arc::new(Inbox::new(&spec));
     let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
-    let factory = Arc::new(move |child| make(SupervisorCtx(child)));
+    let me = supervisor_ref.clone();
+    let factory = Arc::new(move |child| make(SupervisorCtx { child, me: me.clone() }));
     let made = Made { inbox, factory, nested: Some(supervisor_ref.clone()) };
     let role = Role::Supervisor(strategy);
     (Child { spec: spec.into(), role, blueprint: Arc::new(made), problem }, supervisor_ref)
 }
 
 /// What a starting supervisor knows of itself.
-pub struct SupervisorCtx(ChildCtx<Supervisor>);
+pub struct SupervisorCtx {
+    child: ChildCtx<Supervisor>,
+    me: SupervisorRef,
+}
 
 impl SupervisorCtx {
+    fn into_parts(self) -> (ChildCtx<Supervisor>, SupervisorRef) {
+        (self.child, self.me)
+    }
+
     /// Its name.
     #[must_use]
     pub fn id(&self) -> &ChildId {
-        self.0.id()
+        self.child.id()
     }
 
     /// The way from the root.
     #[must_use]
     pub fn path(&self) -> &Arc<str> {
-        self.0.path()
+        self.child.path()
     }
 
     /// Which start of the supervisor this is, counted from 1.
     #[must_use]
     pub fn incarnation(&self) -> u64 {
-        self.0.incarnation()
+        self.child.incarnation()
     }
 
     /// The handle that everyone else has, too: for children that ask for siblings.
     #[must_use]
     pub fn self_ref(&self) -> SupervisorRef {
-        SupervisorRef::new(self.0.self_ref())
+        self.me.clone()
     }
 }
 
 impl fmt::Debug for SupervisorCtx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.child.fmt(f)
     }
 }
 

@@ -12,7 +12,7 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::cell::Seat;
+use crate::cell::{Seat, Spot};
 use crate::dead_letters::DeadLetters;
 use crate::event::EventSink;
 use crate::keeper;
@@ -72,6 +72,8 @@ impl Env {
 /// that no child here can hold one up.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
+    /// The thread of the root.
+    roots: std::thread::ThreadId,
     keeper: Mutex<Option<std::thread::JoinHandle<()>>>,
     closed: watch::Receiver<Option<usize>>,
 }
@@ -140,7 +142,7 @@ impl Pool {
             .fill(settings.threads.max(1))
             .and_then(|()| keeper::spawn(Arc::clone(&shared), settings, Arbiter::try_current(), (root, sink), sender));
         match made {
-            Ok(keeper) => Ok(Self { shared, keeper: Mutex::new(Some(keeper)), closed }),
+            Ok(keeper) => Ok(Self { shared, roots: std::thread::current().id(), keeper: Mutex::new(Some(keeper)), closed }),
             Err(error) => {
                 // Those that were made end by themselves.
                 shared.close();
@@ -151,7 +153,7 @@ impl Pool {
 
     /// Runs `work` on the thread that the seat names, that of its predecessor, as long as it takes children; on the one whose turn it is
     /// otherwise. When there is none to be had, `work` is dropped.
-    pub(crate) fn place(&self, seat: &Seat, work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn place(&self, seat: &Seat, spot: Spot, work: impl FnOnce() + Send + 'static) {
         // The guard is gone before the work runs or is dropped: its end may come back to the pool.
         let place = {
             let mut threads = self.shared.threads.lock();
@@ -159,11 +161,16 @@ impl Pool {
         };
         let Some((id, handle)) = place else { return };
         seat.live_on(id);
-        if self.shared.is_here(id) {
+        if spot == Spot::Turn && self.shared.is_here(id) {
             work();
         } else {
             handle.spawn_fn(work);
         }
+    }
+
+    /// Whether the thread that calls is one of the tree's: that of the root, or one of these.
+    pub(crate) fn is_of_the_tree(&self) -> bool {
+        std::thread::current().id() == self.roots || self.shared.has_here(|_| true)
     }
 
     /// Makes a thread for one incarnation; it ends when it is [released](Self::release).
@@ -260,7 +267,12 @@ impl Shared {
 
     /// Whether that is the thread that calls.
     fn is_here(&self, id: ThreadId) -> bool {
-        let is_here = |local: &Obituary| local.id == id && std::ptr::eq(&raw const *local.shared, self);
+        self.has_here(|here| here == id)
+    }
+
+    /// Whether the thread that calls is one of these, and one that is `wanted`.
+    fn has_here(&self, wanted: impl Fn(ThreadId) -> bool) -> bool {
+        let is_here = |local: &Obituary| std::ptr::eq(&raw const *local.shared, self) && wanted(local.id);
         OBITUARY
             .try_with(|local| local.try_borrow().is_ok_and(|local| local.as_ref().is_some_and(is_here)))
             .unwrap_or(false)

@@ -105,7 +105,7 @@ impl Root {
             Arc::new(env),
         ));
         let leash = Leash(Arc::clone(&seat));
-        child.blueprint.launch(seat, None);
+        child.blueprint.launch(seat, Spot::Turn, None);
         Ok(Self { leash, supervisor, life })
     }
 

@@ -1,10 +1,13 @@
 //! The shell around the core: what a supervisor knows and decides, under a lock, and the actix actor that is its clock.
 //!
 //! A notice of an end or a start is decided on the thread that brings it, wherever that is ([`Ear`](ear::Ear)), so that a restart waits for no
-//! other thread to wake up. What only an actor can do is left to the actor: to wait for a deadline, to hear requests in their turn, to end.
+//! other thread to wake up, and so is an order, as a rule ([`Door`]). What only an actor can do is left to the actor: to wait for a deadline,
+//! to hear in their turn those who could not be heard at once, to end.
 
 mod change;
+mod door;
 mod ear;
+mod home;
 mod look;
 mod mind;
 
@@ -15,10 +18,13 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Running, SpawnHandle};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use ear::{Ear, Home, Tick};
+pub(crate) use door::{Door, Waits};
+use ear::{Ear, Tick};
+pub(crate) use home::Home;
 pub(crate) use look::View;
 pub(crate) use mind::{Answer, Bench, Mind};
 
+use crate::cell::{Spot, Watcher};
 use crate::child::{Child, ChildCtx};
 use crate::flags::SupervisorFlags;
 use crate::init::Plan;
@@ -40,12 +46,11 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(
-        child: ChildCtx<Self>,
+        (child, me): (ChildCtx<Self>, SupervisorRef),
         flags: SupervisorFlags,
         children: Vec<Child>,
         plan: Option<Arc<Plan>>,
     ) -> Self {
-        let me = SupervisorRef::new(child.self_ref());
         Self { mind: Arc::new(Mutex::new(Mind::new(child, flags))), children, plan, me, alarm: None }
     }
 
@@ -60,13 +65,13 @@ impl Supervisor {
         context: &mut Context<Self>,
         request: Request<Bench>,
     ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
-        let answer = self.mind().ask(request);
+        let answer = self.mind().ask(Spot::Turn, request);
         self.attend(context);
         answer
     }
 
     fn feed(&mut self, context: &mut Context<Self>, input: Input<Bench>) {
-        self.mind().feed(input);
+        self.mind().feed(Spot::Turn, input);
         self.attend(context);
     }
 
@@ -107,8 +112,9 @@ impl Actor for Supervisor {
     fn started(&mut self, context: &mut Self::Context) {
         let ear = Arc::new(Ear::new(Arc::clone(&self.mind), context.address(), self.me.clone()));
         let children = std::mem::take(&mut self.children).into_iter().map(Bench::admit).collect();
-        self.mind().settle(ear, Home::here());
+        self.mind().settle(Arc::clone(&ear) as Arc<dyn Watcher>, Home::here());
         self.feed(context, Input::Init(children));
+        self.me.door.open(&ear);
     }
 
     fn stopping(&mut self, context: &mut Self::Context) -> Running {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Context;
@@ -15,7 +16,7 @@ use crate::inbox::TellError;
 use crate::keeper::Fence;
 use crate::snapshot::{ChildState, TreeNode};
 use crate::spec::{ChildId, SpecError};
-use crate::supervisor::{Bench, Supervisor, View};
+use crate::supervisor::{Bench, Door, Supervisor, View, Waits};
 use crate::tree::{Refusal, Request};
 
 /// How long a supervisor may take to look at a request. It never blocks, so a longer silence means that it does not run.
@@ -102,11 +103,13 @@ impl From<Refusal> for SupervisorError {
 #[derive(Clone, Debug)]
 pub struct SupervisorRef {
     pub(crate) inner: ChildRef<Supervisor>,
+    /// Where its orders are heard at once.
+    pub(crate) door: Arc<Door>,
 }
 
 impl SupervisorRef {
     pub(crate) fn new(inner: ChildRef<Supervisor>) -> Self {
-        Self { inner }
+        Self { inner, door: Arc::default() }
     }
 
     /// Takes a new child and starts it as its seed says, at once and beside any other start. Resolves when it has started, or at once
@@ -198,20 +201,26 @@ impl SupervisorRef {
 
     /// Asks, and waits until it has happened. What is said of the child then is its incarnation, if one runs.
     pub(crate) async fn request(&self, request: Request<Bench>) -> Result<Option<u64>, SupervisorError> {
-        let answer = self.accepted(move |supervisor, context| supervisor.ask(context, request)).await??;
-        answer.await.map_err(|_| SupervisorError::Gone)?.map_err(SupervisorError::from)
+        let asked = match self.door.hear(request) {
+            Ok(asked) => asked,
+            Err(request) => self.accepted(move |supervisor, context| supervisor.ask(context, request)).await?,
+        };
+        asked?.await.map_err(|_| SupervisorError::Gone)?.map_err(SupervisorError::from)
     }
 
-    /// Runs `work` inside the supervisor; when its turn does not come in time, it never will.
+    /// Runs `work` inside the supervisor, in its turn among the messages; when that does not come in time, it never will.
     pub(crate) async fn accepted<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Supervisor, &mut Context<Supervisor>) -> R + Send + 'static,
     ) -> Result<R, SupervisorError> {
         let (sender, receiver) = oneshot::channel();
+        let waits = Waits::outside(&self.door);
         let accept = move |supervisor: &mut Supervisor, context: &mut Context<Supervisor>| {
             if !sender.is_closed() {
+                let result = work(supervisor, context);
+                drop(waits);
                 // The caller may go at this very moment: then what it asked for happens without it.
-                let _ = sender.send(work(supervisor, context));
+                let _ = sender.send(result);
             }
         };
         let deadline = Instant::now() + ACCEPT_WAIT;

@@ -114,7 +114,7 @@ impl Stage {
         let seat =
             Arc::new(Seat::new(Key::ROOT, (incarnation, Cause::Asked), (spec, path), watcher, Arc::clone(&self.env)));
         let (blueprint, theirs): (Arc<dyn Blueprint>, _) = (Arc::clone(&self.child.blueprint), Arc::clone(&seat));
-        arbiter.spawn_fn(move || blueprint.launch(theirs, None));
+        arbiter.spawn_fn(move || blueprint.launch(theirs, Spot::Turn, None));
         Leash(seat)
     }
 

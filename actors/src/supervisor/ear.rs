@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Addr, Handler, Message};
-use actix_rt::{Arbiter, ArbiterHandle};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 
-use super::{Bench, Mind, Supervisor};
+use super::mind::Mind;
+use super::{Answer, Bench, Supervisor};
 use crate::cell::{Spot, Watcher};
 use crate::exit::ExitReason;
 use crate::panics::caught;
-use crate::supervisor_ref::SupervisorRef;
-use crate::tree::{Input, Key};
+use crate::supervisor_ref::{SupervisorError, SupervisorRef};
+use crate::tree::{Input, Key, Request};
 
 /// How the cells of one incarnation of a supervisor reach it; it hears nothing more once that has ended.
 pub(super) struct Ear {
@@ -45,27 +46,48 @@ impl Ear {
 
     /// Decides here and now; gives the notice back when that must not be.
     fn take_in(&self, input: Input<Bench>) -> Option<Input<Bench>> {
-        let Some(mut mind) = self.mind.try_lock() else { return Some(input) };
-        if self.on_the_way.load(Ordering::Acquire) > 0 || !mind.hears() {
-            return Some(input);
-        }
-        let decided = caught(|| {
-            mind.feed(input);
+        let Some(mind) = self.listen().filter(|mind| mind.hears()) else { return Some(input) };
+        // A panic is the supervisor's own, not the child's whose turn this is.
+        let _ = self.decide(mind, |mind| {
+            mind.feed(Spot::Turn, input);
             // A retry that is due at once comes after the orders that wait; without any, it need not be sent for.
             if mind.is_due() && self.me.inner.is_empty() {
-                mind.feed(Input::Tick);
+                mind.feed(Spot::Turn, Input::Tick);
             }
         });
-        if let Err(panic) = decided {
-            // It is the supervisor's own, not the child's whose turn this is.
-            mind.fail(panic);
+        None
+    }
+
+    /// As [`Ear::take_in`], with an order; the error is the order that is given back.
+    pub(super) fn take_order(
+        &self,
+        request: Request<Bench>,
+    ) -> Result<Result<oneshot::Receiver<Answer>, SupervisorError>, Request<Bench>> {
+        match self.listen().filter(|mind| mind.hears_orders()) {
+            // Who had sent it as a message would not be told either that the supervisor panics over it.
+            Some(mind) => Ok(self.decide(mind, |mind| mind.ask(Spot::Anywhere, request)).unwrap_or(Err(SupervisorError::Gone))),
+            None => Err(request),
+        }
+    }
+
+    /// The mind, if nobody else has it and nothing is on its way to it.
+    fn listen(&self) -> Option<MutexGuard<'_, Mind>> {
+        let mind = self.mind.try_lock()?;
+        (self.on_the_way.load(Ordering::Acquire) == 0).then_some(mind)
+    }
+
+    /// Decides, and has the actor do what is left to it. The error is a panic, with which the supervisor ends.
+    fn decide<R>(&self, mut mind: MutexGuard<'_, Mind>, piece: impl FnOnce(&mut Mind) -> R) -> Result<R, ExitReason> {
+        let decided = caught(|| piece(&mut mind));
+        if let Err(panic) = &decided {
+            mind.fail(panic.clone());
         }
         let wanted = mind.is_over() || mind.set_alarm();
         drop(mind);
         if wanted {
             self.send(Attend);
         }
-        None
+        decided
     }
 
     #[expect(
@@ -108,7 +130,7 @@ impl Handler<Notice> for Supervisor {
             let mut mind = self.mind();
             // Under the lock, so that nobody sees it arrived before it is taken in.
             mind.on_the_way.fetch_sub(1, Ordering::AcqRel);
-            mind.feed(input);
+            mind.feed(Spot::Turn, input);
         }
         self.attend(context);
     }
@@ -139,23 +161,5 @@ impl Handler<Tick> for Supervisor {
         self.alarm = None;
         self.mind().tick();
         self.attend(context);
-    }
-}
-
-/// The thread on which a supervisor lives.
-pub(super) struct Home {
-    thread: std::thread::ThreadId,
-    arbiter: ArbiterHandle,
-}
-
-impl Home {
-    /// The thread that calls, if it is that of an arbiter.
-    pub(super) fn here() -> Option<Self> {
-        Some(Self { thread: std::thread::current().id(), arbiter: Arbiter::try_current()? })
-    }
-
-    /// The way there; `None` on the thread itself.
-    pub(super) fn unless_here(&self) -> Option<&ArbiterHandle> {
-        (std::thread::current().id() != self.thread).then_some(&self.arbiter)
     }
 }

@@ -8,9 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::Supervisor;
-use super::ear::Home;
-use crate::cell::{Leash, Seat, Watcher};
+use super::{Home, Supervisor};
+use crate::cell::{Leash, Seat, Spot, Watcher};
 use crate::child::{Blueprint, Child, ChildCtx};
 use crate::event::SupervisionEvent;
 use crate::exit::ExitReason;
@@ -111,12 +110,22 @@ impl Mind {
         !self.is_over() && self.home.is_some() && !self.child.seat().is_fenced() && now() >= self.latest
     }
 
+    /// As [`Mind::hears`], for an order. One that comes from a thread which is none of the tree's is left to the actor, and so is one to a supervisor that is
+    /// about to end: what becomes of it is decided when that has come to it.
+    pub(super) fn hears_orders(&self) -> bool {
+        self.hears() && self.child.seat().is_undisturbed() && self.child.env().pool.is_of_the_tree()
+    }
+
     /// A step has panicked, and the supervisor ends with that.
     pub(super) fn fail(&self, panic: ExitReason) {
         self.child.seat().say_failed(panic);
     }
 
-    pub(super) fn ask(&mut self, request: Request<Bench>) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
+    pub(super) fn ask(
+        &mut self,
+        spot: Spot,
+        request: Request<Bench>,
+    ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
         let about = match &request {
             Request::Start(child) | Request::Add(child) => {
                 significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
@@ -130,7 +139,7 @@ impl Mind {
         self.asked += 1;
         let token = Token(self.asked);
         self.answers.insert(token, Asker { about, sender });
-        self.feed(Input::Asked(token, request));
+        self.feed(spot, Input::Asked(token, request));
         self.given_again.clear();
         Ok(receiver)
     }
@@ -159,7 +168,8 @@ impl Mind {
     }
 
     /// Takes one input in and performs what follows from it. Whoever is answered may look from another thread at once, so answers come last.
-    pub(super) fn feed(&mut self, input: Input<Bench>) {
+    /// `spot` is where that happens.
+    pub(super) fn feed(&mut self, spot: Spot, input: Input<Bench>) {
         if std::mem::replace(&mut self.deaf, true) {
             return;
         }
@@ -167,7 +177,7 @@ impl Mind {
         let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
         let mut answers = Vec::new();
         for action in self.tree.step(self.latest, chance, input) {
-            self.perform(action, &mut answers);
+            self.perform(spot, action, &mut answers);
         }
         for (token, result) in answers {
             self.answer(token, result);
@@ -175,10 +185,10 @@ impl Mind {
         self.deaf = false;
     }
 
-    fn perform(&mut self, action: Action<Bench>, answers: &mut Vec<(Token, Result<(), Refusal>)>) {
+    fn perform(&mut self, spot: Spot, action: Action<Bench>, answers: &mut Vec<(Token, Result<(), Refusal>)>) {
         match action {
             Action::Emit(event) => self.emit(event),
-            Action::Launch { key, incarnation, cause } => self.launch(key, incarnation, cause),
+            Action::Launch { key, incarnation, cause } => self.launch(spot, key, incarnation, cause),
             Action::Stop(key) => self.leash(key, Leash::stop),
             Action::Kill(key) => self.leash(key, Leash::kill),
             Action::Close(key) => {
@@ -206,13 +216,13 @@ impl Mind {
     }
 
     /// A child is made anew where it was, as long as it has not come to rest in between: nothing has to be woken there.
-    fn launch(&mut self, key: Key, incarnation: u64, cause: Cause) {
+    fn launch(&mut self, spot: Spot, key: Key, incarnation: u64, cause: Cause) {
         let Some(watcher) = self.watcher.clone() else { return };
         let env = Arc::clone(self.child.env());
         let Some((path, spec)) = self.tree.child(key) else { return };
         let (spec, path) = (spec.clone(), Arc::clone(path));
         let seat = Arc::new(Seat::new(key, (incarnation, cause), (spec, path), watcher, env));
-        let supervisors = self.home.as_ref().and_then(Home::unless_here);
+        let home = self.home.as_ref().filter(|home| !home.is_here(spot));
         if let Some(bench) = self.tree.payload_mut(key) {
             let before = bench.leash.replace(Leash(Arc::clone(&seat))).map(|leash| leash.0.thread());
             if seat.spec.placement == Placement::WithSupervisor {
@@ -220,7 +230,7 @@ impl Mind {
             } else if let Some(thread) = before {
                 seat.live_on(thread);
             }
-            bench.blueprint.launch(seat, supervisors);
+            bench.blueprint.launch(seat, spot, home);
         }
     }
 
@@ -260,7 +270,7 @@ impl Mind {
     /// The alarm of the actor rings.
     pub(super) fn tick(&mut self) {
         self.alarm = None;
-        self.feed(Input::Tick);
+        self.feed(Spot::Turn, Input::Tick);
     }
 
     pub(super) fn enter(&mut self, state: ChildState) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix_rt::{ArbiterHandle, System};
+use actix_rt::System;
 
 use super::*;
 use crate::cell::{Seat, Spot};
@@ -43,11 +43,11 @@ struct Odd {
 }
 
 impl Blueprint for Odd {
-    fn launch(&self, seat: Arc<Seat>, supervisors: Option<&ArbiterHandle>) {
+    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
         if self.launches.fetch_add(1, Ordering::SeqCst) == 1 {
             (self.second)(&seat);
         } else {
-            self.real.launch(seat, supervisors);
+            self.real.launch(seat, spot, home);
         }
     }
 
