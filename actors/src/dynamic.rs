@@ -129,7 +129,7 @@ where
     }
 
     fn name(&self, number: u64) -> ChildId {
-        format!("{}-{number}", self.shared.template.spec.id).into()
+        ChildId::numbered(&self.shared.template.spec.id, number)
     }
 }
 

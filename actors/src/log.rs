@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::field::display;
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, enabled, event};
 
 use crate::event::{EventKind, Limit, LimitFollows, SupervisionEvent, ThreadEvent};
@@ -49,6 +50,9 @@ macro_rules! line {
 /// Writes what happened to a child.
 pub(crate) fn child(event: &SupervisionEvent) {
     let Words { level, kind, detail, attempt, wait, took } = words(&event.kind);
+    if level > LevelFilter::current() {
+        return;
+    }
     let (reason, detail) = match detail {
         Some(Detail::Reason(reason)) => (Some(display(OneLine(reason))), None),
         other => (None, other.map(|detail| display(OneLine(detail)))),

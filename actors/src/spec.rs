@@ -18,6 +18,11 @@ pub const INBOX_CAPACITY_DEFAULT: usize = 1024;
 pub struct ChildId(Arc<str>);
 
 impl ChildId {
+    /// `front` and `number` as one name, such as `session-7`.
+    pub(crate) fn numbered(front: &Self, number: u64) -> Self {
+        Self([front.as_str(), "-", &number.to_string()].concat().into())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -65,13 +65,13 @@ impl Supervisor {
         context: &mut Context<Self>,
         request: Request<Bench>,
     ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
-        let answer = self.mind().ask(Spot::Turn, request);
+        let answer = self.mind().ask((mind::now(), Spot::Turn), request);
         self.attend(context);
         answer
     }
 
     fn feed(&mut self, context: &mut Context<Self>, input: Input<Bench>) {
-        self.mind().feed(Spot::Turn, input);
+        self.mind().feed((mind::now(), Spot::Turn), input);
         self.attend(context);
     }
 

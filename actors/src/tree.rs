@@ -26,6 +26,7 @@ mod slot;
 mod verdict;
 mod words;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,6 +42,9 @@ use limits::SharedBackoffs;
 pub use one::KILL_WAIT;
 use slot::{Slot, State};
 pub use words::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Token};
+
+/// Actions for which room is kept from one step to the next: more than one child gives rise to, little beside what the children take.
+const ACTIONS_KEPT: usize = 16;
 
 /// The children of one supervisor.
 pub struct Tree<P> {
@@ -112,6 +116,13 @@ impl<P> Tree<P> {
         std::mem::take(&mut self.out)
     }
 
+    /// Takes back what [`Tree::step`] returned, emptied, for the next step to fill.
+    pub fn recycle(&mut self, done: Vec<Action<P>>) {
+        if done.capacity() <= ACTIONS_KEPT {
+            self.out = done;
+        }
+    }
+
     /// When the core wants [`Input::Tick`] next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -164,6 +175,12 @@ impl<P> Tree<P> {
         self.slots.get(&key).map(|slot| slot.node(now, self.shared_restarts(now)))
     }
 
+    /// The incarnation of a child that is ready, if one is.
+    #[must_use]
+    pub fn running(&self, key: Key) -> Option<u64> {
+        self.slots.get(&key).filter(|slot| slot.state == State::Running).map(|slot| slot.incarnation)
+    }
+
     /// What the supervisor was told about itself.
     #[must_use]
     pub fn flags(&self) -> &SupervisorFlags {
@@ -187,9 +204,10 @@ impl<P> Tree<P> {
             self.window = Window::seeded(now, &self.flags.recent, intensity);
         }
         for child in children {
-            let Some(key) = self.insert(now, child) else { continue };
-            if self.is_pending(key) {
-                self.start_in_turn(now, key, Cause::Asked);
+            match self.insert(now, child) {
+                Ok(key) if self.is_pending(key) => self.start_in_turn(now, key, Cause::Asked),
+                Ok(_) => {}
+                Err((_, child)) => self.out.push(Action::Dispose(child.payload)),
             }
         }
         if self.is_group() {
@@ -197,25 +215,27 @@ impl<P> Tree<P> {
         }
     }
 
-    /// Takes a child in the state that its seed names; `None` and no trace of it when the id is taken.
-    fn insert(&mut self, now: Instant, child: NewChild<P>) -> Option<Key> {
-        let id = child.spec.id.clone();
-        if self.ids.contains_key(&id) {
-            self.out.push(Action::Dispose(child.payload));
-            return None;
-        }
+    /// Takes a child in the state that its seed names.
+    ///
+    /// # Errors
+    /// The child that has its id, and the child itself, of which there is no trace.
+    fn insert(&mut self, now: Instant, child: NewChild<P>) -> Result<Key, (Key, NewChild<P>)> {
+        let free = match self.ids.entry(child.spec.id.clone()) {
+            Entry::Occupied(taken) => return Err((*taken.get(), child)),
+            Entry::Vacant(free) => free,
+        };
         let key = Key(self.next_key);
         self.next_key += 1;
-        let path = Arc::from(format!("{}/{id}", self.path));
+        let path = [&self.path, "/", free.key().as_str()].concat().into();
+        free.insert(key);
         let slot = Box::new(Slot::new(now, path, child));
         if slot.state.rests() {
             self.out.push(Action::Close(key));
         }
         self.index.join(key, &slot);
         self.backoffs.join(&slot.spec);
-        self.ids.insert(id, key);
         self.slots.insert(key, slot);
-        Some(key)
+        Ok(key)
     }
 
     fn is_pending(&self, key: Key) -> bool {

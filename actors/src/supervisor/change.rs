@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Context;
 use tokio::sync::oneshot;
 
-use super::{Answer, Bench, Mind, Supervisor};
+use super::{Answer, Bench, Mind, Supervisor, mind};
 use crate::cell::Spot;
 use crate::child::{Blueprint, Child};
 use crate::flags::SupervisorFlags;
@@ -46,7 +46,7 @@ impl Mind {
             self.given_again.extend(self.same(child.id(), &*child.blueprint));
         }
         let children = children.iter().cloned().map(Bench::admit).collect();
-        self.ask(Spot::Turn, Request::Change { flags, children })
+        self.ask((mind::now(), Spot::Turn), Request::Change { flags, children })
     }
 
     /// The children that were given, as they are now.

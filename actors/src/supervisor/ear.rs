@@ -11,7 +11,7 @@ use actix::{Addr, Handler, Message};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::mind::Mind;
+use super::mind::{Mind, now};
 use super::{Answer, Bench, Supervisor};
 use crate::cell::{Spot, Watcher};
 use crate::exit::ExitReason;
@@ -46,13 +46,14 @@ impl Ear {
 
     /// Decides here and now; gives the notice back when that must not be.
     fn take_in(&self, input: Input<Bench>) -> Option<Input<Bench>> {
-        let Some(mind) = self.listen().filter(|mind| mind.hears()) else { return Some(input) };
+        let now = now();
+        let Some(mind) = self.listen().filter(|mind| mind.hears(now)) else { return Some(input) };
         // A panic is the supervisor's own, not the child's whose turn this is.
         let _ = self.decide(mind, |mind| {
-            mind.feed(Spot::Turn, input);
+            mind.feed((now, Spot::Turn), input);
             // A retry that is due at once comes after the orders that wait; without any, it need not be sent for.
             if mind.is_due() && self.me.inner.is_empty() {
-                mind.feed(Spot::Turn, Input::Tick);
+                mind.feed((now, Spot::Turn), Input::Tick);
             }
         });
         None
@@ -63,9 +64,10 @@ impl Ear {
         &self,
         request: Request<Bench>,
     ) -> Result<Result<oneshot::Receiver<Answer>, SupervisorError>, Request<Bench>> {
-        match self.listen().filter(|mind| mind.hears_orders()) {
+        let now = now();
+        match self.listen().filter(|mind| mind.hears_orders(now)) {
             // Who had sent it as a message would not be told either that the supervisor panics over it.
-            Some(mind) => Ok(self.decide(mind, |mind| mind.ask(Spot::Anywhere, request)).unwrap_or(Err(SupervisorError::Gone))),
+            Some(mind) => Ok(self.decide(mind, |mind| mind.ask((now, Spot::Anywhere), request)).unwrap_or(Err(SupervisorError::Gone))),
             None => Err(request),
         }
     }
@@ -130,7 +132,7 @@ impl Handler<Notice> for Supervisor {
             let mut mind = self.mind();
             // Under the lock, so that nobody sees it arrived before it is taken in.
             mind.on_the_way.fetch_sub(1, Ordering::AcqRel);
-            mind.feed(Spot::Turn, input);
+            mind.feed((now(), Spot::Turn), input);
         }
         self.attend(context);
     }

@@ -1,6 +1,6 @@
 //! What a supervisor knows, and how it performs what the core decides, on whichever thread that is.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -33,7 +33,7 @@ pub(crate) struct Mind {
     home: Option<Home>,
     /// Notices on their way to the actor.
     pub(super) on_the_way: Arc<AtomicUsize>,
-    answers: HashMap<Token, Asker>,
+    answers: BTreeMap<Token, Asker>,
     asked: u64,
     /// The inboxes of children that it has and was given again just now: a refusal must not close them.
     pub(super) given_again: Vec<usize>,
@@ -72,7 +72,7 @@ impl Mind {
             watcher: None,
             home: None,
             on_the_way: Arc::default(),
-            answers: HashMap::new(),
+            answers: BTreeMap::new(),
             asked: 0,
             given_again: Vec::new(),
             alarm: None,
@@ -106,14 +106,14 @@ impl Mind {
 
     /// Whether a notice may be taken in on the thread that calls, whichever that is. A fenced supervisor hears nothing; and where the clock is behind that of the
     /// latest step, tests have turned the supervisor's own, which is the one that counts.
-    pub(super) fn hears(&self) -> bool {
-        !self.is_over() && self.home.is_some() && !self.child.seat().is_fenced() && now() >= self.latest
+    pub(super) fn hears(&self, now: Instant) -> bool {
+        !self.is_over() && self.home.is_some() && !self.child.seat().is_fenced() && now >= self.latest
     }
 
     /// As [`Mind::hears`], for an order. One that comes from a thread which is none of the tree's is left to the actor, and so is one to a supervisor that is
     /// about to end: what becomes of it is decided when that has come to it.
-    pub(super) fn hears_orders(&self) -> bool {
-        self.hears() && self.child.seat().is_undisturbed() && self.child.env().pool.is_of_the_tree()
+    pub(super) fn hears_orders(&self, now: Instant) -> bool {
+        self.hears(now) && self.child.seat().is_undisturbed() && self.child.env().pool.is_of_the_tree()
     }
 
     /// A step has panicked, and the supervisor ends with that.
@@ -123,7 +123,7 @@ impl Mind {
 
     pub(super) fn ask(
         &mut self,
-        spot: Spot,
+        (now, spot): (Instant, Spot),
         request: Request<Bench>,
     ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
         let about = match &request {
@@ -139,17 +139,14 @@ impl Mind {
         self.asked += 1;
         let token = Token(self.asked);
         self.answers.insert(token, Asker { about, sender });
-        self.feed(spot, Input::Asked(token, request));
+        self.feed((now, spot), Input::Asked(token, request));
         self.given_again.clear();
         Ok(receiver)
     }
 
     fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
         let Some(Asker { about, sender }) = self.answers.remove(&token) else { return };
-        let running = |id: ChildId| {
-            let node = self.tree.node(now(), self.tree.key_of(&id)?)?;
-            (node.state == ChildState::Running).then_some(node.incarnation)
-        };
+        let running = |id: ChildId| self.tree.running(self.tree.key_of(&id)?);
         // Whoever asked may have gone; what was asked has happened all the same.
         let _ = sender.send(result.map(|()| about.and_then(running)));
     }
@@ -168,24 +165,25 @@ impl Mind {
     }
 
     /// Takes one input in and performs what follows from it. Whoever is answered may look from another thread at once, so answers come last.
-    /// `spot` is where that happens.
-    pub(super) fn feed(&mut self, spot: Spot, input: Input<Bench>) {
+    /// That happens at `now`, on the given spot.
+    pub(super) fn feed(&mut self, (now, spot): (Instant, Spot), input: Input<Bench>) {
         if std::mem::replace(&mut self.deaf, true) {
             return;
         }
-        self.latest = now();
+        self.latest = now;
         let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
-        let mut answers = Vec::new();
-        for action in self.tree.step(self.latest, chance, input) {
-            self.perform(spot, action, &mut answers);
+        let mut actions = self.tree.step(now, chance, input);
+        for action in actions.extract_if(.., |action| !matches!(action, Action::Answer(..))) {
+            self.perform(spot, action);
         }
-        for (token, result) in answers {
-            self.answer(token, result);
+        for action in actions.drain(..) {
+            self.perform(spot, action);
         }
+        self.tree.recycle(actions);
         self.deaf = false;
     }
 
-    fn perform(&mut self, spot: Spot, action: Action<Bench>, answers: &mut Vec<(Token, Result<(), Refusal>)>) {
+    fn perform(&mut self, spot: Spot, action: Action<Bench>) {
         match action {
             Action::Emit(event) => self.emit(event),
             Action::Launch { key, incarnation, cause } => self.launch(spot, key, incarnation, cause),
@@ -203,7 +201,7 @@ impl Mind {
                 }
             }
             Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
-            Action::Answer(token, result) => answers.push((token, result)),
+            Action::Answer(token, result) => self.answer(token, result),
             Action::Ready => {
                 self.enter(ChildState::Running);
                 self.child.ready();
@@ -270,7 +268,7 @@ impl Mind {
     /// The alarm of the actor rings.
     pub(super) fn tick(&mut self) {
         self.alarm = None;
-        self.feed(Spot::Turn, Input::Tick);
+        self.feed((now(), Spot::Turn), Input::Tick);
     }
 
     pub(super) fn enter(&mut self, state: ChildState) {

@@ -19,12 +19,10 @@ impl<P> Tree<P> {
         }
         self.flags = flags;
         for mut child in children {
-            match self.key_of(&child.spec.id) {
-                Some(key) => self.respecify(key, child),
-                None => {
-                    child.seed.state = SeedState::Stopped;
-                    self.insert(now, child);
-                }
+            // That of a child which is there is not read.
+            child.seed.state = SeedState::Stopped;
+            if let Err((key, child)) = self.insert(now, child) {
+                self.respecify(key, child);
             }
         }
         self.answer(token, Ok(()));

@@ -31,6 +31,7 @@ impl<P> Tree<P> {
         if std::mem::take(&mut self.contained) {
             self.window.clear();
         }
+        let shared = self.shared_restarts(now);
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let cause = if std::mem::take(&mut slot.adopt) { Cause::Adopted } else { cause };
         slot.incarnation += u64::from(cause != Cause::Adopted);
@@ -38,21 +39,24 @@ impl<P> Tree<P> {
         slot.fate = Fate::Free;
         let (incarnation, attempt) = (slot.incarnation, slot.attempt());
         let give_up_at = slot.spec.start_timeout.map(|limit| later(now, limit));
-        self.enter(now, key, State::Starting { give_up_at, cause });
-        self.emit(now, key, EventKind::Starting { attempt });
+        slot.since = now;
+        self.index.change(key, slot, State::Starting { give_up_at, cause });
+        self.out.push(Action::Emit(slot.event(now, shared, EventKind::Starting { attempt })));
         self.out.push(Action::Launch { key, incarnation, cause });
     }
 
     pub(super) fn started(&mut self, now: Instant, key: Key, incarnation: u64) {
+        let shared = self.shared_restarts(now);
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if slot.incarnation != incarnation || !matches!(slot.state, State::Starting { .. }) {
             return;
         }
         slot.trial = Trial::None;
         let took = now.saturating_duration_since(slot.since);
-        self.enter(now, key, State::Running);
-        self.emit(now, key, EventKind::Started { took });
-        self.release(key, Until::Started, &Ok(()));
+        slot.since = now;
+        self.index.change(key, slot, State::Running);
+        self.out.push(Action::Emit(slot.event(now, shared, EventKind::Started { took })));
+        slot.answer_waiters(Until::Started, &Ok(()), &mut self.out);
     }
 
     pub(super) fn down(&mut self, now: Instant, chance: f64, key: Key, incarnation: u64, reason: ExitReason) {

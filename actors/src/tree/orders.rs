@@ -68,13 +68,15 @@ impl<P> Tree<P> {
     }
 
     fn add(&mut self, now: Instant, token: Token, child: NewChild<P>, trial: Trial) {
-        let taken = self.ids.get(&child.spec.id).and_then(|key| self.slots.get(key)).map(|slot| slot.state);
-        if let Some(state) = taken {
-            let started = state.lives() && !state.is_restarting();
-            let refusal = if started { Refusal::AlreadyStarted } else { Refusal::AlreadyPresent };
-            return self.refuse(token, Request::Add(child), refusal);
-        }
-        let Some(key) = self.insert(now, child) else { return };
+        let key = match self.insert(now, child) {
+            Ok(key) => key,
+            Err((taken, child)) => {
+                let state = self.slots.get(&taken).map(|slot| slot.state);
+                let started = state.is_some_and(|state| state.lives() && !state.is_restarting());
+                let refusal = if started { Refusal::AlreadyStarted } else { Refusal::AlreadyPresent };
+                return self.refuse(token, Request::Add(child), refusal);
+            }
+        };
         if self.is_pending(key) {
             self.try_start(now, token, key, trial);
         } else {

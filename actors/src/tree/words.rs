@@ -17,7 +17,7 @@ impl Key {
 }
 
 /// Whom an answer is for; chosen by the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
 /// What a child is to the core.
