@@ -1,6 +1,6 @@
 //! What a supervisor has to know about a child: its name, when to restart it, how to stop it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,9 @@ pub const MAX_RESTARTS_LIMIT: u32 = 10_000;
 /// Messages that wait for a child by default: more than a burst of its peers, small enough that a stuck child is noticed as `Full`.
 pub const INBOX_CAPACITY_DEFAULT: usize = 1024;
 
+/// Digits of the largest number in a name.
+const DIGITS_MAX: usize = 20;
+
 /// The name of a child, unique under its supervisor. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChildId(Arc<str>);
@@ -20,7 +23,12 @@ pub struct ChildId(Arc<str>);
 impl ChildId {
     /// `front` and `number` as one name, such as `session-7`.
     pub(crate) fn numbered(front: &Self, number: u64) -> Self {
-        Self([front.as_str(), "-", &number.to_string()].concat().into())
+        let mut name = String::with_capacity(front.as_str().len() + 1 + DIGITS_MAX);
+        name.push_str(front.as_str());
+        name.push('-');
+        // Nothing that is written to a string fails.
+        let _ = write!(name, "{number}");
+        Self(name.into())
     }
 
     /// The name as text.

@@ -11,23 +11,24 @@
 //! something stops, or while a child that comes before it is backing off. A limit that fails a group, a meltdown, an auto-shutdown and an
 //! operator's orders are stops, too, with other fates.
 //!
-//! `words` what is said · `slot` one child's state · `index` what is kept about all of them · `one` what happens to one · `verdict` what an
+//! `words` what is said · `slot` one child's state · `slots`, `ids` where it is found · `index` what is kept about all of them · `one` what happens to one · `verdict` what an
 //! end leads to · `limits` windows and back-off · `group` what a failure does to siblings · `all` the two queues · `orders` what is asked ·
 //! `change` the live change of specifications.
 
 mod all;
 mod change;
 mod group;
+mod ids;
 mod index;
 mod limits;
 mod one;
 mod orders;
 mod slot;
+mod slots;
 mod verdict;
 mod words;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,10 +38,12 @@ use crate::spec::{ChildId, Named};
 use crate::window::Window;
 use all::StopRun;
 use group::Failing;
+use ids::Ids;
 use index::Index;
 use limits::SharedBackoffs;
 pub use one::KILL_WAIT;
 use slot::{Slot, State};
+use slots::Slots;
 pub use words::{Action, Cause, Input, Key, NewChild, Refusal, Request, Role, Token};
 
 /// Actions for which room is kept from one step to the next: more than one child gives rise to, little beside what the children take.
@@ -50,8 +53,8 @@ const ACTIONS_KEPT: usize = 16;
 pub struct Tree<P> {
     path: Arc<str>,
     flags: SupervisorFlags,
-    slots: BTreeMap<Key, Box<Slot<P>>>,
-    ids: HashMap<ChildId, Key>,
+    slots: Slots<P>,
+    ids: Ids,
     next_key: u64,
     index: Index,
     /// Automatic restarts of all children; empty without a limit of the supervisor's own.
@@ -82,8 +85,8 @@ impl<P> Tree<P> {
         Self {
             path,
             flags,
-            slots: BTreeMap::new(),
-            ids: HashMap::new(),
+            slots: Slots::new(),
+            ids: Ids::default(),
             next_key: 0,
             index: Index::default(),
             window: Window::default(),
@@ -131,36 +134,36 @@ impl<P> Tree<P> {
 
     /// What the shell keeps with a child.
     pub fn payload_mut(&mut self, key: Key) -> Option<&mut P> {
-        self.slots.get_mut(&key).map(|slot| &mut slot.payload)
+        self.slots.get_mut(key).map(|slot| &mut slot.payload)
     }
 
     /// What the shell keeps with a child.
     #[must_use]
     pub fn payload(&self, key: Key) -> Option<&P> {
-        self.slots.get(&key).map(|slot| &slot.payload)
+        self.slots.get(key).map(|slot| &slot.payload)
     }
 
     /// What the shell keeps with each child.
     pub fn payloads(&self) -> impl Iterator<Item = &P> {
-        self.slots.values().map(|slot| &slot.payload)
+        self.slots.iter().map(|(_, slot)| &slot.payload)
     }
 
     /// A child's path and specification.
     #[must_use]
     pub fn child(&self, key: Key) -> Option<(&Arc<str>, &Named)> {
-        self.slots.get(&key).map(|slot| (&slot.path, &slot.spec))
+        self.slots.get(key).map(|slot| (&slot.path, &slot.spec))
     }
 
     /// The child of a name.
     #[must_use]
     pub fn key_of(&self, id: &ChildId) -> Option<Key> {
-        self.ids.get(id).copied()
+        self.ids.get(id)
     }
 
     /// Whether a child is what OTP's `which_children` calls `restarting`: it has failed, and its next incarnation is not ready.
     #[must_use]
     pub fn is_restarting(&self, key: Key) -> bool {
-        self.slots.get(&key).is_some_and(|slot| slot.state.is_restarting())
+        self.slots.get(key).is_some_and(|slot| slot.state.is_restarting())
     }
 
     /// How many children there are, without looking at each.
@@ -172,13 +175,13 @@ impl<P> Tree<P> {
     /// One child as data.
     #[must_use]
     pub fn node(&self, now: Instant, key: Key) -> Option<TreeNode> {
-        self.slots.get(&key).map(|slot| slot.node(now, self.shared_restarts(now)))
+        self.slots.get(key).map(|slot| slot.node(now, self.shared_restarts(now)))
     }
 
     /// The incarnation of a child that is ready, if one is.
     #[must_use]
     pub fn running(&self, key: Key) -> Option<u64> {
-        self.slots.get(&key).filter(|slot| slot.state == State::Running).map(|slot| slot.incarnation)
+        self.slots.get(key).filter(|slot| slot.state == State::Running).map(|slot| slot.incarnation)
     }
 
     /// What the supervisor was told about itself.
@@ -190,7 +193,7 @@ impl<P> Tree<P> {
     /// Every child as data with its key, in start order; what lies below a supervisor is left to the shell.
     pub fn nodes(&self, now: Instant) -> impl Iterator<Item = (Key, TreeNode)> + '_ {
         let shared = self.shared_restarts(now);
-        self.slots.iter().map(move |(key, slot)| (*key, slot.node(now, shared)))
+        self.slots.iter().map(move |(key, slot)| (key, slot.node(now, shared)))
     }
 
     /// Automatic restarts in the supervisor's own window.
@@ -220,26 +223,24 @@ impl<P> Tree<P> {
     /// # Errors
     /// The child that has its id, and the child itself, of which there is no trace.
     fn insert(&mut self, now: Instant, child: NewChild<P>) -> Result<Key, (Key, NewChild<P>)> {
-        let free = match self.ids.entry(child.spec.id.clone()) {
-            Entry::Occupied(taken) => return Err((*taken.get(), child)),
-            Entry::Vacant(free) => free,
-        };
         let key = Key(self.next_key);
+        if let Err(taken) = self.ids.insert(&child.spec.id, key) {
+            return Err((taken, child));
+        }
         self.next_key += 1;
-        let path = [&self.path, "/", free.key().as_str()].concat().into();
-        free.insert(key);
+        let path = [&self.path, "/", child.spec.id.as_str()].concat().into();
         let slot = Box::new(Slot::new(now, path, child));
         if slot.state.rests() {
             self.out.push(Action::Close(key));
         }
         self.index.join(key, &slot);
         self.backoffs.join(&slot.spec);
-        self.slots.insert(key, slot);
+        self.slots.push(key, slot);
         Ok(key)
     }
 
     fn is_pending(&self, key: Key) -> bool {
-        self.slots.get(&key).is_some_and(|slot| matches!(slot.state, State::Pending { .. }))
+        self.slots.get(key).is_some_and(|slot| matches!(slot.state, State::Pending { .. }))
     }
 
     fn is_group(&self) -> bool {

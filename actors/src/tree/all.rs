@@ -55,9 +55,9 @@ impl<P> Tree<P> {
             Some(AfterStop::Nothing | AfterStop::Finish(_)) | None => {}
         }
         self.window.clear();
-        let keys: Vec<Key> = self.slots.keys().copied().collect();
+        let keys: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
         for key in keys {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            let Some(slot) = self.slots.get_mut(key) else { continue };
             if slot.fate == Fate::Fail {
                 slot.fate = Fate::Return;
             }
@@ -109,9 +109,9 @@ impl<P> Tree<P> {
         for token in superseded.into_iter().chain(std::mem::take(&mut self.start_waiters)) {
             self.answer(token, SUPERSEDED);
         }
-        let keys: Vec<Key> = self.slots.keys().copied().collect();
+        let keys: Vec<Key> = self.slots.iter().map(|(key, _)| key).collect();
         for key in keys.into_iter().rev() {
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
+            let Some(slot) = self.slots.get_mut(key) else { continue };
             match slot.state {
                 State::Starting { .. } | State::Running if self.flags.strategy == Strategy::SimpleOneForOne => {
                     // Nobody depends on anybody: all at once, each within its own deadline.
@@ -169,7 +169,8 @@ impl<P> Tree<P> {
 
     fn drive_stops(&mut self, now: Instant) {
         while let Some(run) = &mut self.stops {
-            let Some((&key, slot)) = self.slots.range(run.from..run.until).next_back() else { break };
+            let Some((key, slot)) = self.slots.range(run.from..run.until).next_back() else { break };
+            run.until = key.next();
             let all = !matches!(run.then, AfterStop::Nothing);
             let then = match slot.fate {
                 // Also what somebody has started since, and what the failure of such a child would bring back.
@@ -213,7 +214,7 @@ impl<P> Tree<P> {
 
     fn drive_starts(&mut self, now: Instant) {
         loop {
-            match self.turn.and_then(|key| self.slots.get(&key)).map(|slot| slot.state) {
+            match self.turn.and_then(|key| self.slots.get(key)).map(|slot| slot.state) {
                 Some(State::Stopping { force: Force::GivenUp, .. }) => {}
                 Some(State::Starting { .. } | State::Stopping { .. }) => return,
                 _ => {}
@@ -221,7 +222,7 @@ impl<P> Tree<P> {
             self.turn = None;
             let Some(key) = self.next_turn() else { break };
             self.turns.remove(&key);
-            match self.slots.get(&key).map(|slot| slot.state) {
+            match self.slots.get(key).map(|slot| slot.state) {
                 Some(State::Pending { cause }) => self.launch(now, key, cause),
                 Some(_) => {}
                 None => continue,

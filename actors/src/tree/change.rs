@@ -30,7 +30,7 @@ impl<P> Tree<P> {
 
     /// Its incarnation, its record and its state are untouched.
     fn respecify(&mut self, key: Key, child: NewChild<P>) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         let NewChild { spec, role, payload, seed: _ } = child;
         self.index.leave(key, slot);
         self.backoffs.join(&spec);

@@ -41,12 +41,12 @@ impl<P> Tree<P> {
     /// What an earlier life of the supervisor left. What lives is taken over at once and in no order; a failure whose group had not come back yet
     /// stops it again, as it would have then.
     pub(super) fn take_up(&mut self, now: Instant) {
-        let living: Vec<Key> = self.slots.iter().filter(|(_, slot)| slot.adopt).map(|(key, _)| *key).collect();
+        let living: Vec<Key> = self.slots.iter().filter(|(_, slot)| slot.adopt).map(|(key, _)| key).collect();
         for key in living {
             self.launch(now, key, Cause::Asked);
         }
         let Some(failed) = self.index.first_backing_off() else { return };
-        if let Some(State::BackingOff { cause, .. }) = self.slots.get(&failed).map(|slot| slot.state) {
+        if let Some(State::BackingOff { cause, .. }) = self.slots.get(failed).map(|slot| slot.state) {
             self.take_along(now, failed, cause);
         }
     }
@@ -54,7 +54,7 @@ impl<P> Tree<P> {
     fn take_along(&mut self, now: Instant, key: Key, cause: Cause) {
         let from = self.scope(key);
         let mut siblings = Vec::new();
-        for (_, slot) in self.slots.range_mut(from..).filter(|(other, _)| **other != key) {
+        for (_, slot) in self.slots.range_mut(from..).filter(|(other, _)| *other != key) {
             match &mut slot.state {
                 State::Running | State::Starting { .. } | State::Stopping { then: Then::CountStartTimeout, .. }
                     if slot.fate == Fate::Free =>
@@ -86,7 +86,7 @@ impl<P> Tree<P> {
 
     /// One more restart of `key` would be more than `limit` allows.
     pub(super) fn exceed(&mut self, now: Instant, key: Key, limit: Limit, intensity: Intensity, reason: ExitReason) {
-        let Some(slot) = self.slots.get(&key) else { return };
+        let Some(slot) = self.slots.get(key) else { return };
         let (id, spec) = (slot.spec.id.clone(), slot.spec.clone());
         let follows = match (limit, self.flags.meltdown) {
             (Limit::Child, _) if self.is_group() => LimitFollows::GroupFails,
@@ -124,9 +124,9 @@ impl<P> Tree<P> {
         self.tell_starters(&reason);
         self.failing = Some(Failing { reason: reason.clone(), retry_at });
         self.fail(now, key, reason, retry_at);
-        let siblings: Vec<Key> = self.slots.range(from..).map(|(other, _)| *other).collect();
+        let siblings: Vec<Key> = self.slots.range(from..).map(|(other, _)| other).collect();
         for other in siblings.into_iter().rev().filter(|other| *other != key) {
-            let Some(slot) = self.slots.get_mut(&other) else { continue };
+            let Some(slot) = self.slots.get_mut(other) else { continue };
             match slot.state {
                 State::Running | State::Starting { .. } | State::Stopping { then: Then::CountStartTimeout, .. } => {
                     if slot.fate != Fate::Rest {
@@ -151,7 +151,7 @@ impl<P> Tree<P> {
         // It ended so late that the others are being tried again.
         let Some(Failing { reason, retry_at }) = self.failing.clone() else { return self.come_back(now, key) };
         self.release(key, Until::Started, &Err(Refusal::StartFailed(reason.clone())));
-        match self.slots.get(&key).map_or(Trial::None, |slot| slot.trial) {
+        match self.slots.get(key).map_or(Trial::None, |slot| slot.trial) {
             Trial::None => self.fail(now, key, reason, retry_at),
             Trial::Rest => self.rest(now, key),
             Trial::Discard => self.remove(now, key),
@@ -171,6 +171,6 @@ impl<P> Tree<P> {
     }
 
     fn is_temporary(&self, key: Key) -> bool {
-        self.slots.get(&key).is_some_and(|slot| slot.spec.restart == RestartType::Temporary)
+        self.slots.get(key).is_some_and(|slot| slot.spec.restart == RestartType::Temporary)
     }
 }

@@ -75,7 +75,7 @@ impl<P> Tree<P> {
     /// # Errors
     /// The limit that was reached; the child's own is asked first.
     pub(super) fn debit(&mut self, now: Instant, key: Key) -> Result<(), (Limit, Intensity)> {
-        let Some(slot) = self.slots.get_mut(&key) else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(key) else { return Ok(()) };
         let (own, shared) = (slot.spec.intensity, self.flags.intensity);
         if let Some(intensity) = own.filter(|intensity| !slot.past_mut().window.has_room(now, *intensity)) {
             return Err((Limit::Child, intensity));
@@ -92,7 +92,7 @@ impl<P> Tree<P> {
 
     /// The number of the next automatic restart since the back-off started over, and the delay before it.
     pub(super) fn back_off(&mut self, now: Instant, chance: f64, key: Key) -> (u32, Duration) {
-        let Some(slot) = self.slots.get_mut(&key) else { return (0, Duration::ZERO) };
+        let Some(slot) = self.slots.get_mut(key) else { return (0, Duration::ZERO) };
         let ran = slot.ran_for(now);
         let spec = slot.spec.clone();
         let shared = spec.backoff_group.as_ref().and_then(|name| self.backoffs.0.get_mut(name));
@@ -109,7 +109,7 @@ impl<P> Tree<P> {
 
     /// Forgets the failures of a child so far, because somebody asked for a start, or its time to try again has come.
     pub(super) fn clear_record(&mut self, key: Key) {
-        if let Some(slot) = self.slots.get_mut(&key) {
+        if let Some(slot) = self.slots.get_mut(key) {
             slot.clear_record();
             self.backoffs.clear(&slot.spec);
         }

@@ -32,7 +32,7 @@ impl<P> Tree<P> {
             self.window.clear();
         }
         let shared = self.shared_restarts(now);
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         let cause = if std::mem::take(&mut slot.adopt) { Cause::Adopted } else { cause };
         slot.incarnation += u64::from(cause != Cause::Adopted);
         slot.restarts += u64::from(cause == Cause::Automatic);
@@ -47,7 +47,7 @@ impl<P> Tree<P> {
 
     pub(super) fn started(&mut self, now: Instant, key: Key, incarnation: u64) {
         let shared = self.shared_restarts(now);
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         if slot.incarnation != incarnation || !matches!(slot.state, State::Starting { .. }) {
             return;
         }
@@ -60,7 +60,7 @@ impl<P> Tree<P> {
     }
 
     pub(super) fn down(&mut self, now: Instant, chance: f64, key: Key, incarnation: u64, reason: ExitReason) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         if slot.incarnation != incarnation || !slot.state.lives() {
             return;
         }
@@ -99,7 +99,7 @@ impl<P> Tree<P> {
     /// Looks at every child whose instant has come.
     pub(super) fn tick(&mut self, now: Instant) {
         while let Some(key) = self.index.due(now) {
-            let Some(state) = self.slots.get(&key).map(|slot| slot.state) else { return };
+            let Some(state) = self.slots.get(key).map(|slot| slot.state) else { return };
             match state {
                 State::BackingOff { cause, .. } => self.start(now, key, cause),
                 State::Failed { .. } => {
@@ -134,7 +134,7 @@ impl<P> Tree<P> {
 
     /// Asks a living incarnation to end.
     pub(super) fn begin_stop(&mut self, now: Instant, key: Key, then: Then) {
-        let Some(slot) = self.slots.get(&key) else { return };
+        let Some(slot) = self.slots.get(key) else { return };
         let (force, until, action) = match slot.spec.shutdown {
             Shutdown::Brutal => (Force::Brutal, Some(now + KILL_WAIT), Action::Kill(key)),
             Shutdown::Deadline(limit) => (Force::Asked, Some(later(now, limit)), Action::Stop(key)),
@@ -146,20 +146,20 @@ impl<P> Tree<P> {
     }
 
     pub(super) fn wait_for(&mut self, key: Key, token: Token, until: Until) {
-        if let Some(slot) = self.slots.get_mut(&key) {
+        if let Some(slot) = self.slots.get_mut(key) {
             slot.wait_for(token, until);
         }
     }
 
     /// Answers everyone who waits for `until`.
     pub(super) fn release(&mut self, key: Key, until: Until, result: &Result<(), Refusal>) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         slot.answer_waiters(until, result, &mut self.out);
     }
 
     /// It has no incarnation and gets none, because somebody wanted it so; it says so once.
     pub(super) fn rest(&mut self, now: Instant, key: Key) {
-        let Some(slot) = self.slots.get(&key) else { return };
+        let Some(slot) = self.slots.get(key) else { return };
         if slot.is_forgettable(self.flags.strategy) {
             return self.remove(now, key);
         }
@@ -172,7 +172,7 @@ impl<P> Tree<P> {
 
     /// It has ended for good, as `state` and `kind` say.
     pub(super) fn retire(&mut self, now: Instant, key: Key, state: State, kind: EventKind) {
-        let Some(slot) = self.slots.get(&key) else { return };
+        let Some(slot) = self.slots.get(key) else { return };
         if state.is_final() && slot.is_forgettable(self.flags.strategy) {
             self.emit(now, key, kind);
             return self.remove(now, key);
@@ -182,7 +182,7 @@ impl<P> Tree<P> {
     }
 
     pub(super) fn remove(&mut self, now: Instant, key: Key) {
-        let Some(mut slot) = self.slots.remove(&key) else { return };
+        let Some(mut slot) = self.slots.remove(key) else { return };
         self.out.push(Action::Emit(slot.event(now, self.shared_restarts(now), EventKind::Removed)));
         slot.answer_waiters(Until::Started, &SUPERSEDED, &mut self.out);
         slot.answer_waiters(Until::Removed, &Ok(()), &mut self.out);
@@ -194,7 +194,7 @@ impl<P> Tree<P> {
 
     /// Enters a state: its clock starts now, its deadline replaces the old one.
     pub(super) fn enter(&mut self, now: Instant, key: Key, state: State) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         slot.since = now;
         if state.rests() {
             // Whoever tried to start it has been answered; the next start is another's.
@@ -206,12 +206,12 @@ impl<P> Tree<P> {
 
     /// Changes the details of a state that goes on.
     pub(super) fn enter_quietly(&mut self, key: Key, state: State) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         self.index.change(key, slot, state);
     }
 
     pub(super) fn emit(&mut self, now: Instant, key: Key, kind: EventKind) {
-        if let Some(slot) = self.slots.get(&key) {
+        if let Some(slot) = self.slots.get(key) {
             let event = slot.event(now, self.shared_restarts(now), kind);
             self.out.push(Action::Emit(event));
         }

@@ -71,7 +71,7 @@ impl<P> Tree<P> {
         let key = match self.insert(now, child) {
             Ok(key) => key,
             Err((taken, child)) => {
-                let state = self.slots.get(&taken).map(|slot| slot.state);
+                let state = self.slots.get(taken).map(|slot| slot.state);
                 let started = state.is_some_and(|state| state.lives() && !state.is_restarting());
                 let refusal = if started { Refusal::AlreadyStarted } else { Refusal::AlreadyPresent };
                 return self.refuse(token, Request::Add(child), refusal);
@@ -86,7 +86,7 @@ impl<P> Tree<P> {
 
     /// Starts a child that has no incarnation; `trial` says what follows when that fails.
     fn try_start(&mut self, now: Instant, token: Token, key: Key, trial: Trial) {
-        if let Some(slot) = self.slots.get_mut(&key) {
+        if let Some(slot) = self.slots.get_mut(key) {
             slot.trial = trial;
             slot.wait_for(token, Until::Started);
         }
@@ -115,8 +115,8 @@ impl<P> Tree<P> {
         if self.is_simple() {
             return Err(Refusal::SimpleOneForOne);
         }
-        let key = *self.ids.get(id).ok_or(Refusal::NotFound)?;
-        let state = self.slots.get(&key).ok_or(Refusal::NotFound)?.state;
+        let key = self.ids.get(id).ok_or(Refusal::NotFound)?;
+        let state = self.slots.get(key).ok_or(Refusal::NotFound)?.state;
         match state {
             state if state.rests() => Ok(key),
             // One that has never been started waits for its first start, which is not OTP's to see: there a start is one step.
@@ -128,8 +128,8 @@ impl<P> Tree<P> {
 
     /// An operator wants something of one child.
     fn order(&mut self, now: Instant, token: Token, id: &ChildId, goal: Goal) {
-        let Some(key) = self.ids.get(id).copied() else { return self.answer(token, Err(Refusal::NotFound)) };
-        let Some(state) = self.slots.get(&key).map(|slot| slot.state) else { return };
+        let Some(key) = self.ids.get(id) else { return self.answer(token, Err(Refusal::NotFound)) };
+        let Some(state) = self.slots.get(key).map(|slot| slot.state) else { return };
         match (state, goal) {
             (State::Running, Goal::Start) => self.answer(token, Err(Refusal::Running)),
             (State::Starting { .. }, Goal::Start) => self.wait_for(key, token, Until::Started),
@@ -171,7 +171,7 @@ impl<P> Tree<P> {
         if goal.until() != Until::Started {
             self.release(key, Until::Started, &SUPERSEDED);
         }
-        if let Some(slot) = self.slots.get_mut(&key) {
+        if let Some(slot) = self.slots.get_mut(key) {
             slot.trial = Trial::None;
         }
         self.wait_for(key, token, goal.until());

@@ -31,7 +31,7 @@ enum Verdict {
 impl<P> Tree<P> {
     /// An incarnation has ended by itself, or its start has failed.
     pub(super) fn settle(&mut self, now: Instant, chance: f64, key: Key, reason: ExitReason) {
-        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else { return };
         let (fate, trial) = (std::mem::take(&mut slot.fate), std::mem::take(&mut slot.trial));
         if reason == ExitReason::Ignored {
             // Its factory declined, which is neither a failure nor the end of something that lived.
@@ -74,7 +74,7 @@ impl<P> Tree<P> {
 
     fn verdict(&mut self, now: Instant, chance: f64, key: Key, fate: Fate, reason: &ExitReason) -> Verdict {
         let counted = self.stop_cause() == Cause::Automatic;
-        let Some(slot) = self.slots.get_mut(&key) else { return Verdict::Rest };
+        let Some(slot) = self.slots.get_mut(key) else { return Verdict::Rest };
         if fate == Fate::Rest {
             return Verdict::Rest;
         }
@@ -106,7 +106,7 @@ impl<P> Tree<P> {
 
     /// It has ended by itself and does not come back, which may be the end of its supervisor.
     fn end_for_good(&mut self, now: Instant, key: Key, fate: Fate, state: State, kind: EventKind) {
-        let significant = self.slots.get(&key).is_some_and(|slot| slot.spec.significant) && fate != Fate::Rest;
+        let significant = self.slots.get(key).is_some_and(|slot| slot.spec.significant) && fate != Fate::Rest;
         let ends = significant
             && match self.flags.auto_shutdown {
                 AutoShutdown::Never => false,

@@ -14,6 +14,11 @@ impl Key {
     pub(crate) const ROOT: Self = Self::FIRST;
     /// No key is below it.
     pub(super) const FIRST: Self = Self(0);
+
+    /// The key after it.
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// Whom an answer is for; chosen by the shell.

@@ -79,7 +79,14 @@ fn an_order_that_waits_overtakes_a_retry_that_is_due() {
         root.started().await.unwrap();
         let (supervisor, id) = (root.supervisor(), "a".into());
         let mut order = Box::pin(supervisor.terminate_child(&id));
-        assert!(order.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+        let runtime = tokio::runtime::Handle::current();
+        // A thread that is none of the tree's has to send it.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _inside = runtime.enter();
+                assert!(order.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+            });
+        });
         crash(&a);
         without_the_supervisors("the end is known", || record.count("a backing_off") == 1);
         order.await.unwrap();
