@@ -9,7 +9,6 @@ use dashmap::{DashMap, Entry};
 use crate::cell::Seat;
 use crate::child_ref::ChildRef;
 use crate::inbox::Inbox;
-use crate::supervisor::Supervisor;
 use crate::supervisor_ref::SupervisorRef;
 
 /// The names of a tree. Cheap to clone, readable from any thread, without asking any actor.
@@ -45,7 +44,8 @@ pub(crate) struct NameTaken {
 
 struct Entered {
     seat: Arc<Seat>,
-    inbox: Arc<dyn Any + Send + Sync>,
+    /// Its inbox; of a supervisor that runs, its [`SupervisorRef`].
+    handle: Arc<dyn Any + Send + Sync>,
     /// It has started.
     found: bool,
 }
@@ -54,13 +54,13 @@ impl Registry {
     /// The child under a name; `None` when it doesn't live or its actor is of another type.
     #[must_use]
     pub fn whereis<A: Actor<Context = Context<A>>>(&self, name: &str) -> Option<ChildRef<A>> {
-        self.inbox(name).map(ChildRef::new)
+        self.handle::<Inbox<A>>(name).map(ChildRef::new)
     }
 
     /// The supervisor under a name.
     #[must_use]
     pub fn supervisor(&self, name: &str) -> Option<SupervisorRef> {
-        self.inbox::<Supervisor>(name).map(|inbox| SupervisorRef::new(ChildRef::new(inbox)))
+        self.handle::<SupervisorRef>(name).map(|found| SupervisorRef::clone(&found))
     }
 
     /// Which child and which incarnation a name stands for.
@@ -76,9 +76,9 @@ impl Registry {
         self.names.iter().filter(|entry| entry.found).map(|entry| Arc::clone(entry.key())).collect()
     }
 
-    fn inbox<A: Actor<Context = Context<A>>>(&self, name: &str) -> Option<Arc<Inbox<A>>> {
-        let inbox = self.names.get(name).filter(|entered| entered.found).map(|entered| Arc::clone(&entered.inbox))?;
-        inbox.downcast().ok()
+    fn handle<H: Any + Send + Sync>(&self, name: &str) -> Option<Arc<H>> {
+        let handle = self.names.get(name).filter(|entered| entered.found).map(|entered| Arc::clone(&entered.handle))?;
+        handle.downcast().ok()
     }
 
     /// Takes the name, if any, for an incarnation that is about to be made.
@@ -96,20 +96,29 @@ impl Registry {
                 Err(NameTaken { name: Arc::clone(name), holder: Arc::clone(&held.get().seat.path) })
             }
             Entry::Vacant(free) => {
-                let inbox: Arc<dyn Any + Send + Sync> = Arc::<Inbox<A>>::clone(inbox);
-                free.insert(Entered { seat: Arc::clone(seat), inbox, found: false });
+                let handle: Arc<dyn Any + Send + Sync> = Arc::<Inbox<A>>::clone(inbox);
+                free.insert(Entered { seat: Arc::clone(seat), handle, found: false });
                 Ok(())
             }
         }
     }
 
+    /// The incarnation is a supervisor, and runs.
+    pub(crate) fn introduce(&self, seat: &Seat, supervisor: &SupervisorRef) {
+        self.amend(seat, |entered| entered.handle = Arc::new(supervisor.clone()));
+    }
+
     /// The incarnation has started.
     pub(crate) fn publish(&self, seat: &Seat) {
+        self.amend(seat, |entered| entered.found = true);
+    }
+
+    fn amend(&self, seat: &Seat, change: impl FnOnce(&mut Entered)) {
         if let Some(name) = &seat.spec.register
             && let Some(mut entered) = self.names.get_mut(name)
             && std::ptr::eq(&raw const *entered.seat, seat)
         {
-            entered.found = true;
+            change(&mut entered);
         }
     }
 

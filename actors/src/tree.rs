@@ -252,6 +252,6 @@ impl<P> Tree<P> {
     }
 
     fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
-        self.out.push(Action::Answer(token, result));
+        self.out.push(Action::Answer { token, child: None, result });
     }
 }

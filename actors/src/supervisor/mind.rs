@@ -33,9 +33,12 @@ pub(crate) struct Mind {
     home: Option<Home>,
     /// Notices on their way to the actor.
     pub(super) on_the_way: Arc<AtomicUsize>,
-    answers: BTreeMap<Token, Asker>,
+    /// Who waits for an answer.
+    askers: BTreeMap<Token, oneshot::Sender<Answer>>,
     asked: u64,
-    /// The inboxes of children that it has and was given again just now: a refusal must not close them.
+    /// The name of the child that it is being given.
+    given: Option<ChildId>,
+    /// The inboxes of children that it has and is being given again with a change.
     pub(super) given_again: Vec<usize>,
     /// When the actor has, or is about to have, its next tick.
     alarm: Option<Instant>,
@@ -48,13 +51,7 @@ pub(crate) struct Mind {
     deaf: bool,
 }
 
-/// Whoever waits for an answer, and the child that the answer speaks of.
-struct Asker {
-    about: Option<ChildId>,
-    sender: oneshot::Sender<Answer>,
-}
-
-/// What was asked for has happened: the incarnation of the child that was asked about, if one runs.
+/// What was asked for has happened: the incarnation of the child that was waited for, if one runs.
 pub(crate) type Answer = Result<Option<u64>, Refusal>;
 
 /// What the shell keeps with a child.
@@ -72,8 +69,9 @@ impl Mind {
             watcher: None,
             home: None,
             on_the_way: Arc::default(),
-            answers: BTreeMap::new(),
+            askers: BTreeMap::new(),
             asked: 0,
+            given: None,
             given_again: Vec::new(),
             alarm: None,
             latest: now,
@@ -86,6 +84,9 @@ impl Mind {
 
     /// The supervisor lives, and hears of its children through `watcher`.
     pub(super) fn settle(&mut self, watcher: Arc<dyn Watcher>, home: Option<Home>) {
+        if let Some(me) = watcher.supervisor() {
+            self.child.registry().introduce(self.child.seat(), &me);
+        }
         self.watcher = Some(watcher);
         self.home = home;
     }
@@ -96,7 +97,7 @@ impl Mind {
         self.watcher = None;
         let nothing = Tree::new(Arc::clone(self.child.path()), SupervisorFlags::default());
         // Whoever waits for an answer wakes up when this is dropped, which may panic.
-        (std::mem::replace(&mut self.tree, nothing), std::mem::take(&mut self.answers))
+        (std::mem::replace(&mut self.tree, nothing), std::mem::take(&mut self.askers))
     }
 
     /// Whether the actor has to end: every child has stopped, or a step has panicked.
@@ -126,29 +127,29 @@ impl Mind {
         (now, spot): (Instant, Spot),
         request: Request<Bench>,
     ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
-        let about = match &request {
-            Request::Start(child) | Request::Add(child) => {
-                significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
-                self.given_again.extend(self.same(&child.spec.id, &*child.payload.blueprint));
-                Some(child.spec.id.clone())
-            }
-            Request::Restart(id) => Some(id.clone()),
-            _ => None,
-        };
+        if let Request::Start(child) | Request::Add(child) = &request {
+            significance(self.tree.flags(), &child.spec).map_err(SupervisorError::Invalid)?;
+            self.given = Some(child.spec.id.clone());
+        }
         let (sender, receiver) = oneshot::channel();
         self.asked += 1;
         let token = Token(self.asked);
-        self.answers.insert(token, Asker { about, sender });
+        self.askers.insert(token, sender);
         self.feed((now, spot), Input::Asked(token, request));
+        self.given = None;
         self.given_again.clear();
         Ok(receiver)
     }
 
-    fn answer(&mut self, token: Token, result: Result<(), Refusal>) {
-        let Some(Asker { about, sender }) = self.answers.remove(&token) else { return };
-        let running = |id: ChildId| self.tree.running(self.tree.key_of(&id)?);
+    fn answer(&mut self, token: Token, child: Option<Key>, result: Result<(), Refusal>) {
+        let Some(asker) = self.askers.remove(&token) else { return };
         // Whoever asked may have gone; what was asked has happened all the same.
-        let _ = sender.send(result.map(|()| about.and_then(running)));
+        let _ = asker.send(result.map(|()| self.tree.running(child?)));
+    }
+
+    /// Whether a child that goes is one that it has and was given again just now: that must not close its inbox.
+    fn has_again(&self, gone: &dyn Blueprint) -> bool {
+        self.given_again.contains(&gone.inbox()) || self.given.as_ref().is_some_and(|id| self.same(id, gone).is_some())
     }
 
     /// A thread is blocked: each child that lives on it ends as stuck, here and below. Their cells report that as any other end.
@@ -173,7 +174,7 @@ impl Mind {
         self.latest = now;
         let chance = if matches!(input, Input::Down { .. }) { chance() } else { 0.5 };
         let mut actions = self.tree.step(now, chance, input);
-        for action in actions.extract_if(.., |action| !matches!(action, Action::Answer(..))) {
+        for action in actions.extract_if(.., |action| !matches!(action, Action::Answer { .. })) {
             self.perform(spot, action);
         }
         for action in actions.drain(..) {
@@ -196,12 +197,12 @@ impl Mind {
                 }
             }
             Action::Dispose(bench) => {
-                if !self.given_again.contains(&bench.blueprint.inbox()) {
+                if !self.has_again(&*bench.blueprint) {
                     bench.blueprint.close();
                 }
             }
             Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
-            Action::Answer(token, result) => self.answer(token, result),
+            Action::Answer { token, child, result } => self.answer(token, child, result),
             Action::Ready => {
                 self.enter(ChildState::Running);
                 self.child.ready();

@@ -56,7 +56,7 @@ impl<P> Tree<P> {
         slot.since = now;
         self.index.change(key, slot, State::Running);
         self.out.push(Action::Emit(slot.event(now, shared, EventKind::Started { took })));
-        slot.answer_waiters(Until::Started, &Ok(()), &mut self.out);
+        slot.answer_waiters((key, Until::Started), &Ok(()), &mut self.out);
     }
 
     pub(super) fn down(&mut self, now: Instant, chance: f64, key: Key, incarnation: u64, reason: ExitReason) {
@@ -154,7 +154,7 @@ impl<P> Tree<P> {
     /// Answers everyone who waits for `until`.
     pub(super) fn release(&mut self, key: Key, until: Until, result: &Result<(), Refusal>) {
         let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.answer_waiters(until, result, &mut self.out);
+        slot.answer_waiters((key, until), result, &mut self.out);
     }
 
     /// It has no incarnation and gets none, because somebody wanted it so; it says so once.
@@ -184,8 +184,8 @@ impl<P> Tree<P> {
     pub(super) fn remove(&mut self, now: Instant, key: Key) {
         let Some(mut slot) = self.slots.remove(key) else { return };
         self.out.push(Action::Emit(slot.event(now, self.shared_restarts(now), EventKind::Removed)));
-        slot.answer_waiters(Until::Started, &SUPERSEDED, &mut self.out);
-        slot.answer_waiters(Until::Removed, &Ok(()), &mut self.out);
+        slot.answer_waiters((key, Until::Started), &SUPERSEDED, &mut self.out);
+        slot.answer_waiters((key, Until::Removed), &Ok(()), &mut self.out);
         self.index.leave(key, &slot);
         self.backoffs.leave(&slot.spec);
         self.ids.remove(&slot.spec.id);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Cause, NewChild, Refusal, Role, Token};
+use super::{Action, Cause, Key, NewChild, Refusal, Role, Token};
 use crate::event::{EventKind, SupervisionEvent};
 use crate::exit::ExitReason;
 use crate::flags::Strategy;
@@ -246,13 +246,18 @@ impl<P> Slot<P> {
         self.waiters.push((token, until));
     }
 
-    /// Takes out everyone who waits for `until`, with their answers.
-    pub(super) fn answer_waiters(&mut self, until: Until, result: &Result<(), Refusal>, out: &mut Vec<Action<P>>) {
+    /// Takes out everyone who waits for `until`, with their answers; `key` is its own.
+    pub(super) fn answer_waiters(
+        &mut self,
+        (key, until): (Key, Until),
+        result: &Result<(), Refusal>,
+        out: &mut Vec<Action<P>>,
+    ) {
         if self.waiters.is_empty() {
             return;
         }
         let taken = self.waiters.extract_if(.., |(_, wanted)| *wanted == until);
-        out.extend(taken.map(|(token, _)| Action::Answer(token, result.clone())));
+        out.extend(taken.map(|(token, _)| Action::Answer { token, child: Some(key), result: result.clone() }));
         if self.waiters.is_empty() {
             self.waiters = Vec::new();
         }

@@ -154,7 +154,14 @@ pub enum Action<P> {
         payload: P,
     },
     /// Answer a request.
-    Answer(Token, Result<(), Refusal>),
+    Answer {
+        /// Whose.
+        token: Token,
+        /// The child that had to be waited for.
+        child: Option<Key>,
+        /// Whether what was asked for has happened.
+        result: Result<(), Refusal>,
+    },
     /// Every child that the supervisor was born with has had its turn.
     Ready,
     /// Every child is stopped, and the supervisor ends with this reason: `Shutdown` after [`Input::Shutdown`] and by auto-shutdown, `GaveUp`.

@@ -81,7 +81,7 @@ impl Sim {
                 Action::Ready => self.log.push("ready".into()),
                 Action::Finished(ExitReason::Shutdown) => self.log.push("finished".into()),
                 Action::Finished(reason) => self.log.push(format!("finished: {reason}")),
-                Action::Answer(Token(token), result) => self.answers.push((token, result)),
+                Action::Answer { token: Token(token), result, .. } => self.answers.push((token, result)),
                 Action::Emit(event) => self.kinds.push((event.id.to_string(), event.kind)),
             }
         }

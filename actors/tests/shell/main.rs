@@ -7,6 +7,7 @@ mod events;
 mod harness;
 mod lifecycle;
 mod messages;
+mod orders;
 mod overflow;
 mod panics;
 mod redelivery;

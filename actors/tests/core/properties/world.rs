@@ -221,7 +221,7 @@ impl World {
             }
             Action::Close(key) => assert!(!self.live.contains_key(key), "closed while it lives"),
             Action::Dispose(()) | Action::Adopt { .. } => {}
-            Action::Answer(token, result) => {
+            Action::Answer { token, result, .. } => {
                 let ask = self.open.remove(token).expect("one answer to each request");
                 if ask == Ask::StopAll && matches!(result, Ok(()) | Err(Refusal::Unresponsive)) {
                     let living: Vec<Living> = self.living().collect();
