@@ -142,7 +142,9 @@ impl Pool {
             .fill(settings.threads.max(1))
             .and_then(|()| keeper::spawn(Arc::clone(&shared), settings, Arbiter::try_current(), (root, sink), sender));
         match made {
-            Ok(keeper) => Ok(Self { shared, roots: std::thread::current().id(), keeper: Mutex::new(Some(keeper)), closed }),
+            Ok(keeper) => {
+                Ok(Self { shared, roots: std::thread::current().id(), keeper: Mutex::new(Some(keeper)), closed })
+            }
             Err(error) => {
                 // Those that were made end by themselves.
                 shared.close();

@@ -18,7 +18,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Running, SpawnHandle};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-pub(crate) use door::{Door, Waits};
+pub(crate) use door::{Door, Heard, Waits};
 use ear::{Ear, Tick};
 pub(crate) use home::Home;
 pub(crate) use look::View;

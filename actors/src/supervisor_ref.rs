@@ -16,7 +16,7 @@ use crate::inbox::TellError;
 use crate::keeper::Fence;
 use crate::snapshot::{ChildState, TreeNode};
 use crate::spec::{ChildId, SpecError};
-use crate::supervisor::{Bench, Door, Supervisor, View, Waits};
+use crate::supervisor::{Bench, Door, Heard, Supervisor, View, Waits};
 use crate::tree::{Refusal, Request};
 
 /// How long a supervisor may take to look at a request. It never blocks, so a longer silence means that it does not run.
@@ -202,8 +202,10 @@ impl SupervisorRef {
     /// Asks, and waits until it has happened. What is said of the child then is its incarnation, if one runs.
     pub(crate) async fn request(&self, request: Request<Bench>) -> Result<Option<u64>, SupervisorError> {
         let asked = match self.door.hear(request) {
-            Ok(asked) => asked,
-            Err(request) => self.accepted(move |supervisor, context| supervisor.ask(context, request)).await?,
+            Heard::AtOnce(asked) => asked,
+            Heard::NotNow(request) => {
+                self.accepted(move |supervisor, context| supervisor.ask(context, request)).await?
+            }
         };
         asked?.await.map_err(|_| SupervisorError::Gone)?.map_err(SupervisorError::from)
     }

@@ -51,7 +51,8 @@ const ACTIONS_KEPT: usize = 16;
 
 /// The children of one supervisor.
 pub struct Tree<P> {
-    path: Arc<str>,
+    /// With what the path of each child begins.
+    path_front: String,
     flags: SupervisorFlags,
     slots: Slots<P>,
     ids: Ids,
@@ -81,9 +82,9 @@ pub struct Tree<P> {
 impl<P> Tree<P> {
     /// A supervisor without children, at `path`.
     #[must_use]
-    pub fn new(path: Arc<str>, flags: SupervisorFlags) -> Self {
+    pub fn new(path: &str, flags: SupervisorFlags) -> Self {
         Self {
-            path,
+            path_front: format!("{path}/"),
             flags,
             slots: Slots::new(),
             ids: Ids::default(),
@@ -228,7 +229,7 @@ impl<P> Tree<P> {
             return Err((taken, child));
         }
         self.next_key += 1;
-        let path = [&self.path, "/", child.spec.id.as_str()].concat().into();
+        let path = self.path_of(&child.spec.id);
         let slot = Box::new(Slot::new(now, path, child));
         if slot.state.rests() {
             self.out.push(Action::Close(key));
@@ -237,6 +238,15 @@ impl<P> Tree<P> {
         self.backoffs.join(&slot.spec);
         self.slots.push(key, slot);
         Ok(key)
+    }
+
+    /// The way from the root to a child.
+    fn path_of(&mut self, id: &ChildId) -> Arc<str> {
+        let front = self.path_front.len();
+        self.path_front.push_str(id.as_str());
+        let path = Arc::from(self.path_front.as_str());
+        self.path_front.truncate(front);
+        path
     }
 
     fn is_pending(&self, key: Key) -> bool {

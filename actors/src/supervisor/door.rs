@@ -17,6 +17,14 @@ use super::{Answer, Bench};
 use crate::supervisor_ref::SupervisorError;
 use crate::tree::Request;
 
+/// What becomes of an order at the door.
+pub(crate) enum Heard {
+    /// It is decided, and the answer will come.
+    AtOnce(Result<oneshot::Receiver<Answer>, SupervisorError>),
+    /// It is given back, to be sent.
+    NotNow(Request<Bench>),
+}
+
 /// The way of orders to a supervisor, whichever incarnation of it runs.
 #[derive(Default)]
 pub(crate) struct Door {
@@ -29,21 +37,29 @@ pub(crate) struct Door {
 impl Door {
     /// An incarnation hears orders from now on.
     pub(super) fn open(&self, ear: &Arc<Ear>) {
-        *self.ear.lock() = Arc::downgrade(ear);
+        let before = std::mem::replace(&mut *self.ear.lock(), Arc::downgrade(ear));
+        if let Some(before) = before.upgrade() {
+            before.let_go();
+        }
     }
 
-    /// Decides an order; the error is the order itself, to be sent.
-    pub(crate) fn hear(
-        &self,
-        request: Request<Bench>,
-    ) -> Result<Result<oneshot::Receiver<Answer>, SupervisorError>, Request<Bench>> {
+    /// The thread of the incarnation is blocked; see [`Ear::let_go`].
+    pub(super) fn let_go(&self) {
+        let ear = self.ear.lock().upgrade();
+        if let Some(ear) = ear {
+            ear.let_go();
+        }
+    }
+
+    /// Decides an order, if that may be done here and now.
+    pub(crate) fn hear(&self, order: Request<Bench>) -> Heard {
         if self.outside.load(Ordering::Acquire) > 0 {
-            return Err(request);
+            return Heard::NotNow(order);
         }
         let ear = self.ear.lock().upgrade();
         match ear {
-            Some(ear) => ear.take_order(request),
-            None => Err(request),
+            Some(ear) => ear.take_order(order),
+            None => Heard::NotNow(order),
         }
     }
 }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Addr, Handler, Message};
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
+use super::door::Heard;
 use super::mind::{Mind, now};
-use super::{Answer, Bench, Supervisor};
+use super::{Bench, Supervisor};
 use crate::cell::{Spot, Watcher};
 use crate::exit::ExitReason;
 use crate::panics::caught;
@@ -59,17 +59,20 @@ impl Ear {
         None
     }
 
-    /// As [`Ear::take_in`], with an order; the error is the order that is given back.
-    pub(super) fn take_order(
-        &self,
-        request: Request<Bench>,
-    ) -> Result<Result<oneshot::Receiver<Answer>, SupervisorError>, Request<Bench>> {
+    /// As [`Ear::take_in`], with an order.
+    pub(super) fn take_order(&self, order: Request<Bench>) -> Heard {
         let now = now();
-        match self.listen().filter(|mind| mind.hears_orders(now)) {
-            // Who had sent it as a message would not be told either that the supervisor panics over it.
-            Some(mind) => Ok(self.decide(mind, |mind| mind.ask((now, Spot::Anywhere), request)).unwrap_or(Err(SupervisorError::Gone))),
-            None => Err(request),
-        }
+        let Some(mind) = self.listen().filter(|mind| mind.hears_orders(now)) else { return Heard::NotNow(order) };
+        let decided = self.decide(mind, |mind| mind.ask((now, Spot::Anywhere), order));
+        // Of an order that is sent nobody would hear either that the supervisor panics over it.
+        Heard::AtOnce(decided.unwrap_or(Err(SupervisorError::Gone)))
+    }
+
+    /// Tells those who wait for an incarnation that is fenced that it is gone. Nobody can tell those for whom it is in the middle of a step.
+    pub(super) fn let_go(&self) {
+        let askers = self.mind.try_lock().and_then(|mut mind| mind.let_go());
+        // They wake up here, outside the lock.
+        drop(askers);
     }
 
     /// The mind, if nobody else has it and nothing is on its way to it.

@@ -21,6 +21,10 @@ impl Home {
     /// The thread that calls, if it is that of an arbiter.
     pub(super) fn here() -> Option<Self> {
         Arbiter::try_current()?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one for each child at most, and who waited for room would do so under the lock"
+        )]
         let (births, mut due) = unbounded_channel::<Birth>();
         // Ends when its owner, the home, is gone and the last is born.
         drop(actix_rt::spawn(async move {

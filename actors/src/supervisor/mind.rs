@@ -64,7 +64,7 @@ impl Mind {
     pub(super) fn new(child: ChildCtx<Supervisor>, flags: SupervisorFlags) -> Self {
         let now = now();
         Self {
-            tree: Tree::new(Arc::clone(child.path()), flags),
+            tree: Tree::new(child.path(), flags),
             child,
             watcher: None,
             home: None,
@@ -95,9 +95,14 @@ impl Mind {
     pub(super) fn forget(&mut self) -> (Tree<Bench>, impl Sized + use<>) {
         self.deaf = true;
         self.watcher = None;
-        let nothing = Tree::new(Arc::clone(self.child.path()), SupervisorFlags::default());
+        let nothing = Tree::new(self.child.path(), SupervisorFlags::default());
         // Whoever waits for an answer wakes up when this is dropped, which may panic.
         (std::mem::replace(&mut self.tree, nothing), std::mem::take(&mut self.askers))
+    }
+
+    /// Whoever waits for an answer of an incarnation that is fenced.
+    pub(super) fn let_go(&mut self) -> Option<impl Sized + use<>> {
+        self.child.seat().is_fenced().then(|| std::mem::take(&mut self.askers))
     }
 
     /// Whether the actor has to end: every child has stopped, or a step has panicked.
@@ -160,6 +165,7 @@ impl Mind {
                 leash.fence(ExitReason::Stuck);
             }
             if let Some(nested) = bench.blueprint.nested() {
+                nested.door.let_go();
                 nested.fence(fence);
             }
         }

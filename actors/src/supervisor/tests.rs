@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use actix_rt::System;
@@ -110,6 +112,35 @@ fn a_step_that_panics_on_the_thread_of_a_child_ends_the_supervisor() {
         };
         let seen: Vec<String> = seen.iter().map(text).collect();
         assert_eq!(seen, ["odd boom", "swarm a bug in the supervisor"]);
+        // An incarnation that was never launched is an orphan for ever: nobody waits for it here.
+        drop(root);
+    });
+}
+
+/// It is the supervisor's own panic: whoever gave the order hears that the supervisor is gone.
+#[test]
+fn a_step_that_panics_over_an_order_ends_the_supervisor() {
+    System::new().block_on(async {
+        let (odd, odd_ref) = odd(|_| panic!("a bug in the supervisor"));
+        let (sibling, sibling_ref) = Child::actor(ChildSpec::new("sibling"), |_| Ok(Plain));
+        let flags = || SupervisorFlags::unlimited(Strategy::OneForOne);
+        let (swarm, swarm_ref) = Child::supervisor(ChildSpec::new("swarm"), flags(), vec![odd, sibling]);
+        let exits = Arc::new(Exits::default());
+        let root = Root::start(flags(), vec![swarm], Arc::clone(&exits) as Arc<dyn EventSink>).unwrap();
+        root.started().await.unwrap();
+        let id = "odd".into();
+        swarm_ref.terminate_child(&id).await.unwrap();
+        let mut order = Box::pin(swarm_ref.start_existing(&id));
+        let polled = order.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(Err(SupervisorError::Gone)));
+        // Nobody is heard before it has ended.
+        let nobody = "nobody".into();
+        let mut late = Box::pin(swarm_ref.start_existing(&nobody));
+        assert!(late.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending());
+        until("both are made anew", || odd_ref.stats().live && sibling_ref.incarnation() == 2).await;
+        assert_eq!(late.await, Err(SupervisorError::NotFound));
+        let seen = exits.0.lock().clone();
+        assert!(matches!(&seen[1], (id, ExitReason::Panic { text, .. }) if id == "swarm" && &**text == "a bug in the supervisor"));
         // An incarnation that was never launched is an orphan for ever: nobody waits for it here.
         drop(root);
     });

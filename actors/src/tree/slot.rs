@@ -148,12 +148,51 @@ pub(super) struct Slot<P> {
     pub(super) incarnation: u64,
     pub(super) restarts: u64,
     past: Option<Box<Past>>,
-    waiters: Vec<(Token, Until)>,
+    waiters: Waiters,
     pub(super) role: Role,
     pub(super) fate: Fate,
     pub(super) trial: Trial,
     /// The next launch takes over the seed's incarnation.
     pub(super) adopt: bool,
+}
+
+/// Who waits for something of a child: mostly nobody, or whoever has it started, for whom nothing is allocated.
+#[derive(Default)]
+enum Waiters {
+    #[default]
+    None,
+    One(Token, Until),
+    Many(Vec<(Token, Until)>),
+}
+
+impl Waiters {
+    fn push(&mut self, token: Token, until: Until) {
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(token, until),
+            Self::One(first, its) => Self::Many(vec![(first, its), (token, until)]),
+            Self::Many(mut all) => {
+                all.push((token, until));
+                Self::Many(all)
+            }
+        };
+    }
+
+    /// Takes out those who wait for `wanted`, in the order in which they came.
+    fn take(&mut self, wanted: Until, mut taken: impl FnMut(Token)) {
+        match self {
+            Self::One(token, until) if *until == wanted => {
+                taken(*token);
+                *self = Self::None;
+            }
+            Self::None | Self::One(..) => {}
+            Self::Many(all) => {
+                all.extract_if(.., |(_, until)| *until == wanted).for_each(|(token, _)| taken(token));
+                if all.is_empty() {
+                    *self = Self::None;
+                }
+            }
+        }
+    }
 }
 
 /// What a child that has never ended does not need.
@@ -192,7 +231,7 @@ impl<P> Slot<P> {
             incarnation: seed.incarnation,
             restarts: seed.restarts,
             past: (!fresh).then(|| Box::new(past)),
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
             role,
             fate: Fate::default(),
             trial: Trial::default(),
@@ -243,7 +282,7 @@ impl<P> Slot<P> {
     }
 
     pub(super) fn wait_for(&mut self, token: Token, until: Until) {
-        self.waiters.push((token, until));
+        self.waiters.push(token, until);
     }
 
     /// Takes out everyone who waits for `until`, with their answers; `key` is its own.
@@ -253,14 +292,9 @@ impl<P> Slot<P> {
         result: &Result<(), Refusal>,
         out: &mut Vec<Action<P>>,
     ) {
-        if self.waiters.is_empty() {
-            return;
-        }
-        let taken = self.waiters.extract_if(.., |(_, wanted)| *wanted == until);
-        out.extend(taken.map(|(token, _)| Action::Answer { token, child: Some(key), result: result.clone() }));
-        if self.waiters.is_empty() {
-            self.waiters = Vec::new();
-        }
+        self.waiters.take(until, |token| {
+            out.push(Action::Answer { token, child: Some(key), result: result.clone() });
+        });
     }
 
     /// `shared` as for [`Slot::event`].

@@ -1,6 +1,5 @@
 //! Groups whose supervisor is born with what an earlier life of it left.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hivekeeper_actors::tree::{Input, Tree};
@@ -16,7 +15,7 @@ fn seeded(strategy: Strategy, states: [SeedState; 3]) -> Sim {
         let seed = Seed { incarnation: 1, state, ..Seed::default() };
         new_child(ChildSpec { seed, intensity: None, ..eager(name) })
     });
-    let tree = Tree::new(Arc::from("root"), SupervisorFlags::new(strategy));
+    let tree = Tree::new("root", SupervisorFlags::new(strategy));
     let mut sim = Sim { tree, now: Instant::now(), log: vec![], answers: vec![], kinds: vec![] };
     sim.step(Input::Init(children.collect()));
     sim

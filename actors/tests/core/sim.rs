@@ -29,7 +29,7 @@ impl Sim {
     }
 
     pub(crate) fn under(flags: SupervisorFlags, specs: Vec<ChildSpec>) -> Self {
-        let tree = Tree::new("root".into(), flags);
+        let tree = Tree::new("root", flags);
         let mut sim = Self { tree, now: Instant::now(), log: vec![], answers: vec![], kinds: vec![] };
         let children = specs.into_iter().map(new_child).collect();
         sim.step(Input::Init(children));

@@ -212,10 +212,11 @@ struct Meddler {
     begun: AtomicBool,
 }
 
+type Order = Pin<Box<dyn Future<Output = Result<Started, SupervisorError>>>>;
+
 thread_local! {
     /// The order, for whoever finishes it.
-    static MEDDLING: RefCell<Option<Pin<Box<dyn Future<Output = Result<Started, SupervisorError>>>>>> =
-        const { RefCell::new(None) };
+    static MEDDLING: RefCell<Option<Order>> = const { RefCell::new(None) };
 }
 
 impl EventSink for Meddler {
@@ -224,8 +225,7 @@ impl EventSink for Meddler {
         self.record.event(event);
         if meddles && !self.begun.swap(true, Ordering::SeqCst) {
             let supervisor = self.supervisor.lock().clone().unwrap();
-            let mut order: Pin<Box<dyn Future<Output = _>>> =
-                Box::pin(async move { supervisor.start_child(plain(beside("b"))).await });
+            let mut order: Order = Box::pin(async move { supervisor.start_child(plain(beside("b"))).await });
             assert!(poll(&mut order).is_pending());
             MEDDLING.set(Some(order));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hivekeeper_actors::{
     AskError, Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings,
-    ShutdownError, Strategy, SupervisorFlags, ThreadEvent,
+    ShutdownError, Started, Strategy, SupervisorError, SupervisorFlags, ThreadEvent,
 };
 
 use crate::harness::*;
@@ -69,6 +69,29 @@ fn a_blocked_thread_is_fenced_and_everything_on_it_made_anew_with_its_queue() {
         assert_eq!(script.alive_max.load(Ordering::SeqCst), 2);
         assert_eq!(record.exits("a"), [ExitReason::Stuck], "its late end is nobody's news");
         assert_eq!(answers(&blocked).await, 2);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// An order was taken in by a supervisor whose own thread was blocked already, and is lost with it.
+#[test]
+fn whoever_waits_for_a_supervisor_that_is_fenced_is_told_that_it_is_gone() {
+    system(async {
+        let (a, blocked) =
+            scripted(ChildSpec { placement: Placement::WithSupervisor, ..eager("a") }, Script::default());
+        let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+        let (nested, nested_ref) = Child::supervisor(eager("nested"), flags, vec![a]);
+        let (root, _) = start_with(settings(), vec![nested.apart()]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        let (b, made_anew) =
+            scripted(ChildSpec { placement: Placement::WithSupervisor, ..eager("b") }, Script::default());
+        assert_eq!(nested_ref.start_child(b.clone()).await, Err(SupervisorError::Gone));
+        assert_eq!(nested_ref.start_child(b).await, Ok(Started::Running(2)), "its successor hears");
+        assert_eq!(answers(&made_anew).await, 2);
+        drop(gate);
+        until("the leaked thread comes back", || root.stats().leaked == 0).await;
+        assert_eq!(answers(&made_anew).await, 2);
         root.shutdown().await.unwrap();
     });
 }

@@ -51,7 +51,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(history: &History, aloud: bool) -> Self {
         Self {
-            tree: Tree::new("root".into(), history.flags.clone()),
+            tree: Tree::new("root", history.flags.clone()),
             dice: Dice(history.number ^ 0xD1CE),
             now: Instant::now(),
             live: BTreeMap::new(),
