@@ -10,8 +10,9 @@ use crate::spec::ChildId;
 /// Receives what every supervisor of a tree does.
 ///
 /// Each supervisor calls it for one thing at a time, in the order in which things happen to its children; several supervisors may call at once. The
-/// thread is any of the tree: what becomes of a child is decided, as a rule, on the thread of the child. The supervisor is locked meanwhile, so a sink
-/// must not block, and above all not wait for the supervisor. A panic in it is caught and logged.
+/// thread is any of the tree: what becomes of a child is decided, as a rule, on the thread of the child, and what is asked of a supervisor where it is
+/// asked. The supervisor is locked meanwhile, so a sink must not block, and above all not wait for the supervisor. What a sink asks of the supervisor
+/// that calls it is sent, and decided after what it hears of. A panic in it is caught and logged.
 pub trait EventSink: Send + Sync {
     /// One thing happened.
     fn event(&self, event: SupervisionEvent);

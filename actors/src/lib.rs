@@ -76,7 +76,8 @@
 //!   wind down and stop itself later (its `stopping()` is called again then, and whenever a stop is asked for). After the deadline it is
 //!   dropped. No child outlives its supervisor. A supervisor may end with its children, too ([`AutoShutdown`]).
 //! - **Threads**: supervisors live on the thread of the root, children on a few others ([`Placement`]). What becomes of a child is decided
-//!   on its own thread, so that a restart waits for no other to wake up. A thread that a handler blocks is
+//!   on its own thread, so that a restart waits for no other to wake up, and what is asked of a supervisor on the thread of whoever asks, if that
+//!   is one of these and nothing is asked or heard already; otherwise it is a message to the supervisor. A thread that a handler blocks is
 //!   found out and left behind: what lived on it ends as [`Stuck`](ExitReason::Stuck) and is made anew elsewhere ([`Settings`]). Tasks that
 //!   an incarnation [spawns](ChildCtx::spawn_task) end with it.
 //! - **To look at**: an [`EventSink`] hears everything that happens to any child, in order, and of blocked threads ([`ThreadEvent`];

@@ -61,7 +61,7 @@ pub enum SupervisorError {
     /// So many requests wait for the supervisor that there was no room for another in time.
     #[error("too many requests wait")]
     Busy,
-    /// The supervisor did not look at the request in time; the request is void.
+    /// The supervisor did not look at the request in time, which it was sent; the request is void.
     #[error("the supervisor does not answer")]
     Unreachable,
     /// The factory [declined](crate::Ignore) to make the child; nothing is kept of it.
@@ -100,6 +100,10 @@ impl From<Refusal> for SupervisorError {
 ///
 /// Each call resolves when what it asks for has happened, so it takes as long as the child's start timeout and stop deadline allow. A
 /// call that is dropped half-way has been asked for all the same.
+///
+/// What is asked on a thread of the tree (the root's, or one of the children's) is decided there and then, unless something else is being decided or
+/// on its way to the supervisor: then, and from any other thread, it is a message that waits for its turn. What one caller asks is decided
+/// in the order of the first polls.
 #[derive(Clone, Debug)]
 pub struct SupervisorRef {
     pub(crate) inner: ChildRef<Supervisor>,

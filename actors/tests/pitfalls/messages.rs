@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::prelude::*;
 use futures_util::future::join_all;
-use hivekeeper_actors::{AskError, ExitReason};
+use hivekeeper_actors::{AskError, ChildSpec, ExitReason, Placement};
 
 use crate::harness::*;
 
@@ -71,7 +71,6 @@ fn p05_a_message_is_delivered_again_if_its_sender_asks_for_it() {
 /// list is for.
 #[test]
 fn p08_added_children_start_side_by_side_and_listed_ones_in_turn() {
-    /// Fewer than the messages that a supervisor handles in one turn.
     const ADDED: usize = 100;
     system(async {
         let listed = ["a", "b", "c"].map(|name| specimen(eager(name), Manner::Well, &Arc::default()).0);
@@ -82,7 +81,9 @@ fn p08_added_children_start_side_by_side_and_listed_ones_in_turn() {
 
         let supervisor = root.supervisor();
         let adding = (0..ADDED).map(|n| {
-            let (child, _) = specimen(eager(&format!("added-{n}")), Manner::Well, &Arc::default());
+            // On the thread that orders them, so that none is made before all are ordered.
+            let spec = ChildSpec { placement: Placement::WithSupervisor, ..eager(&format!("added-{n}")) };
+            let (child, _) = specimen(spec, Manner::Well, &Arc::default());
             supervisor.add_child(child)
         });
         let added = join_all(adding).await;
