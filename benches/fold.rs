@@ -113,13 +113,9 @@ fn heartbeat() -> TelemetryKind {
     TelemetryKind::Heartbeat { progress: Some(Arc::from("{\"step\":1}")), busy: Some(true) }
 }
 
-fn logs(count: usize) -> impl Iterator<Item = TelemetryKind> {
-    (0..count).map(|_| TelemetryKind::Log {
-        level: Arc::from("info"),
-        line: Arc::from("a line of about a hundred and fifty bytes, as agents write them when they tell what they are about to do next"),
-        stream: None,
-        at: None,
-    })
+/// As the data plane hands up what it read at once.
+fn logs(count: usize) -> TelemetryKind {
+    TelemetryKind::Logged(count as u64)
 }
 
 fn pure() -> anyhow::Result<()> {
@@ -132,7 +128,7 @@ fn pure() -> anyhow::Result<()> {
         let base = Now::read();
         let passed = Duration::from_secs(u64::from(second) + 1);
         let now = Now { wall: base.wall + passed, mono: base.mono + passed };
-        let reports: Vec<_> = agents.iter().map(|agent| said(agent, logs(LOGS).chain([heartbeat()]))).collect();
+        let reports: Vec<_> = agents.iter().map(|agent| said(agent, [logs(LOGS), heartbeat()])).collect();
         let began = Instant::now();
         for report in reports {
             drop(fold.apply(now, report));
@@ -220,7 +216,7 @@ fn paced(handle: &Handle, folder: &Folder, agents: &[AgentId], sent: &mut u64) -
             for agent in some {
                 handle.report(said(agent, [heartbeat()]));
                 for _ in 0..rounds {
-                    handle.report(said(agent, logs(LOGS_A_READ)));
+                    handle.report(said(agent, [logs(LOGS_A_READ)]));
                 }
                 reads += rounds + 1;
             }
@@ -278,7 +274,7 @@ fn flat_out(handle: &Handle, folder: &Folder, agents: &[AgentId], sent: &mut u64
     let (began, used) = (Instant::now(), folder.used()?);
     while began.elapsed() < Duration::from_secs(u64::from(SECONDS)) {
         for agent in agents {
-            handle.report(said(agent, logs(LOGS).chain([heartbeat()])));
+            handle.report(said(agent, [logs(LOGS), heartbeat()]));
             *sent += LOGS as u64 + 1;
         }
     }
