@@ -170,7 +170,11 @@ fn a_child_starts_siblings_from_its_handler_on_its_own_thread_and_on_another() {
 fn a_child_elsewhere_needs_no_turn_of_the_supervisor() {
     system(async {
         let (far, far_ref, _) = noted(eager("far"));
-        let (root, record) = start(vec![far]);
+        let record = Arc::new(Record::default());
+        // The new one is made on the thread of the one that starts it, after its turn: they don't meet at the lock.
+        let settings = Settings { threads: 1, ..Settings::default() };
+        let (flags, sink) = (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
+        let root = Root::start_with(settings, flags, vec![far], sink).unwrap();
         root.started().await.unwrap();
         let supervisor = root.supervisor();
         far_ref
