@@ -38,3 +38,4 @@ mod stream_events;
 mod stream_support;
 mod supervision;
 mod takeover;
+mod usage;

@@ -1,0 +1,131 @@
+//! What an agent says of itself, from its socket to the health document of the real daemon.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
+use serde_json::{Value, json};
+
+use crate::hive::{Hive, PATIENCE, until};
+
+/// Agents that only write down what they were given; the test speaks for them.
+const SWARM: &str = r#"
+[[swarm]]
+name = "s"
+[[swarm.agent]]
+name = "spends"
+command = ["sh", "-c", "env > spends.new; mv spends.new spends.$HIVEKEEPER_INCARNATION; exec sleep 1000"]
+stop_grace = "1s"
+[[swarm.agent]]
+name = "flaps"
+command = ["sh", "-c", "env > flaps.new; mv flaps.new flaps.$HIVEKEEPER_INCARNATION; exec sleep 1000"]
+heartbeat_timeout = "900ms"
+stop_grace = "1s"
+"#;
+
+struct Session(BufReader<TcpStream>);
+
+impl Session {
+    fn open(hive: &Hive, agent: &str, incarnation: u64) -> Self {
+        let file = hive.data().join(format!("work/s/{agent}.{incarnation}"));
+        let text = until("what the agent was given", || std::fs::read_to_string(&file).ok());
+        let given: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let stream = TcpStream::connect(given["HIVEKEEPER_ADDR"]).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut session = Self(BufReader::new(stream));
+        let params = json!({
+            "token": given["HIVEKEEPER_TOKEN"], "agent": format!("s/{agent}"), "incarnation": incarnation,
+            "protocol": 1, "capabilities": {}
+        });
+        let opened = session.ask("hive/open", &params);
+        assert!(opened["result"]["heartbeat_interval_ms"].is_u64(), "{opened}");
+        session
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
+        writeln!(self.0.get_mut(), "{}", json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}))
+            .unwrap();
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn tell(&mut self, method: &str, params: &Value) {
+        writeln!(self.0.get_mut(), "{}", json!({"jsonrpc": "2.0", "method": method, "params": params})).unwrap();
+    }
+
+    fn used(&mut self, input: u64, usd: f64) {
+        self.tell(
+            "hive/usage",
+            &json!({"gen_ai.usage.input_tokens": input, "cost_usd": usd, "gen_ai.response.model": "m-1", "x": -1}),
+        );
+    }
+}
+
+fn spent(agent: &Value) -> (Option<u64>, Option<f64>) {
+    let value = &agent["usage"]["value"];
+    (value["input_tokens"].as_u64(), value["cost_usd"].as_f64())
+}
+
+#[test]
+fn usage_survives_restarts_and_is_never_counted_twice() {
+    let hive = Hive::start(SWARM);
+    let fresh = hive.running("s/spends");
+    assert_eq!(fresh["usage"], json!({"value": null, "reason": "never_observed"}));
+    assert_eq!(fresh["heartbeat_latency_ms"]["reason"], "never_observed");
+    let mut session = Session::open(&hive, "spends", 1);
+    session.used(100, 0.5);
+    session.used(100, 0.5);
+    session.tell("hive/heartbeat", &json!({}));
+    session.tell("hive/heartbeat", &json!({}));
+    let seen = hive.agent_until("s/spends", "its usage is summed", |agent| spent(agent) == (Some(100), Some(0.5)));
+    assert_eq!((&seen["usage"]["source"], &seen["model"]["value"]), (&json!("agent"), &json!("m-1")));
+    assert_eq!(seen["usage"]["value"]["output_tokens"], Value::Null, "nobody spoke of it");
+    let seen =
+        hive.agent_until("s/spends", "its heartbeats are in time", |agent| agent["heartbeat_latency_ms"]["value"] == 0);
+    assert!(seen["telemetry"]["received"].as_u64() >= Some(5), "{seen:#}");
+    assert!(seen["telemetry"]["latency_ms"]["value"].is_number(), "{seen:#}");
+
+    let answer = session.ask("hive/usage", &json!({"gen_ai.usage.input_tokens": -7}));
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    until("the refusal is counted", || {
+        let plane = hive.get("/api/v1/health").body["data_plane"].clone();
+        (plane["refused_by_code"]["-32602"] == 1 && plane["refused"] == 1 && plane["connections"] == 1).then_some(())
+    });
+
+    session.used(150, 0.75);
+    hive.agent_until("s/spends", "its last word is heard", |agent| spent(agent) == (Some(150), Some(0.75)));
+    hive.command("/swarms/s/agents/spends/restart");
+    hive.agent_until("s/spends", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
+    assert_eq!(spent(&hive.agent("s/spends")), (Some(150), Some(0.75)), "what was used stays used");
+    let mut session = Session::open(&hive, "spends", 2);
+    session.used(20, 0.25);
+    hive.agent_until("s/spends", "adds to it", |agent| spent(agent) == (Some(170), Some(1.0)));
+    // The program starts over inside its incarnation.
+    session.used(5, 0.25);
+    hive.agent_until("s/spends", "adds a new run", |agent| spent(agent) == (Some(175), Some(1.25)));
+}
+
+#[test]
+fn an_agent_that_falls_silent_again_and_again_is_told_so() {
+    let hive = Hive::start(SWARM);
+    hive.running("s/flaps");
+    let mut session = Session::open(&hive, "flaps", 1);
+    let has =
+        |agent: &Value, code: &str| agent["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code);
+    for silence in 1..=3 {
+        session.tell("hive/heartbeat", &json!({}));
+        if silence < 3 {
+            hive.agent_until("s/flaps", "is trusted", |agent| {
+                agent["state"] == "running" && agent["reasons"] == json!([])
+            });
+        }
+        hive.agent_until("s/flaps", "falls silent", |agent| has(agent, "heartbeat_overdue"));
+    }
+    session.tell("hive/heartbeat", &json!({}));
+    hive.agent_until("s/flaps", "is heard and not trusted", |agent| {
+        agent["state"] == "degraded" && has(agent, "flapping") && !has(agent, "heartbeat_overdue")
+    });
+}
