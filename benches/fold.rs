@@ -172,7 +172,7 @@ impl Folder {
 fn room() -> anyhow::Result<(Handle, Folder)> {
     let feed = Feed::new(Epoch(1), Seq(1));
     let handle = Handle::new(Options { identity: identity(), feed, on_stuck: Arc::new(|_, _| {}) });
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     let monitored = handle.clone();
     thread::spawn(move || {
         actix::System::new().block_on(async move {

@@ -120,7 +120,7 @@ fn the_hive_says_of_each_plane_and_each_level_why() {
 }
 
 /// Words in quotation marks that are codes and nothing else.
-fn codes_in<'a>(text: &'a str, quote: char) -> BTreeSet<&'a str> {
+fn codes_in(text: &str, quote: char) -> BTreeSet<&str> {
     let is_code = |word: &&str| word.len() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     text.lines().flat_map(|line| line.split(quote).skip(1).step_by(2)).filter(is_code).collect()
 }
