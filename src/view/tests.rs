@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    AgentHealth, AgentState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, Event,
-    EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Lost, Measured, Operation,
+    AgentHealth, AgentState, BreakerState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch,
+    Event, EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Lost, Measured, Operation,
     OperationId, OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target, TelemetryHealth, Usage,
     health::Absent,
 };
@@ -283,7 +283,7 @@ fn the_health_document() {
                 "connections": 3, "turned_away": 4, "refused_by_code": { "-32602": 2, "1003": 5 },
                 "dropped_by_class": { "logs": 1, "metrics": 0, "events": 0 }
             },
-            "swarms": [review_json()], "agents": [coder_json()]
+            "swarms": [review_json()], "agents": [coder_json()], "sources": []
         })
     );
     for (level, status) in
@@ -324,6 +324,22 @@ fn events_of_every_kind() {
         let shown = Event { seq: Seq(12), epoch: Epoch(1_795_000_000_000), at: at(0), kind };
         assert_eq!(value(event(&shown)), expected, "{word}");
     };
+    subject(
+        EventKind::SourceChanged {
+            source: "flow".parse().unwrap(),
+            from: Some(BreakerState::Closed),
+            to: BreakerState::Open,
+            reasons: vec!["source_down: 3 polls in a row failed: can't connect".to_owned()],
+            agents: 1,
+            appeared: vec![Arc::from("a")],
+            gone: vec![],
+        },
+        "flow",
+        json!({
+            "from": "closed", "to": "open", "agents": 1, "appeared": ["a"], "gone": [],
+            "reasons": [{ "code": "source_down", "detail": "3 polls in a row failed: can't connect" }]
+        }),
+    );
     let agent = Arc::new(coder());
     subject(
         EventKind::AgentChanged { from: Some(AgentState::Running), agent: Arc::clone(&agent) },

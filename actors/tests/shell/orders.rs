@@ -173,7 +173,8 @@ fn a_child_elsewhere_needs_no_turn_of_the_supervisor() {
         let record = Arc::new(Record::default());
         // The new one is made on the thread of the one that starts it, after its turn: they don't meet at the lock.
         let settings = Settings { threads: 1, ..Settings::default() };
-        let (flags, sink) = (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
+        let (flags, sink) =
+            (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
         let root = Root::start_with(settings, flags, vec![far], sink).unwrap();
         root.started().await.unwrap();
         let supervisor = root.supervisor();

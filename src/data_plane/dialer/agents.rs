@@ -165,13 +165,13 @@ mod tests {
             json!({ "swarm": { "status": { "x": 1, "agents": agents } } }),
             json!({ "agents": 3, "swarm": { "agents": agents } }),
         ] {
-            let listed = listed(&[payload.clone()]);
+            let listed = listed(std::slice::from_ref(&payload));
             assert_eq!(names(&listed), ["a", "b-1", "3"], "{payload}");
         }
         for payload in
             [json!([]), json!("agents"), json!({ "agents": 3 }), json!({ "agents": ["a"] }), json!({ "a": [agents] })]
         {
-            let listed = listed(&[payload.clone()]);
+            let listed = listed(std::slice::from_ref(&payload));
             assert!(!listed.any && listed.agents.is_empty(), "{payload}");
         }
         assert!(listed(&[json!({ "agents": [] })]).any, "an empty list is a list");

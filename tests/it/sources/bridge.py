@@ -16,7 +16,7 @@ async def pump(reader, writer):
 
 async def serve(reader, writer, banner, command):
     program = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 21
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         if banner:
@@ -44,6 +44,8 @@ async def main():
         handlers.add(asyncio.current_task())
         try:
             await serve(reader, writer, banner, words)
+        except (asyncio.CancelledError, ConnectionError):
+            pass  # We end, or the client has gone.
         finally:
             handlers.discard(asyncio.current_task())
 
