@@ -1,6 +1,7 @@
 //! Configuration: layers, every kind of error by file, line and key, and no drift between `config.toml` and what is read.
 
 mod docker;
+mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -191,8 +191,16 @@ pub(super) fn spec(at: SocketAddr, tools: &[&str]) -> SourceSpec {
     }
 }
 
+/// All that a dialer tells.
 #[derive(Default)]
-struct Heard(Mutex<Vec<SourceReport>>);
+pub(super) struct Heard(Mutex<Vec<SourceReport>>);
+
+impl Heard {
+    /// The latest; a dialer tells where it stands before it does anything.
+    pub(super) fn latest(&self) -> SourceReport {
+        self.0.lock().unwrap().last().expect("a first report").clone()
+    }
+}
 
 impl SourceWitness for Heard {
     fn stands(&self, report: SourceReport) {

@@ -9,11 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hivekeeper::model::{BreakerState, Measured, Source};
+use hivekeeper::{
+    data_plane::dialer::DialerHandle,
+    model::{BreakerState, Measured, Source, SourceWitness},
+};
+use hivekeeper_actors::{Child, ChildSpec, EventSink, Root, SupervisionEvent, SupervisorFlags};
 use serde_json::json;
 
-use super::fake::{Dialled, Server, agents, in_text, names, spec, wait_for_the_end};
-use crate::hive::until;
+use super::fake::{Dialled, Heard, Server, agents, in_text, names, spec, wait_for_the_end};
+use crate::hive::{PATIENCE, until};
 
 /// Every connection is cut by the clock, used or not: at rest, and with a question on its way.
 #[test]
@@ -102,6 +106,42 @@ fn the_actors_end_ends_its_connections() {
     assert_eq!(server.open(), 2);
     drop(dialled);
     until("both connections end", || (server.open() == 0).then_some(()));
+}
+
+/// What is known of a source outlives the actor that polls it.
+#[test]
+fn a_panic_loses_no_count_and_the_next_incarnation_polls_on() {
+    struct Quiet;
+    impl EventSink for Quiet {
+        fn event(&self, _: SupervisionEvent) {}
+    }
+    let server = Server::start(|conn| conn.serve_legacy(|_| agents(&["a"])));
+    let heard = Arc::new(Heard::default());
+    let witness = Arc::clone(&heard) as Arc<dyn SourceWitness>;
+    let spec = spec(server.at, &["agent_list"]);
+    actix::System::new().block_on(async {
+        let polls = async |least: u64| {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let latest = heard.latest();
+                if latest.polls >= least && !latest.agents.is_empty() {
+                    return latest;
+                }
+                assert!(Instant::now() < deadline, "{latest:#?}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let handle = DialerHandle::new(spec, witness);
+        let (child, dialer) = Child::actor(ChildSpec::new("fake"), move |_| Ok(handle.dialer()));
+        let root = Root::start(SupervisorFlags::default(), vec![child], Arc::new(Quiet)).unwrap();
+        let before = polls(3).await;
+        dialer.run(|_, _| panic!("a bug in the dialer")).unwrap();
+        let after = polls(before.polls + 3).await;
+        assert_eq!((dialer.incarnation(), after.failures, names(&after)), (2, 0, vec!["a"]));
+        root.shutdown().await.unwrap();
+    });
+    until("both incarnations' connections end", || (server.open() == 0).then_some(()));
+    assert_eq!(server.accepted(), 2, "one for each incarnation");
 }
 
 #[test]
