@@ -15,7 +15,7 @@ impl Bench {
         let start = Now::read();
         let mut bench = Self { fold: Fold::new(identity(), start), start };
         bench.fold.apply(start, Report::Reconciled);
-        bench.fold.apply(start, Report::DataPlane { listening: true, sessions: 0 });
+        bench.fold.apply(start, Report::DataPlane { listening: true, sessions: 0, connections: 0, turned_away: 0 });
         bench.fold.tick(start);
         bench
     }
