@@ -32,9 +32,9 @@ use crate::{
 
 const VIEWERS: usize = 1000;
 /// Messages a round with one on the way: half a second of work or more.
-const MESSAGES_ONE: u64 = 100;
+const MESSAGES_ONE: u32 = 100;
 /// With many.
-const MESSAGES_MANY: u64 = 400;
+const MESSAGES_MANY: u32 = 400;
 /// Messages that viewers may be behind: what a session of actix-ws holds.
 const BEHIND_MAX: u64 = 32;
 const ROUND_WAIT: Duration = Duration::from_secs(60);
@@ -97,8 +97,8 @@ pub(crate) fn run(rounds: usize) -> anyhow::Result<()> {
 }
 
 /// Publishes so many messages, never more than `behind` ahead of all viewers together.
-fn round(readers: &Readers, behind: u64, messages: u64, mut publish: impl FnMut(u64)) -> anyhow::Result<Round> {
-    let viewers = VIEWERS as u64;
+fn round(readers: &Readers, behind: u64, messages: u32, mut publish: impl FnMut(u64)) -> anyhow::Result<Round> {
+    let (viewers, messages) = (VIEWERS as u64, u64::from(messages));
     let (begin, before) = (clock::now(), readers.frames());
     let cpu = || Duration::from_nanos(readers::cpu(libc::CLOCK_PROCESS_CPUTIME_ID)).saturating_sub(readers.cpu());
     let cpu_before = cpu();
@@ -234,7 +234,7 @@ fn text(n: u64) -> String {
 struct Bare {
     server: Server,
     sessions: Arc<Mutex<Vec<actix_ws::Session>>>,
-    messages: Option<tokio::sync::mpsc::UnboundedSender<()>>,
+    messages: Option<tokio::sync::mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -274,7 +274,7 @@ impl Bare {
             },
         )?;
         let sessions = sessions.into_inner();
-        let (messages, mut next) = tokio::sync::mpsc::unbounded_channel();
+        let (messages, mut next) = tokio::sync::mpsc::channel(MESSAGES_MANY as usize);
         let viewers = Arc::clone(&sessions);
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
@@ -292,7 +292,7 @@ impl Bare {
 
     fn publish(&self) {
         if let Some(messages) = &self.messages {
-            let _ = messages.send(());
+            let _ = messages.blocking_send(());
         }
     }
 }

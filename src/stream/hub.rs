@@ -28,6 +28,9 @@ use crate::{
     model::{Epoch, Seq},
 };
 
+/// Viewers that must have gone before memory is given back: at 20 KiB each, more than a megabyte.
+const GONE_MIN: usize = 64;
+
 /// How often push latency is summed up.
 const LATENCY_WINDOW: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,15 @@ pub(super) enum Close {
     Away,
     /// It does not answer: 1013.
     TooSlow,
+}
+
+/// What a judgement leaves to do.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aftermath {
+    Nothing,
+    /// Many have gone: what they used is worth giving back.
+    Emptier,
 }
 
 /// What a viewer's actor is to do; the latest counts.
@@ -116,6 +128,8 @@ struct Registry {
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Connections that have said goodbye, and when they are ended if they are still there; all get the same while, so the first is due first.
     leaving: VecDeque<(Instant, Socket)>,
+    /// Viewers that have gone since memory was last given back.
+    gone: usize,
     closing: bool,
 }
 
@@ -285,6 +299,7 @@ impl Hub {
         if let Some(record) = registry.viewers.remove(&id) {
             let (due, before) = (now + self.shared.limits.linger, registry.deadline());
             registry.leaving.push_back((due, record.socket.clone()));
+            registry.gone += 1;
             drop(registry);
             self.wake_before(before, due);
         }
@@ -301,7 +316,7 @@ impl Hub {
     }
 
     /// Judges the viewers that are due, and ends the connections that had their while.
-    pub(super) fn judge(&self, now: Instant) {
+    pub(super) fn judge(&self, now: Instant) -> Aftermath {
         let registry = &mut *self.shared.registry.lock();
         while let Some(Reverse((at, id))) = registry.due.peek().copied()
             && at <= now
@@ -326,6 +341,11 @@ impl Hub {
                 socket.close();
             }
         }
+        if registry.leaving.is_empty() && registry.gone >= GONE_MIN {
+            registry.gone = 0;
+            return Aftermath::Emptier;
+        }
+        Aftermath::Nothing
     }
 
     fn drop_viewer(&self, registry: &mut Registry, id: u64, why: Why, now: Instant) {
@@ -335,6 +355,7 @@ impl Hub {
             Why::Silent => &self.shared.dropped_silent,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        registry.gone += 1;
         tracing::info!(viewer = id, ?why, "viewer dropped");
         if record.kind == Kind::Events || why == (Why::Slow { stalled: true }) {
             // An event stream has no goodbye, and an actor that can't write gets none through.

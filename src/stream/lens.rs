@@ -94,17 +94,11 @@ impl Lens {
 }
 
 /// The filters in use.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lenses {
     /// No filter. Held here, so always shared.
     whole: Arc<Lens>,
     filtered: Mutex<HashMap<Filter, Weak<Lens>>>,
-}
-
-impl Default for Lenses {
-    fn default() -> Self {
-        Self { whole: Arc::default(), filtered: Mutex::default() }
-    }
 }
 
 impl Lenses {

@@ -34,7 +34,7 @@ pub async fn hybrid_health(
     }
     let (id, record) = match enter(&request, &hub, Kind::Socket) {
         Ok(entered) => entered,
-        Err(refusal) => return Ok(refusal),
+        Err((code, detail)) => return Ok(problem(StatusCode::SERVICE_UNAVAILABLE, code, detail)),
     };
     let frame_size = hub.limits().frame_bytes_max;
     let viewer = Viewer::new(hub.get_ref().clone(), id, record);
@@ -50,7 +50,7 @@ pub async fn hybrid_health_events(request: HttpRequest, hub: web::Data<Hub>) -> 
     };
     let (id, record) = match enter(&request, &hub, Kind::Events) {
         Ok(entered) => entered,
-        Err(refusal) => return refusal,
+        Err((code, detail)) => return problem(StatusCode::SERVICE_UNAVAILABLE, code, detail),
     };
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
@@ -82,20 +82,22 @@ fn asked(request: &HttpRequest) -> Result<Asked, Objection> {
     protocol::asked(address.subscriptions.as_deref(), address.swarms.as_deref(), seen)
 }
 
-fn enter(request: &HttpRequest, hub: &Hub, kind: Kind) -> Result<(u64, Arc<Record>), HttpResponse> {
-    let unavailable = |code, detail| problem(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+/// The code and the detail of why there is no place.
+type Unavailable = (&'static str, &'static str);
+
+fn enter(request: &HttpRequest, hub: &Hub, kind: Kind) -> Result<(u64, Arc<Record>), Unavailable> {
     let Some(socket) = Socket::of(request) else {
         tracing::error!(
             "a viewer's connection has no descriptor: out of descriptors, or a server without `keep_socket`"
         );
-        return Err(unavailable("out_of_descriptors", "no descriptor is left for another viewer"));
+        return Err(("out_of_descriptors", "no descriptor is left for another viewer"));
     };
     if let Err(error) = socket.bound_send_buffer(hub.limits().send_buffer_bytes) {
         tracing::warn!(%error, "send buffer of a viewer's socket not bounded");
     }
     hub.enter(kind, socket, Instant::now()).map_err(|refused| match refused {
-        Refused::Full => unavailable("too_many_viewers", "all places for viewers are taken"),
-        Refused::Closing => unavailable("shutting_down", "the daemon is on its way out"),
+        Refused::Full => ("too_many_viewers", "all places for viewers are taken"),
+        Refused::Closing => ("shutting_down", "the daemon is on its way out"),
     })
 }
 

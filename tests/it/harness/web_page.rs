@@ -125,7 +125,11 @@ fn own(mut stream: &TcpStream, head: &str, mut body: Vec<u8>, page: &str, asks: 
     let (answer, answered) = mpsc::channel();
     let number = || path.rsplit('/').next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let asked = match path {
-        "/page/report" => Some(Asked::Report(serde_json::from_slice(&body).unwrap_or_default())),
+        "/page/report" => {
+            // It has no answer to wait for.
+            drop(answer);
+            Some(Asked::Report(serde_json::from_slice(&body).unwrap_or_default()))
+        }
         path if path.starts_with("/page/miss/") => Some(Asked::Miss(number(), answer)),
         path if path.starts_with("/page/cut/") => Some(Asked::Cut(number(), answer)),
         _ => None,
@@ -136,7 +140,6 @@ fn own(mut stream: &TcpStream, head: &str, mut body: Vec<u8>, page: &str, asks: 
             if asks.send(asked).is_err() {
                 return;
             }
-            // A report has no answer: its sender is gone.
             answered.recv().unwrap_or_default()
         }
     };
