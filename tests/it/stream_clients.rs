@@ -63,7 +63,7 @@ fn succeed(commands: &mut [Command]) -> bool {
 }
 
 fn miss(server: &Server, events: u64) -> u64 {
-    (0..events).map(|n| publish(server, changed("review/coder", n))).last().unwrap()
+    (0..events).fold(0, |_, n| publish(server, changed("review/coder", n)))
 }
 
 /// `frames` follow on `seen` without a gap: each event, or one document when the ring no longer had them.
@@ -94,7 +94,7 @@ struct Client {
 impl Client {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (lines, told) = mpsc::channel();
+        let (lines, told) = mpsc::sync_channel(1024);
         let output = BufReader::new(child.stdout.take().unwrap());
         // Ends with the client's output.
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
@@ -162,7 +162,8 @@ fn python_websockets() {
         command(venv.join("bin/pip"), &["install", "--quiet", "websockets"]),
     ];
     let has = |python: &Path| succeed(&mut [command(python, &["-c", "import websockets"])]);
-    if !has(&python) && !(succeed(&mut install) && has(&python)) {
+    let installed = has(&python) || succeed(&mut install) && has(&python);
+    if !installed {
         return skipped("needs python3 with venv, and PyPI's websockets");
     }
     let script = scripts().join("viewer.py").display().to_string();
@@ -179,7 +180,8 @@ fn npm_ws() {
     let has =
         || Path::new(&modules).join("node_modules/ws").exists() && succeed(&mut [command("node", &["--version"])]);
     let mut install = [command("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &modules, "ws"])];
-    if !has() && !(succeed(&mut install) && has()) {
+    let installed = has() || succeed(&mut install) && has();
+    if !installed {
         return skipped("needs node and npm's ws");
     }
     let script = scripts().join("viewer.mjs").display().to_string();

@@ -18,9 +18,9 @@ use serde_json::Value;
 /// What a page asks of its test. Answers are the texts of its requests.
 pub(crate) enum Asked {
     /// `/page/miss/N`: let so many events happen; the number of the last.
-    Miss(u64, mpsc::Sender<String>),
+    Miss(u64, mpsc::SyncSender<String>),
     /// `/page/cut/N`: the same with all connections cut first.
-    Cut(u64, mpsc::Sender<String>),
+    Cut(u64, mpsc::SyncSender<String>),
     /// `/page/report`.
     Report(Value),
 }
@@ -44,7 +44,7 @@ impl Gateway {
     pub(crate) fn new(page: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (asks, asked) = mpsc::channel();
+        let (asks, asked) = mpsc::sync_channel(16);
         let shared = Arc::new(Shared::default());
         let thread = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -112,7 +112,7 @@ fn head(mut stream: &TcpStream) -> Option<(String, Vec<u8>)> {
     }
 }
 
-fn own(mut stream: &TcpStream, head: &str, mut body: Vec<u8>, page: &str, asks: &mpsc::Sender<Asked>) {
+fn own(mut stream: &TcpStream, head: &str, mut body: Vec<u8>, page: &str, asks: &mpsc::SyncSender<Asked>) {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut chunk = [0; 4096];
@@ -122,7 +122,7 @@ fn own(mut stream: &TcpStream, head: &str, mut body: Vec<u8>, page: &str, asks: 
             _ => return,
         }
     }
-    let (answer, answered) = mpsc::channel();
+    let (answer, answered) = mpsc::sync_channel(1);
     let number = || path.rsplit('/').next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let asked = match path {
         "/page/report" => {
