@@ -4,6 +4,7 @@
 mod asyncapi;
 mod chaos;
 mod cli;
+mod clients;
 mod config;
 mod data_plane;
 mod docker;
