@@ -5,6 +5,7 @@ connection is lost. What was not answered is sent again then, so a line may come
 lines first, and the agent's log says how many. Without the daemon's variables (a program started by hand) nothing is sent.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -32,8 +33,7 @@ class Agent:
     def __init__(self, on_drain=None, environ=os.environ):
         self._wake = threading.Condition()
         self._queue, self._in_flight, self._answers = [], (None, []), []
-        self._beat, self._beat_changed = {}, False
-        self._on_drain = on_drain
+        self._beat, self._beat_changed, self._on_drain = "{}", False, on_drain
         self._sent = self._untold = self.dropped = 0
         self._lost, self._ended = False, False
         try:
@@ -73,8 +73,7 @@ class Agent:
         """Anything that changes when work goes on. It goes with the next heartbeat, which it brings forward."""
         text = self._text({"progress": progress, "busy": busy})
         with self._wake:
-            if text is not None:
-                self._beat, self._beat_changed = json.loads(text), True
+            self._beat, self._beat_changed = (text, True) if text else (self._beat, self._beat_changed)
             self._wake.notify_all()
 
     def flush(self, within):
@@ -108,11 +107,9 @@ class Agent:
     def _run(self):
         self._pause = PAUSE_MIN
         while True:
-            try:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 if not self._serve():
                     break
-            except (OSError, ValueError, KeyError, TypeError):
-                pass
             # Between half of it and the whole, so that a swarm does not come back as one.
             time.sleep(self._pause * random.uniform(0.5, 1.0))
             self._pause = min(self._pause * 2, PAUSE_MAX)
@@ -141,10 +138,8 @@ class Agent:
                 self._talk(connection, interval)
             finally:
                 # This ends the reader, which must not speak of the next connection.
-                try:
+                with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
                 reader.join()
             return True
 
@@ -167,7 +162,7 @@ class Agent:
         out, self._answers = self._answers, []
         if beats:
             self._sent, self._beat_changed = self._sent + 1, False
-            out.append(self._request(self._sent, "hive/heartbeat", json.dumps(self._beat)))
+            out.append(self._request(self._sent, "hive/heartbeat", self._beat))
         if not self._in_flight[1] and (self._queue or self._untold):
             batch, self._queue = self._queue[:BATCH_MAX], self._queue[BATCH_MAX:]
             if self._untold:

@@ -60,7 +60,7 @@ impl Agent {
             let worker = me.clone();
             drop(thread::Builder::new().spawn(move || worker.run(&addr, &open)));
         } else {
-            me.end();
+            me.lock().ended = true;
         }
         me
     }
@@ -127,11 +127,7 @@ impl Agent {
             thread::sleep(pause.mul_f64(0.5 + (RandomState::new().hash_one(0) % 1000) as f64 / 2000.0));
             pause = (pause * 2).min(PAUSES[1]);
         }
-        self.end();
-    }
-
-    fn end(&self) {
-        *self.lock() = State { ended: true, ..State::default() };
+        self.lock().ended = true;
         self.0.1.notify_all();
     }
 
