@@ -189,7 +189,7 @@ fn tells_comes_back_and_finishes(command: &[String]) {
     assert!(!flood.contains(&1) && flood.len() <= 1050, "the oldest go first: {} came", flood.len());
     let dropped: u64 =
         numbers(&lines, "messages dropped on the way to Hivekeeper: ").last().copied().expect("it says how many");
-    assert!(dropped >= FLOOD - 1050 && dropped <= FLOOD + 500, "{dropped}");
+    assert!((FLOOD - 1050..=FLOOD + 500).contains(&dropped), "{dropped}");
     finishes(&hive);
 }
 
