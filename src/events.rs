@@ -66,14 +66,23 @@ impl Ring {
         seq
     }
 
-    fn read(&self, after: Seq, limit: usize) -> Result<Vec<Arc<Event>>, Gap> {
+    /// Where in the ring the events behind a cursor begin.
+    fn place(&self, after: Seq) -> Result<usize, Gap> {
         let first = self.first_kept();
         // A cursor beyond the head comes from another data directory: what it has seen is not what we have.
         if after > self.head() || after.0 + 1 < first.0 {
             return Err(Gap { after, first_kept: first, head: self.head() });
         }
-        let skip = usize::try_from(after.0 + 1 - first.0).unwrap_or(usize::MAX);
+        Ok(usize::try_from(after.0 + 1 - first.0).unwrap_or(usize::MAX))
+    }
+
+    fn read(&self, after: Seq, limit: usize) -> Result<Vec<Arc<Event>>, Gap> {
+        let skip = self.place(after)?;
         Ok(self.events.iter().skip(skip).take(limit).cloned().collect())
+    }
+
+    fn next(&self, after: Seq) -> Result<Option<Arc<Event>>, Gap> {
+        self.place(after).map(|place| self.events.get(place).cloned())
     }
 }
 
@@ -169,9 +178,8 @@ impl Subscription {
     pub fn try_next(&mut self) -> Result<Option<Arc<Event>>, Gap> {
         // Marked as seen before the ring is read: what is published in between wakes the next wait.
         self.head.borrow_and_update();
-        match self.feed.read(self.after, 1) {
-            Ok(events) => {
-                let event = events.into_iter().next();
+        match self.feed.shared.ring.lock().next(self.after) {
+            Ok(event) => {
                 if let Some(event) = &event {
                     self.after = event.seq;
                 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     lens::{Lens, Lenses, Tails},
     limits::StreamLimits,
-    protocol::{Filter, Performance},
+    protocol::{Filter, Head, Performance},
     pulse::{Pulse, Verdict, Why},
     socket::{Progress, Socket},
     warden::Warden,
@@ -150,6 +150,9 @@ struct Latency {
     last: Option<(f64, f64)>,
 }
 
+/// An event, the one that was told before it, and the millisecond of the telling.
+type FrameKey = (Seq, Seq, u128);
+
 struct Shared {
     limits: StreamLimits,
     feed: Feed,
@@ -164,6 +167,8 @@ struct Shared {
     timed: AtomicU64,
     push_micros: AtomicU64,
     tails: Mutex<Tails>,
+    /// The frame that was made last for many alike.
+    frame: Mutex<Option<(FrameKey, Arc<str>)>>,
     lenses: Lenses,
     latency: Mutex<Latency>,
 }
@@ -197,6 +202,7 @@ impl Hub {
                 timed: AtomicU64::new(0),
                 push_micros: AtomicU64::new(0),
                 tails: Mutex::default(),
+                frame: Mutex::default(),
                 lenses: Lenses::default(),
                 latency: Mutex::default(),
             }),
@@ -366,6 +372,25 @@ impl Hub {
         }
     }
 
+    /// The whole `session_update` of an event, made once for all who got the same frame before it and are sent it in the same millisecond.
+    pub(super) fn shared_frame(&self, head: Head, make: impl FnOnce() -> String) -> String {
+        let millisecond = head.sent_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let key = (head.seq, head.prev_seq, millisecond);
+        let frame = {
+            let mut kept = self.shared.frame.lock();
+            match &*kept {
+                Some((known, frame)) if *known == key => Arc::clone(frame),
+                _ => {
+                    let frame: Arc<str> = Arc::from(make());
+                    *kept = Some((key, Arc::clone(&frame)));
+                    frame
+                }
+            }
+        };
+        // Copied while others have the lock.
+        (*frame).to_owned()
+    }
+
     /// The tail of an event's `session_update`, made once for all who get it alike.
     pub(super) fn shared_tail(&self, seq: Seq, make: impl FnOnce() -> String) -> Arc<str> {
         self.shared.tails.lock().get(seq, make)
@@ -380,8 +405,8 @@ impl Hub {
     }
 
     /// Notes how long an event took from its observation to its frame. A clock that went back shows as no time at all.
-    pub(super) fn note_latency(&self, observed_at: SystemTime, now: Instant) {
-        let took = observed_at.elapsed().unwrap_or_default();
+    pub(super) fn note_latency(&self, observed_at: SystemTime, sent_at: SystemTime, now: Instant) {
+        let took = sent_at.duration_since(observed_at).unwrap_or_default();
         self.shared.timed.fetch_add(1, Ordering::Relaxed);
         self.shared.push_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let ms = took.as_secs_f64() * 1000.0;

@@ -17,8 +17,8 @@ pub struct StreamLimits {
     pub viewers_max: usize,
     /// Between two pings.
     pub ping_interval: Duration,
-    /// How long a pong may take. With the interval it stays half a second below the 15 s within which a viewer that stops reading or falls
-    /// silent is dropped: that much is left for a busy machine.
+    /// How long a pong may take. With the interval it stays a second and a half below the 15 s within which a viewer that stops reading or falls
+    /// silent is dropped: that much is left for a busy machine, and for the second between two counts that viewers are told.
     pub answer_within: Duration,
     /// Longest message of a client; a longer one ends the connection with 1009. Subscriptions to a thousand swarms fit.
     pub frame_bytes_max: usize,
@@ -46,7 +46,7 @@ impl Default for StreamLimits {
         Self {
             viewers_max: 2048,
             ping_interval: Duration::from_secs(5),
-            answer_within: Duration::from_millis(9_500),
+            answer_within: Duration::from_millis(8_500),
             frame_bytes_max: 64 * 1024,
             performance_interval: Duration::from_secs(1),
             status_interval: Duration::from_millis(100),

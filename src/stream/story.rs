@@ -88,14 +88,21 @@ impl Story {
     /// What an event means for the viewer; `None` is nothing.
     pub(super) fn event(&mut self, event: &Event) -> Option<String> {
         let at = Some((event.seq, event.at));
-        let tail = match protocol::push(event, &self.topics, self.lens.only()) {
+        let (parts, alike) = match protocol::push(event, &self.topics, self.lens.only()) {
             Push::Nothing => return None,
             Push::Status => return Some(self.status_at(at)),
-            Push::Sessions(parts) => self.hub.shared_tail(event.seq, || protocol::sessions_tail(&parts)),
-            Push::Filtered(parts) => self.lens.samples(event.seq, &parts),
+            Push::Sessions(parts) => (parts, true),
+            Push::Filtered(parts) => (parts, false),
         };
-        self.hub.note_latency(event.at, Instant::now());
-        Some(self.frame("session_update", at, &tail))
+        let head = self.head(at);
+        self.hub.note_latency(event.at, head.sent_at, Instant::now());
+        if !alike {
+            return Some(protocol::frame("session_update", head, &self.lens.samples(event.seq, &parts)));
+        }
+        Some(self.hub.shared_frame(head, || {
+            let tail = self.hub.shared_tail(event.seq, || protocol::sessions_tail(&parts));
+            protocol::frame("session_update", head, &tail)
+        }))
     }
 
     /// What is gone is made up for by one whole document; it holds everything up to the head that the gap names.
@@ -117,13 +124,17 @@ impl Story {
         self.frame(kind, None, tail)
     }
 
-    /// `event` is the number and the time of what the frame tells.
     fn frame(&mut self, kind: &str, event: Option<(Seq, SystemTime)>, tail: &str) -> String {
+        protocol::frame(kind, self.head(event), tail)
+    }
+
+    /// The next frame's head. `event` is the number and the time of what it tells.
+    fn head(&mut self, event: Option<(Seq, SystemTime)>) -> Head {
         let sent_at = SystemTime::now();
         let (seq, observed_at) = event.unwrap_or((self.prev_seq, sent_at));
         let head = Head { epoch: self.hub.epoch(), seq, prev_seq: self.prev_seq, observed_at, sent_at };
         self.prev_seq = seq;
         self.hub.count_frame();
-        protocol::frame(kind, head, tail)
+        head
     }
 }
