@@ -153,3 +153,65 @@ fn earliest(a: Option<SystemTime>, b: Option<SystemTime>) -> Option<SystemTime> 
         (one, None) | (None, one) => one,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Usage, UsageReport};
+
+    fn kinds() -> impl Strategy<Value = TelemetryKind> {
+        let progress = proptest::option::of((0u8..3).prop_map(|n| Arc::from(n.to_string())));
+        let used = (0u64..50, proptest::option::of(Just(Arc::from("m")))).prop_map(|(tokens, model)| {
+            let totals = Usage { input_tokens: Some(tokens), ..Usage::default() };
+            TelemetryKind::Usage(Box::new(UsageReport { totals, model }))
+        });
+        prop_oneof![
+            Just(TelemetryKind::SessionOpened),
+            Just(TelemetryKind::SessionClosed),
+            progress.prop_map(|progress| TelemetryKind::Heartbeat { progress, busy: None }),
+            Just(TelemetryKind::Log { level: Arc::from("info"), line: Arc::from("x"), stream: None, at: None }),
+            Just(TelemetryKind::Metric { name: Arc::from("n"), value: 1.0, unit: None, attributes: None }),
+            used,
+        ]
+    }
+
+    fn burst<'a>(messages: impl IntoIterator<Item = &'a (u64, TelemetryKind)>) -> Burst {
+        let mut burst = Burst { incarnation: 1, ..Burst::default() };
+        for (ms, kind) in messages {
+            burst.add(SystemTime::UNIX_EPOCH + Duration::from_millis(*ms), kind.clone());
+        }
+        burst
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However messages fall into reads, and reads into turns, they amount to the same.
+        #[test]
+        fn what_messages_amount_to_does_not_depend_on_their_reads(
+            messages in proptest::collection::vec((0u64..100, kinds()), 0..30),
+            cuts in proptest::collection::vec(0usize..8, 0..10),
+            lost in proptest::collection::vec((0u64..5, 0u64..5, 0u64..5), 0..4),
+        ) {
+            let mut whole = burst(&messages);
+            let mut merged = Burst { incarnation: 1, ..Burst::default() };
+            let (mut rest, mut cuts) = (&messages[..], cuts.into_iter());
+            while !rest.is_empty() {
+                let (read, later) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+                merged.merge(burst(read));
+                rest = later;
+            }
+            for (logs, metrics, events) in lost {
+                let lost = Lost { logs, metrics, events };
+                merged.merge(Burst::of_dropped(1, lost));
+                whole.lost = whole.lost.and(lost);
+                whole.messages += lost.total();
+            }
+            prop_assert_eq!(merged, whole);
+        }
+    }
+}
