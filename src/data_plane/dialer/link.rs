@@ -242,3 +242,33 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// A peer that asks without end and never reads: what we owe it stays bounded, because it is no longer listened to.
+    #[tokio::test]
+    async fn replies_that_nobody_reads_are_bounded() {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that little is taken off our hands by the systems in between.
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asking = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let pings = b"{\"jsonrpc\":\"2.0\",\"id\":\"p\",\"method\":\"ping\"}\n".repeat(1000);
+            while stream.write_all(&pings).await.is_ok() {}
+        };
+        let mut link = Link::connect(&address, Duration::from_secs(10)).await.unwrap();
+        let waited = timeout(Duration::from_millis(800), async { tokio::join!(asking, link.rest()) }).await;
+        assert!(waited.is_err(), "it is not read to the point where it is a flood");
+        // A chunk read at the edge may owe as much as it holds.
+        assert!(link.out.len() <= REPLY_BYTES_HELD + READ_BYTES, "{} bytes", link.out.len());
+        assert!(link.out.len() >= REPLY_BYTES_HELD, "the edge was reached: {} bytes", link.out.len());
+    }
+}
