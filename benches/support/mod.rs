@@ -8,5 +8,6 @@ pub mod figures;
 pub mod hive;
 pub mod keepers;
 pub mod machine;
+pub mod plane;
 pub mod processes;
 pub mod viewer;

@@ -15,3 +15,4 @@ mod steward;
 mod tree;
 
 pub use serve::serve;
+pub use sinks::Said;

@@ -59,9 +59,11 @@ impl EngineWitness for Engines {
 }
 
 /// What agents say: log records into their books, all of it to health.
-pub(super) struct Said {
-    pub(super) health: Handle,
-    pub(super) logs: LogBook,
+pub struct Said {
+    /// Who folds.
+    pub health: Handle,
+    /// Who keeps log records.
+    pub logs: LogBook,
 }
 
 impl TelemetrySink for Said {
