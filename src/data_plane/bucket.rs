@@ -45,8 +45,11 @@ impl Bucket {
     }
 
     fn fill(&mut self, now: Instant) {
+        if now <= self.filled_at {
+            return;
+        }
         let passed = now.saturating_duration_since(self.filled_at);
-        self.filled_at = self.filled_at.max(now);
+        self.filled_at = now;
         self.tokens = (self.tokens + passed.as_secs_f64() * self.per_second).min(self.burst);
     }
 }

@@ -36,8 +36,10 @@ pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Opt
     let phase = plane.phase.subscribe();
     let newcomer = Some(newcomer);
     let mut connection = Connection { plane, stream, via, session, lines, order, newcomer, seat: None };
-    if connection.run(orders, phase).await == End::Said {
-        connection.say_goodbye().await;
+    match connection.run(orders, phase).await {
+        End::Said => connection.say_goodbye().await,
+        End::Left => connection.close().await,
+        End::Gone => {}
     }
 }
 
@@ -57,6 +59,8 @@ struct Connection<S> {
 enum End {
     /// We end it; what we wrote should arrive.
     Said,
+    /// The peer has said all that it wants to say.
+    Left,
     /// The peer is gone, or does not read.
     Gone,
 }
@@ -95,11 +99,11 @@ impl<S: DuplexStream> Connection<S> {
                     }
                     taken
                 }
-                Turn::Read(_) => {
+                Turn::Read(ended) => {
                     if self.lines.unfinished() {
                         self.plane.refused(self.session.agent().or(self.via.as_ref()), Code::ParseError, 1);
                     }
-                    return End::Gone;
+                    return if ended.is_ok() { End::Left } else { End::Gone };
                 }
                 Turn::Order(Order::Drain) => {
                     self.session.drain(&mut effects);
@@ -189,6 +193,12 @@ impl<S: DuplexStream> Connection<S> {
         });
         effects.replies.clear();
         written
+    }
+
+    /// Ends our side, too: behind TLS an end that is not said looks like a cut.
+    async fn close(mut self) {
+        self.seat = None;
+        let _in_time = timeout(LINGER, self.stream.shutdown()).await;
     }
 
     /// Ends our side and reads on for a moment: a system that closes a socket with unread data resets it, and the peer might never see what was

@@ -14,7 +14,7 @@ pub struct PlaneLimits {
     /// Connections accepted a second in the long run. Five thousand agents that come back at once are in within three seconds, and a crowd of
     /// ten thousand a second costs a tenth of a core; it waits in the system's queue meanwhile, which is bounded.
     pub accepts_per_second: u32,
-    /// Connections accepted at once after a pause: what the system's own queue holds.
+    /// Connections accepted at once after a pause: a second's worth.
     pub accepts_burst: u32,
     /// Connections that launchers relay, open at a time: a few for each of a thousand agents. Counted apart, so that a crowd on the port
     /// can't lock out what we launched.
@@ -49,7 +49,7 @@ impl Default for PlaneLimits {
             direct_max: 16 * 1024,
             unopened_max: 1024,
             accepts_per_second: 2_000,
-            accepts_burst: 4_096,
+            accepts_burst: 2_000,
             relayed_max: 4096,
             open_deadline: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
@@ -82,8 +82,8 @@ pub(super) const LOG_PIECE_MAX: usize = crate::wire::channel::LINE_PIECE_MAX;
 /// Bytes read at once from one connection: hundreds of usual notifications in one batch, and less than half a millisecond's work. A buffer is held
 /// only while there is something in it.
 pub(super) const READ_BYTES: usize = 64 * 1024;
-/// Connections that the system may keep waiting until we accept them, as far as it allows (net.core.somaxconn): agents that come back all at once.
-pub(super) const BACKLOG: i32 = 4096;
+/// Connections that the system may keep waiting until we accept them: what it allows by default (net.core.somaxconn).
+pub(super) const BACKLOG_MAX: i32 = 4096;
 /// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
 pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
 /// Orders that wait for one connection: drain and part, each once.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use nix::sys::socket::{Backlog, listen};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -19,7 +20,7 @@ use tokio::{
 use super::{
     bucket::Bucket,
     connection::{self, Counted},
-    limits::{ACCEPT_PAUSE, BACKLOG},
+    limits::{ACCEPT_PAUSE, BACKLOG_MAX},
     newcomers::{Newcomer, Newcomers},
     plane::{DataPlaneHandle, Plane, Relayed, count},
     tls::Tls,
@@ -37,8 +38,10 @@ impl DataPlane {
     /// # Errors
     /// No descriptor for the copy.
     pub fn new(handle: &DataPlaneHandle, listener: &StdListener) -> io::Result<Self> {
-        // On a socket that listens already this sets its queue's length alone, listen(2).
-        nix::sys::socket::listen(listener, nix::sys::socket::Backlog::new(BACKLOG)?)?;
+        // On a socket that listens already this sets its queue's length alone, listen(2). What is accepted in a second: nobody who finds a place in it
+        // waits longer.
+        let queue = i32::try_from(handle.plane.limits.accepts_per_second).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX);
+        listen(listener, Backlog::new(queue)?)?;
         let copy = listener.try_clone()?;
         copy.set_nonblocking(true)?;
         Ok(Self { plane: Arc::clone(&handle.plane), listener: Some(copy) })

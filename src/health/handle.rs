@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use dashmap::DashMap;
@@ -29,6 +29,13 @@ use crate::{
 
 /// Items folded in one turn before the other actors of the thread get theirs: about a millisecond's work.
 const TURN_ITEMS_MAX: usize = 1024;
+
+/// A turn that takes longer than this is followed by a rest as long as itself, in which what comes gathers: under load documents are made once for many
+/// messages, and folding never takes more than half a core. Well above what a turn of few agents takes, so that a lone change is told at once.
+const TURN_SHORT: Duration = Duration::from_micros(200);
+
+/// Longest rest, so that a slow turn makes nobody wait for the next one: a frame of a viewer's screen.
+const REST_MAX: Duration = Duration::from_millis(16);
 
 /// Called with an agent that has become stuck, and its incarnation, when its document asks for a restart then. Called in the middle of a turn: it must
 /// not block, and it must not ask for the [whole document](Handle::hive), which waits for the turn's end.
@@ -62,7 +69,14 @@ impl Handle {
     pub fn new(options: Options) -> Self {
         let fold = Fold::new(options.identity.clone(), Now::read());
         let hive = RwLock::new(Arc::new(fold.hive()));
-        let work = Work { fold, items: VecDeque::new(), changes: VecDeque::new(), shown_at: None, rates_shown: None };
+        let work = Work {
+            fold,
+            items: VecDeque::new(),
+            changes: VecDeque::new(),
+            shown_at: None,
+            rates_shown: None,
+            rest: Duration::ZERO,
+        };
         Self {
             shared: Arc::new(Shared {
                 options,
@@ -117,6 +131,8 @@ struct Work {
     changes: VecDeque<Change>,
     shown_at: Option<Instant>,
     rates_shown: Option<Instant>,
+    /// What the last turn asks for before the next.
+    rest: Duration,
 }
 
 pub(super) struct Shared {
@@ -134,7 +150,13 @@ pub(super) struct Shared {
 impl Shared {
     /// Waits until there is something to fold, or until time alone changes something.
     pub(super) async fn due(&self) {
-        let deadline = self.work.lock().fold.next_deadline();
+        let (deadline, rest) = {
+            let work = self.work.lock();
+            (work.fold.next_deadline(), work.rest)
+        };
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
         // Both outcomes mean the same: look.
         let _ = tokio::time::timeout_at(deadline.into(), self.wake.notified()).await;
     }
@@ -142,6 +164,7 @@ impl Shared {
     /// Folds what waits, shows the documents and publishes the changes, in this order: who sees an event sees its document, too.
     pub(super) fn turn(&self) {
         let work = &mut *self.work.lock();
+        let began = Instant::now();
         if work.items.len() < TURN_ITEMS_MAX {
             self.intake.lock().drain(&mut work.items);
         }
@@ -172,6 +195,8 @@ impl Shared {
         while let Some(change) = work.changes.pop_front() {
             self.tell(now, change);
         }
+        let took = began.elapsed();
+        work.rest = if took <= TURN_SHORT { Duration::ZERO } else { took.min(REST_MAX) };
     }
 
     fn show(&self, work: &mut Work, now: Now) {

@@ -134,7 +134,9 @@ fn message(envelope: Envelope<'_>) -> Option<Message<'_>> {
 
 /// Whether too little is opened in a line for it to be too deep. True of every usual line, and told at a fraction of what walking costs.
 pub(super) fn shallow(line: &[u8]) -> bool {
-    line.iter().map(|byte| usize::from(matches!(byte, b'[' | b'{'))).sum::<usize>() <= DEPTH_MAX
+    // In bytes, of which the processor adds many at once; no piece overflows one.
+    let opened = |piece: &[u8]| piece.iter().fold(0u8, |sum, byte| sum + u8::from(matches!(byte, b'[' | b'{')));
+    line.chunks(usize::from(u8::MAX)).map(|piece| usize::from(opened(piece))).sum::<usize>() <= DEPTH_MAX
 }
 
 /// serde_json walks ignored and raw values without recursion, so depth is no danger here, but it is to whoever parses the pieces later.

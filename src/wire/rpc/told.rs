@@ -30,7 +30,25 @@ pub fn told(line: &[u8]) -> Option<Told<'_>> {
         return None;
     }
     let text = std::str::from_utf8(line).ok()?;
+    if let Some(told) = tight(text) {
+        return Some(told);
+    }
     serde_json::from_str::<Usual<'_>>(text).ok().map(|usual| usual.0)
+}
+
+/// The form that programs write which put no spaces between members: what is before the parameters is compared, not read.
+fn tight(text: &str) -> Option<Told<'_>> {
+    let rest = text.strip_prefix(r#"{"jsonrpc":"2.0","method":"hive/"#)?.strip_suffix('}')?;
+    // Each reads all of what it is given, so what was left out on both sides is the whole envelope.
+    if let Some(params) = rest.strip_prefix(r#"log","params":"#) {
+        serde_json::from_str::<ByName<Log<'_>>>(params).ok().map(|params| Told::Log(params.0))
+    } else if let Some(params) = rest.strip_prefix(r#"heartbeat","params":"#) {
+        serde_json::from_str::<ByName<Heartbeat<'_>>>(params).ok().map(|params| Told::Heartbeat(params.0))
+    } else if let Some(params) = rest.strip_prefix(r#"metric","params":"#) {
+        serde_json::from_str::<ByName<Metric<'_>>>(params).ok().map(|params| Told::Metric(params.0))
+    } else {
+        None
+    }
 }
 
 struct Usual<'a>(Told<'a>);
@@ -113,6 +131,8 @@ mod tests {
     fn the_usual_form_is_read() {
         for line in [
             r#"{"jsonrpc":"2.0","method":"hive/heartbeat","params":{}}"#,
+            r#"{"jsonrpc": "2.0", "method": "hive/heartbeat", "params": {"busy": false}}"#,
+            r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"}"} }"#,
             r#" {"method":"hive/heartbeat", "jsonrpc":"2.0", "params":{"progress":[{"a":null}],"busy":true,"x":1}} "#,
             r#"{"jsonrpc":"2.0","method":"hive/log","params":{"level":"warn","line":"a\nb","stream":"s","at":"t"}}"#,
             r#"{"jsonrpc":"2.0","method":"hive/metric","params":{"name":"n","value":1,"attributes":{}}}"#,
@@ -141,6 +161,9 @@ mod tests {
             r#"{"jsonrpc":"2.0","method":"hive/log","params":null}"#,
             r#"{"jsonrpc":"2.0","method":"hive/heartbeat"}"#,
             r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"x"}} {}"#,
+            r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"x"},"id":{}}"#,
+            r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"x"}"#,
+            r#"{"jsonrpc":"2.0","method":"hive/log","params":}"#,
             r#"["2.0","hive/log",{"line":"x"}]"#,
             &deep,
             "hello",

@@ -13,7 +13,7 @@ use std::{
 
 use actix::System;
 use hivekeeper::{
-    data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats},
+    data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats, Tls},
     model::{Admission, AgentId, Lost, Refusal, Telemetry, TelemetryKind, TelemetrySink},
 };
 use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
@@ -134,9 +134,13 @@ pub(super) struct Plane {
 
 impl Plane {
     pub(super) fn start(limits: PlaneLimits) -> Self {
+        Self::start_with(limits, None)
+    }
+
+    pub(super) fn start_with(limits: PlaneLimits, tls: Option<Tls>) -> Self {
         let house = Arc::new(House { incarnation: AtomicU64::new(1) });
         let sink = Arc::new(Recorder::default());
-        let handle = DataPlaneHandle::new(house.clone(), sink.clone(), limits);
+        let handle = DataPlaneHandle::with_tls(house.clone(), sink.clone(), limits, tls);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
