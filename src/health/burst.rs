@@ -94,7 +94,7 @@ impl Burst {
 
     /// Adds one message of this incarnation that was read later.
     fn add(&mut self, at: SystemTime, kind: TelemetryKind) {
-        self.messages += kind.messages();
+        self.messages += messages(&kind);
         self.oldest = earliest(self.oldest, Some(at));
         match kind {
             TelemetryKind::SessionOpened => self.session = Some(true),
@@ -154,6 +154,16 @@ fn earliest(a: Option<SystemTime>, b: Option<SystemTime>) -> Option<SystemTime> 
     }
 }
 
+/// Messages of the agent that this stands for. That a session has begun or ended is the data plane's own word.
+fn messages(kind: &TelemetryKind) -> u64 {
+    match kind {
+        TelemetryKind::SessionOpened | TelemetryKind::SessionClosed => 0,
+        TelemetryKind::Logs(records) => records.len() as u64,
+        TelemetryKind::Logged(messages) | TelemetryKind::Counted(messages) => *messages,
+        TelemetryKind::Heartbeat { .. } | TelemetryKind::Usage(_) | TelemetryKind::Event { .. } => 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -173,8 +183,8 @@ mod tests {
             Just(TelemetryKind::SessionOpened),
             Just(TelemetryKind::SessionClosed),
             progress.prop_map(|progress| TelemetryKind::Heartbeat { progress, busy: None }),
-            Just(TelemetryKind::Log { level: Arc::from("info"), line: Arc::from("x"), stream: None, at: None }),
-            Just(TelemetryKind::Metric { name: Arc::from("n"), value: 1.0, unit: None, attributes: None }),
+            (1u64..5).prop_map(TelemetryKind::Logged),
+            (1u64..5).prop_map(TelemetryKind::Counted),
             used,
         ]
     }

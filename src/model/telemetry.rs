@@ -49,17 +49,6 @@ pub enum TelemetryKind {
     },
 }
 
-impl TelemetryKind {
-    /// So many messages it stands for.
-    pub fn messages(&self) -> u64 {
-        match self {
-            Self::Logs(records) => records.len() as u64,
-            Self::Logged(messages) | Self::Counted(messages) => *messages,
-            _ => 1,
-        }
-    }
-}
-
 /// The level of a log record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
