@@ -8,7 +8,7 @@ use std::{
 
 use actix_web::web;
 use hivekeeper_actors::{
-    Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Root, Shutdown, StartError, Strategy,
+    Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Placement, Root, Shutdown, StartError, Strategy,
     SupervisorFlags, SupervisorRef,
 };
 use parking_lot::Mutex;
@@ -182,7 +182,9 @@ fn warden(hub: &Hub) -> (Child, ChildRef<Warden>) {
 
 fn data_plane(parts: &Parts) -> (Child, ChildRef<DataPlane>) {
     let (plane, sockets) = (parts.plane.clone(), Arc::clone(&parts.sockets));
-    Child::actor(service("data-plane"), move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?))
+    // All that agents send is read on its thread: a flood must not hold up the services beside it.
+    let spec = ChildSpec { placement: Placement::Dedicated, ..service("data-plane") };
+    Child::actor(spec, move |_| Ok(DataPlane::new(&plane, &sockets.data_plane)?))
 }
 
 /// One actor for each polled MCP server. None depends on another, and one that spends its restarts is tried again alone.

@@ -30,6 +30,7 @@ mod launcher_relay;
 mod launcher_sweep;
 mod metrics;
 mod runtime;
+mod soak;
 mod sources;
 mod stream;
 
