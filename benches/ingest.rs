@@ -34,6 +34,7 @@ use support::{
     figures::{self, median_of, table, verdict},
     machine,
     plane::Plane,
+    processes,
 };
 
 /// Odd, so that a median is one of them, and enough for one of a machine that others use.
@@ -161,7 +162,11 @@ fn hivekeeper(plane: &mut Plane, connections: usize, block: &(Vec<u8>, usize)) -
     }
     plane.folded(connections)?;
     let took = clock::now() - began;
-    let _ = received;
+    // The last words are messages, too. Documents are shown once a second.
+    let all = received + sent + connections as u64;
+    processes::until("every message is counted", Duration::from_secs(5), || {
+        Ok((plane.received() == all).then_some(()))
+    })?;
     let dropped = plane.logs.status().dropped_records - dropped;
     #[expect(clippy::cast_precision_loss, reason = "millions")]
     let kept = 1.0 - dropped as f64 / sent as f64;

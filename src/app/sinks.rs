@@ -69,12 +69,7 @@ pub struct Said {
 impl TelemetrySink for Said {
     fn accept(&self, mut batch: Vec<Telemetry>) {
         for said in &mut batch {
-            let TelemetryKind::Logs(records) = &mut said.kind else { continue };
-            let (records, messages) = (std::mem::take(records), records.len() as u64);
-            said.kind = TelemetryKind::Logged(messages);
-            for (agent, fallen) in self.logs.try_log(&said.agent, said.incarnation, said.at, records) {
-                self.count_lost(agent, fallen);
-            }
+            keep(&self.logs, said, |agent, fallen| self.count_lost(agent, fallen));
         }
         self.health.report(Report::Telemetry(batch));
     }
@@ -85,6 +80,16 @@ impl TelemetrySink for Said {
 
     fn dropped(&self, agent: &AgentId, incarnation: u64, lost: Lost) {
         self.health.report(Report::Dropped { agent: agent.clone(), incarnation, lost });
+    }
+}
+
+/// Hands log records to their book, and leaves how many they were. Tells of whom others fell out for them.
+fn keep(logs: &LogBook, said: &mut Telemetry, mut lost: impl FnMut(AgentId, u64)) {
+    let TelemetryKind::Logs(records) = &said.kind else { return };
+    let logged = TelemetryKind::Logged(records.len() as u64);
+    let TelemetryKind::Logs(records) = std::mem::replace(&mut said.kind, logged) else { return };
+    for (agent, fallen) in logs.try_log(&said.agent, said.incarnation, said.at, records) {
+        lost(agent, fallen);
     }
 }
 
@@ -226,6 +231,7 @@ mod tests {
     use hivekeeper_actors::{ChildId, ExitReason};
 
     use super::*;
+    use crate::model::{LogLevel, LogRecord, LogRecords};
 
     #[test]
     fn a_service_is_down_from_its_end_to_its_next_start() {
@@ -251,6 +257,33 @@ mod tests {
         assert!(bad(note(Supervised::Starting { attempt: 1 })));
         let (check, runs) = note(Supervised::Started { took: Duration::ZERO });
         assert!(check.ok && runs);
+    }
+
+    #[test]
+    fn records_go_to_the_book_and_are_counted_by_health() {
+        let dir = tempfile::tempdir().unwrap();
+        let data =
+            crate::store::DataDir::open(&dir.path().join("data"), "test", crate::store::Options::default()).unwrap();
+        let limits = crate::store::LogLimits { bytes_per_agent: 1 << 20, total_bytes: 1 << 20, segment_bytes: 1 << 18 };
+        let logs = LogBook::open(&data.logs_dir(), limits, data.fence()).unwrap();
+        let mut records = LogRecords::default();
+        for text in ["a", "b", "c"] {
+            records.push(LogRecord { level: LogLevel::Warn, at: None, partial: false, text });
+        }
+        let agent: AgentId = "review/coder-1".parse().unwrap();
+        let mut said = Telemetry {
+            agent: agent.clone(),
+            incarnation: 1,
+            at: SystemTime::UNIX_EPOCH,
+            kind: TelemetryKind::Logs(records),
+        };
+        keep(&logs, &mut said, |_, _| panic!("nothing falls out"));
+        assert_eq!(said.kind, TelemetryKind::Logged(3));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while logs.tail(&agent, 1, 9) != ["a", "b", "c"] {
+            assert!(std::time::Instant::now() < deadline, "{:?}", logs.tail(&agent, 1, 9));
+            std::thread::yield_now();
+        }
     }
 
     #[test]
