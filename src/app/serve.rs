@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{Config, DataPlaneConfig},
     control_plane::{
-        Check, Checks, Control, Office, OfficeDeps,
+        Check, Checks, Control, History, HistoryOptions, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
         recover,
     },
@@ -55,6 +55,8 @@ const GREETING_LOOK: Duration = Duration::from_millis(20);
 const PLANE_GRACE: Duration = Duration::from_secs(1);
 /// How long what was not journaled yet may take at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the open buckets of the history may take then: a thousand agents' take some ten milliseconds.
+const LAST_MEASURES: Duration = Duration::from_secs(1);
 /// Signals this soon after the first are the same word said twice, as timeout(1) does.
 const ECHO: Duration = Duration::from_secs(1);
 /// How long the engine may take to remove the containers in which nothing lives any more: each takes a tenth of a second.
@@ -87,6 +89,7 @@ struct Daemon {
     feed: Feed,
     scribe: Scribe,
     standings: Standings,
+    history: History,
     journal: Arc<dyn Journal>,
     data: Arc<crate::store::DataDir>,
     fenced: Arc<dyn Fn() + Send + Sync>,
@@ -114,6 +117,14 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
             let stuck = stuck.clone();
             Arc::new(move |agent, incarnation| stuck.end(&agent, incarnation))
         },
+    });
+    let history = History::open(HistoryOptions {
+        path: data.history(),
+        epoch: data.epoch(),
+        fence: data.fence(),
+        bytes_max: config.history.bytes_max,
+        feed: feed.clone(),
+        health: health.clone(),
     });
     let registry = Registry::default();
     let said = Said { health: health.clone(), logs: logs.clone() };
@@ -170,7 +181,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     plan.swarms.iter().try_for_each(|swarm| deps.runtimes.house(&swarm.spec))?;
     let services = Services::default();
     let checks = checks(&journal, &sockets, &plane, &services);
-    let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
+    let needs =
+        OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
     let office = Office::new(needs, plan.swarms);
     stuck.know(&office);
     let hub = Hub::new(StreamLimits::with_open_files(open_files_allowed()), feed.clone(), health.clone());
@@ -198,6 +210,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         fenced: Arc::clone(&fenced),
         scribe: scribe.clone(),
         standings: standings.clone(),
+        history: history.clone(),
         retention,
         health: health.clone(),
         documents: Arc::new(Documents(health.clone())),
@@ -215,7 +228,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let sink =
         Supervision { health: health.clone(), standings: standings.clone(), services, office: Arc::clone(&office) };
     let trunk = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
-    let daemon = Daemon { trunk, office, hub, plane, feed, scribe, standings, journal, data, fenced, runtime, docker };
+    let daemon =
+        Daemon { trunk, office, hub, plane, feed, scribe, standings, history, journal, data, fenced, runtime, docker };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
@@ -391,7 +405,7 @@ impl Daemon {
 
     /// Ends the process and nothing else. The launchers see their channels close, and wait for the next daemon.
     async fn leave(&self, code: i32) -> ! {
-        self.write_last_words().await;
+        self.write_last_words(false).await;
         self.data.remove_endpoints();
         std::process::exit(code);
     }
@@ -416,7 +430,7 @@ impl Daemon {
             () = tidy => {}
             () = steward::keep(Arc::clone(&self.data), Arc::clone(&self.fenced)) => {}
         }
-        self.write_last_words().await;
+        self.write_last_words(stopped).await;
         self.data.remove_endpoints();
         if stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
@@ -455,7 +469,8 @@ impl Daemon {
         false
     }
 
-    async fn write_last_words(&self) {
+    /// `nothing_runs_on`: every agent has been stopped, so the history misses nothing until the next daemon.
+    async fn write_last_words(&self, nothing_runs_on: bool) {
         let write = async {
             self.standings.write(&*self.journal).await?;
             self.scribe.catch_up().await
@@ -464,6 +479,11 @@ impl Daemon {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "failed to journal the last events"),
             Err(_) => tracing::warn!("the journal took too long for the last events"),
+        }
+        match tokio::time::timeout(LAST_MEASURES, self.history.finish(nothing_runs_on)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "failed to write the end of the history"),
+            Err(_) => tracing::warn!("the history took too long for its end"),
         }
     }
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
 use crate::{
     control_plane::{
-        Chronicle, Controller, Office,
+        Chronicle, Controller, Historian, History, Office,
         chronicle::{Scribe, Standings},
     },
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
@@ -51,6 +51,7 @@ pub(super) struct Parts {
     pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
     pub(super) scribe: Scribe,
     pub(super) standings: Standings,
+    pub(super) history: History,
     pub(super) retention: Retention,
     pub(super) health: health::Handle,
     pub(super) documents: Arc<dyn HealthReader>,
@@ -86,6 +87,7 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         steward(&parts).0,
         chronicle(&parts).0,
         monitor(&parts.health).0,
+        historian(&parts.history).0,
         warden(&parts.hub).0,
         data_plane(&parts).0,
         sources(&parts.sources).0,
@@ -173,6 +175,11 @@ fn chronicle(parts: &Parts) -> (Child, ChildRef<Chronicle>) {
 fn monitor(health: &health::Handle) -> (Child, ChildRef<health::Monitor>) {
     let health = health.clone();
     Child::actor(service("health"), move |_| Ok(health.monitor()))
+}
+
+fn historian(history: &History) -> (Child, ChildRef<Historian>) {
+    let history = history.clone();
+    Child::actor(service("history"), move |_| Ok(Historian::new(history.clone())))
 }
 
 fn warden(hub: &Hub) -> (Child, ChildRef<Warden>) {

@@ -98,6 +98,15 @@ fn a_panic_in_each_service_is_survived_by_it_and_by_the_others() {
         nest.runtime.strike(&"s/a".parse().unwrap());
         nest.running("s/a", 2).await;
 
+        struck(&nest, "history", || refs.history.run(|_, _| panic!("a bug in history"))).await;
+        nest.runtime.strike(&"s/b".parse().unwrap());
+        nest.running("s/b", 2).await;
+        until("the history shows the restart", async || {
+            let (status, page) = nest.get("/api/v1/swarms/s/agents/b/history").await;
+            (status == 200 && page.contains("\"restarts\":1")).then_some(())
+        })
+        .await;
+
         let mut viewer = nest.viewer().await;
         struck(&nest, "viewers", || refs.viewers.run(|_, _| panic!("a bug in viewers"))).await;
         nest.runtime.strike(&"s/a".parse().unwrap());
@@ -130,7 +139,7 @@ fn a_panic_in_each_service_is_survived_by_it_and_by_the_others() {
         let (status, ready) = nest.get("/readyz?verbose").await;
         assert_eq!(status, 200, "{ready}");
         assert_eq!(nest.runtime.overlaps(), 0);
-        assert_eq!(nest.live(), ["s/a 3", "s/b 2"], "agents are not touched by the daemon's own faults");
+        assert_eq!(nest.live(), ["s/a 3", "s/b 3"], "agents are not touched by the daemon's own faults");
         nest.end().await;
     });
 }

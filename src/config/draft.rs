@@ -10,7 +10,10 @@ use super::{
     fields::{Fields, Slot},
     problem::Problem,
     read::{self, choice, duration, integer, size},
-    settings::{DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig},
+    settings::{
+        DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
+        RuntimeConfig,
+    },
     swarm::{AgentSlots, SwarmSlots},
     tree::Node,
 };
@@ -39,6 +42,7 @@ pub(super) struct Draft {
     operations_max: Slot<i64>,
     incarnations_max: Slot<i64>,
     age_max: Slot<Duration>,
+    history_max: Slot<u64>,
     level: Slot<LogLevel>,
     format: Slot<LogFormat>,
     pub(super) agent_max: Slot<u64>,
@@ -90,6 +94,10 @@ impl Draft {
             fields.set("operations_max", &mut draft.operations_max, integer(100..=1_000_000));
             fields.set("incarnations_max", &mut draft.incarnations_max, integer(10..=10_000));
             fields.set("age_max", &mut draft.age_max, duration(Duration::from_secs(60 * 60)..=DAY * 3650));
+        });
+        self.table(&mut root, "history", |draft, fields| {
+            // A fleet of a hundred agents fits into the least; the most is more than a hundred thousand would fill.
+            fields.set("max", &mut draft.history_max, size(16 * MIB..=16 * GIB));
         });
         self.table(&mut root, "log", |draft, fields| {
             use LogLevel::{Debug, Error, Info, Trace, Warn};
@@ -143,6 +151,11 @@ impl Draft {
             incarnations_max: count(&self.incarnations_max)?,
             age_max: self.age_max.as_ref()?.value,
         })
+    }
+
+    /// `[history]`
+    pub(super) fn history(&self) -> Option<HistoryConfig> {
+        Some(HistoryConfig { bytes_max: self.history_max.as_ref()?.value })
     }
 
     /// `[log]`

@@ -121,6 +121,7 @@ impl Config {
                 runtime: draft.runtime()?,
                 docker: DockerConfig { socket, ..draft.docker()? },
                 journal: draft.journal()?,
+                history: draft.history()?,
                 log: draft.log()?,
                 swarms,
                 sources,
@@ -193,8 +194,8 @@ fn compiled_in_name() -> Arc<str> {
 
 /// The layer of the `HIVEKEEPER__TABLE__KEY` variables. What an agent finds in its environment (`HIVEKEEPER_ADDR` ...) is none of them.
 fn variables(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Node {
-    const TABLES: [&str; 9] =
-        ["hive", "http", "data_plane", "runtime", "docker", "supervision", "health", "journal", "log"];
+    const TABLES: [&str; 10] =
+        ["hive", "http", "data_plane", "runtime", "docker", "supervision", "health", "journal", "history", "log"];
     let mut root = Vec::new();
     for (name, text) in env {
         let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { continue };

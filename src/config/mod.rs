@@ -25,6 +25,6 @@ mod tree;
 pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{
-    Config, DataPlaneConfig, DockerConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
-    RuntimeConfig, Token,
+    Config, DataPlaneConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat,
+    LogLevel, RuntimeConfig, Token,
 };

@@ -24,6 +24,8 @@ pub struct Config {
     pub docker: DockerConfig,
     /// `[journal]`
     pub journal: JournalConfig,
+    /// `[history]`
+    pub history: HistoryConfig,
     /// `[log]`
     pub log: LogConfig,
     /// `[[swarm]]`, in the file's order, with `[supervision]` and `[health]` filled in.
@@ -97,6 +99,13 @@ pub struct JournalConfig {
     pub incarnations_max: u64,
     /// Age at which any of them goes.
     pub age_max: Duration,
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Bytes of the file that holds it.
+    pub bytes_max: u64,
 }
 
 /// `[log]`

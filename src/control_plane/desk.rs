@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     model::{AgentId, Command, Desired, Finding, Operation, OperationId, Requester, Seq, SwarmName, SwarmSpec, Target},
-    store::{LogPage, LogQuery, StoredEvent},
+    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, StoredEvent},
 };
 
 /// A boxed future, so that the trait stays object-safe.
@@ -112,6 +112,8 @@ pub trait Control: Send + Sync {
     fn logs(&self, agent: AgentId, query: LogQuery) -> BoxFuture<'_, Result<LogPage, ControlError>>;
     /// Changes whenever the agent's log grows; carries the youngest number.
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>>;
+    /// What was measured of a swarm or an agent over time.
+    fn history(&self, query: HistoryQuery) -> BoxFuture<'_, Result<HistoryPage, ControlError>>;
     /// Looks for what is in the engine and should not be; removes what has been there for long enough, unless it is a dry run.
     fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>>;
     /// What readiness rests on.

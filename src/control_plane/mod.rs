@@ -2,12 +2,13 @@
 //!
 //! `plan` decides (pure); `recover` performs it at boot; `swarm` puts a document into the supervisor's words; `office` is the memory and the desk;
 //! `controller` is the actor that carries out operations (`execute`) and keeps the tree as it is desired; `chronicle` writes the journal behind
-//! the feed.
+//! the feed, `historian` the history.
 
 pub mod chronicle;
 mod controller;
 pub mod desk;
 mod execute;
+pub mod historian;
 mod office;
 pub mod plan;
 pub mod recover;
@@ -16,6 +17,9 @@ mod swarm;
 pub use chronicle::Chronicle;
 pub use controller::Controller;
 pub use desk::{Check, Control, ControlError, Request, SwarmEntry};
+pub use historian::{Historian, History, HistoryOptions};
 pub use office::{Checks, Office, OfficeDeps};
 
-pub use crate::store::{LogLine, LogPage, LogQuery, StoredEvent};
+pub use crate::store::{
+    HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, Point, Resolution, Spread, StoredEvent, Tokens,
+};

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::{
     controller::{Controller, Reconcile, Work},
     desk::{Check, ControlError, Request, SwarmEntry},
+    historian::History,
     plan::{self, PlannedSwarm},
     swarm::SwarmChild,
 };
@@ -53,6 +54,8 @@ pub struct OfficeDeps {
     pub health: health::Handle,
     /// Where operations are told.
     pub feed: Feed,
+    /// What was measured over time.
+    pub history: History,
     /// Readiness beside the first reconcile pass.
     pub checks: Checks,
 }

@@ -69,6 +69,7 @@ pub struct Fold {
     runtime: LastUse,
     engine: LastUse,
     journal: LastUse,
+    history: LastUse,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
     sources: Sources,
@@ -98,6 +99,7 @@ impl Fold {
             runtime: LastUse::default(),
             engine: LastUse::default(),
             journal: LastUse::default(),
+            history: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth::unknown(),
             sources: Sources::default(),
@@ -165,6 +167,11 @@ impl Fold {
             Report::Journal { ok, error } => {
                 self.journal = LastUse { ok: Some(ok), error };
                 self.control_plane_used(now);
+                Vec::new()
+            }
+            Report::History { ok, error } => {
+                self.history = LastUse { ok: Some(ok), error };
+                self.hive_dirty = true;
                 Vec::new()
             }
             Report::DataPlane { listening, sessions, connections, turned_away } => {
@@ -349,6 +356,7 @@ impl Fold {
             reachable: self.control_plane.reachable,
             last_error: self.control_plane.last_error.as_deref(),
             listening: self.data_plane.listening,
+            history: (self.history.ok == Some(false)).then(|| self.history.error.as_deref().unwrap_or_default()),
         }
     }
 

@@ -92,6 +92,7 @@ pub(super) struct Intake {
     runtime: Uses,
     engine: Uses,
     journal: Uses,
+    history: Uses,
 }
 
 impl Intake {
@@ -119,6 +120,7 @@ impl Intake {
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
             Report::Engine { ok, error } => self.engine.note(ok, error),
             Report::Journal { ok, error } => self.journal.note(ok, error),
+            Report::History { ok, error } => self.history.note(ok, error),
             Report::Declared { .. }
             | Report::Removed(_)
             | Report::Desired { .. }
@@ -148,6 +150,7 @@ impl Intake {
         self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
         self.engine.drain(items, |ok, error| Report::Engine { ok, error });
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });
+        self.history.drain(items, |ok, error| Report::History { ok, error });
         items.extend(
             std::mem::take(&mut self.refused).into_iter().map(|(code, messages)| Item::Refused(code, messages)),
         );

@@ -91,6 +91,8 @@ pub(super) struct Planes<'a> {
     pub(super) reachable: bool,
     pub(super) last_error: Option<&'a str>,
     pub(super) listening: bool,
+    /// Why the history can't be kept.
+    pub(super) history: Option<&'a str>,
 }
 
 /// The level of the hive and why.
@@ -105,6 +107,9 @@ pub(super) fn of_hive<'a>(swarms: impl Iterator<Item = &'a SwarmHealth>, planes:
     }
     if planes.reconciled && !planes.listening {
         found.add(Level::Degraded, "data_plane_down", || "agents can't open sessions".to_owned());
+    }
+    if let Some(why) = planes.history {
+        found.add(Level::Degraded, "history_failing", || why.to_owned());
     }
     for swarm in swarms {
         let code = match swarm.level {

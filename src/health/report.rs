@@ -117,6 +117,13 @@ pub enum Report {
         /// What went wrong.
         error: Option<String>,
     },
+    /// How the last use of the history went.
+    History {
+        /// Whether it went well.
+        ok: bool,
+        /// What went wrong.
+        error: Option<String>,
+    },
     /// The data plane's own count.
     DataPlane {
         /// Whether its listener is bound.

@@ -193,9 +193,14 @@ pub(super) fn bounded(key: &str, asked: Option<usize>, max: usize) -> Result<Opt
 
 /// A point in time: RFC 3339, or a duration back from now.
 pub(super) fn since(text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
+    moment("since", text, now)
+}
+
+/// The same by another name.
+pub(super) fn moment(key: &str, text: &str, now: SystemTime) -> Result<SystemTime, Problem> {
     parse_rfc3339(text).or_else(|| now.checked_sub(humantime::parse_duration(text).ok()?)).ok_or_else(|| {
         let allowed = "an RFC 3339 time in UTC, or a duration such as 10m";
-        Problem::new(Code::InvalidQuery, format!("since: found {text:?}, allowed: {allowed}"))
+        Problem::new(Code::InvalidQuery, format!("{key}: found {text:?}, allowed: {allowed}"))
     })
 }
 

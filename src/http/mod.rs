@@ -7,6 +7,7 @@ mod dto;
 mod error;
 mod events;
 mod guard;
+mod history;
 mod logs;
 mod metrics;
 mod operations;

@@ -5,7 +5,7 @@ use actix_web::{FromRequest, Handler, Responder, guard, web, web::ServiceConfig}
 use super::{
     commands::{self, Verb},
     error::{Code, Problem},
-    events, logs, metrics, operations, probes, reconcile, swarms, tree,
+    events, history, logs, metrics, operations, probes, reconcile, swarms, tree,
 };
 
 /// Registers every route.
@@ -19,6 +19,8 @@ pub(super) fn table(config: &mut ServiceConfig) {
     get(config, "/api/v1/swarms/{swarm}", swarms::show);
     get(config, "/api/v1/swarms/{swarm}/agents/{agent}", swarms::agent);
     get(config, "/api/v1/swarms/{swarm}/agents/{agent}/logs", logs::logs);
+    get(config, "/api/v1/swarms/{swarm}/history", history::swarm);
+    get(config, "/api/v1/swarms/{swarm}/agents/{agent}/history", history::agent);
     for verb in Verb::ALL {
         let word = verb.word();
         post(config, &format!("/api/v1/swarms/{{swarm}}/{word}"), move |request, payload, desk| {

@@ -3,6 +3,7 @@
 pub mod data_dir;
 pub mod error;
 mod forms;
+pub mod history;
 pub mod journal;
 pub mod logbook;
 pub mod records;
@@ -18,6 +19,7 @@ mod testing;
 
 pub use data_dir::{DataDir, DataDirError, Fence, Options};
 pub use error::StoreError;
+pub use history::{HistoryPage, HistoryQuery, Point, Resolution, Spread, Tokens};
 pub use journal::{Answer, BoxFuture, Journal};
 pub use logbook::{LogBook, LogBookStatus, LogLimits, NewLine};
 pub use records::{

@@ -9,7 +9,8 @@ use std::{
 
 use hivekeeper::{
     control_plane::{
-        Check, Control, ControlError, LogLine, LogPage, LogQuery, Request, StoredEvent, SwarmEntry, desk::BoxFuture,
+        Check, Control, ControlError, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, Point, Request,
+        Resolution, Spread, StoredEvent, SwarmEntry, Tokens, desk::BoxFuture,
     },
     http::{HealthReader, MetricsReader, Readings},
     model::{
@@ -238,6 +239,22 @@ impl Control for Desk {
 
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
         (agent.name.as_str() == "coder").then(|| self.growth.lock().as_ref().map(watch::Sender::subscribe)).flatten()
+    }
+
+    fn history(&self, query: HistoryQuery) -> BoxFuture<'_, Result<HistoryPage, ControlError>> {
+        let missing = ControlError::NotFound { what: query.of.to_string() };
+        let known = query.of.swarm().as_str() == "review";
+        let point = Point {
+            at: query.since,
+            cpu: Some(Spread { mean: 0.25, max: 0.5 }),
+            memory: Some(Spread { mean: 1000.4, max: 2000.0 }),
+            heartbeat_latency_ms_max: None,
+            tokens: Tokens { input: Some(1), output: Some(2) },
+            restarts: None,
+        };
+        let resolution = query.resolution.unwrap_or(Resolution::TenSeconds);
+        let page = HistoryPage { resolution, since: query.since, until: query.until, points: vec![point] };
+        Box::pin(std::future::ready(if known { Ok(page) } else { Err(missing) }))
     }
 
     fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>> {

@@ -12,6 +12,7 @@ mod docker_faults;
 mod faults;
 mod groups;
 mod harness;
+mod history;
 mod hive;
 mod hostile;
 mod hostile_floods;

@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use super::super::{
     super::{boot, measures::Measures, sinks},
-    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, http, monitor, sources, steward,
-    swarms, warden,
+    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, historian, http, monitor, sources,
+    steward, swarms, warden,
 };
 use crate::{
     control_plane::{
-        Check, Chronicle, Control, Controller, Office, OfficeDeps,
+        Check, Chronicle, Control, Controller, Historian, History, HistoryOptions, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
         recover,
     },
@@ -98,6 +98,7 @@ pub(super) struct Refs {
     pub(super) steward: ChildRef<super::Steward>,
     pub(super) journal: ChildRef<Chronicle>,
     pub(super) health: ChildRef<health::Monitor>,
+    pub(super) history: ChildRef<Historian>,
     pub(super) viewers: ChildRef<Warden>,
     pub(super) data_plane: ChildRef<DataPlane>,
     pub(super) engine: ChildRef<Follower>,
@@ -271,7 +272,16 @@ impl Egg {
             let ok = status.status().ok;
             vec![Check { name: "journal", ok, detail: String::new() }]
         });
-        let needs = OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), checks };
+        let history = History::open(HistoryOptions {
+            path: data.history(),
+            epoch: data.epoch(),
+            fence: data.fence(),
+            bytes_max: 16 << 20,
+            feed: feed.clone(),
+            health: health.clone(),
+        });
+        let needs =
+            OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
         let office = Office::new(needs, plan.swarms);
         let engine = Arc::new(DockerRuntime::new(DockerOptions {
             // Nobody lives in containers here, so nobody asks it.
@@ -304,6 +314,7 @@ impl Egg {
             fenced: Arc::new(|| panic!("fenced")),
             scribe,
             standings: standings.clone(),
+            history,
             retention: Retention {
                 events_max: 1000,
                 operations_max: 1000,
@@ -333,6 +344,7 @@ impl Egg {
         let (steward, steward_ref) = steward(&parts);
         let (chronicle, journal_ref) = chronicle(&parts);
         let (monitor, health_ref) = monitor(&parts.health);
+        let (historian, history_ref) = historian(&parts.history);
         let (warden, viewers_ref) = warden(&parts.hub);
         let (listener, data_plane_ref) = data_plane(&parts);
         let (sources, _) = sources(&parts.sources);
@@ -340,8 +352,9 @@ impl Egg {
         let (swarms, swarms_ref) = swarms();
         let (controller, controller_ref) = controller(&parts.office);
         let (server, http_ref) = http(parts);
-        let children =
-            vec![steward, chronicle, monitor, warden, listener, sources, follower, swarms, controller, server];
+        let children = vec![
+            steward, chronicle, monitor, historian, warden, listener, sources, follower, swarms, controller, server,
+        ];
         let handles = (swarms_ref.clone(), controller_ref.clone());
         let trunk = Arc::new(Trunk::plant(children, handles, (Arc::clone(&office), measures), Arc::new(sink)).unwrap());
         let keeper = actix::spawn(keep(Arc::clone(&trunk)));
@@ -349,6 +362,7 @@ impl Egg {
             steward: steward_ref,
             journal: journal_ref,
             health: health_ref,
+            history: history_ref,
             viewers: viewers_ref,
             data_plane: data_plane_ref,
             engine: engine_ref,

@@ -1,6 +1,6 @@
 //! The office as the edges see it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hivekeeper_actors::TreeNode;
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use super::{Office, TREE_WAIT, journal};
 use crate::{
     control_plane::desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
     model::{AgentId, Finding, Operation, OperationId, Seq, SwarmName, Target},
-    store::{LogPage, LogQuery, StoredEvent},
+    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, StoredEvent},
 };
 
 impl Control for Office {
@@ -92,6 +92,14 @@ impl Control for Office {
     fn log_growth(&self, agent: &AgentId) -> Option<watch::Receiver<u64>> {
         self.desired(&Target::Agent(agent.clone())).ok()?;
         Some(self.needs.agents.logs.growth(agent))
+    }
+
+    fn history(&self, query: HistoryQuery) -> BoxFuture<'_, Result<HistoryPage, ControlError>> {
+        Box::pin(async move {
+            self.desired(&query.of)?;
+            let read = self.needs.history.read(query, SystemTime::now()).await;
+            read.map_err(|error| ControlError::Unavailable { why: format!("history unavailable: {error}") })
+        })
     }
 
     fn reconcile(&self, dry_run: bool) -> BoxFuture<'_, Result<Vec<Finding>, ControlError>> {

@@ -6,6 +6,7 @@
 //! | `opening` | locked while a daemon opens the directory, so that two can't take it over at once |
 //! | `epoch`, `hive-id` | the numbers that must outlive the database, each a line of text |
 //! | `hive.db` | the journal |
+//! | `history.sqlite` | the history |
 //! | `endpoints.json` | the bound addresses, while a daemon serves |
 //! | `run/`, `logs/`, `work/` | sockets and exit records of launchers; log books; working directories of swarms |
 

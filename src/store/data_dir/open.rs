@@ -102,6 +102,11 @@ impl DataDir {
         self.path.join("hive.db")
     }
 
+    /// The history's database.
+    pub fn history(&self) -> PathBuf {
+        self.path.join("history.sqlite")
+    }
+
     /// Sockets and exit records of launchers.
     pub fn run_dir(&self) -> PathBuf {
         self.path.join("run")

@@ -5,10 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rusqlite::Connection;
+
 use super::{
-    events, incarnations, operations, prune,
+    database, events, incarnations, operations, prune,
     reader::Reader,
-    swarms,
+    schema, swarms,
     writer::{Durability, Writer},
 };
 use crate::{
@@ -36,8 +38,12 @@ impl SqliteJournal {
     /// # Errors
     /// `Fenced` when the database is not `epoch`'s; else why it can't be opened.
     pub fn open(path: &Path, epoch: Epoch) -> Result<Self, StoreError> {
-        let writer = Writer::start(path, epoch)?;
-        Ok(Self { writer, reader: Reader::start(path)? })
+        let connection = schema::open(path)?;
+        schema::check_epoch(&connection, epoch)?;
+        let guard = Box::new(move |db: &Connection| schema::check_epoch(db, epoch));
+        let writer = Writer::start("hk-journal", path, connection, guard)?;
+        let reader = Reader::start("hk-journal-read", database::open_for_reading(path)?)?;
+        Ok(Self { writer, reader })
     }
 }
 

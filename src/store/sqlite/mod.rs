@@ -4,15 +4,16 @@
 //! undo the last moments of history, operations and events; what the operator wants, the epoch and the set-aside event numbers are
 //! synced to the disk before they are acknowledged, and survive that, too.
 
+pub(super) mod database;
 mod events;
 mod incarnations;
 mod journal;
 mod operations;
-mod prune;
-mod reader;
+pub(super) mod prune;
+pub(super) mod reader;
 mod schema;
 mod swarms;
-mod writer;
+pub(super) mod writer;
 
 pub use journal::SqliteJournal;
 pub(super) use schema::{Claim, claim};

@@ -57,7 +57,7 @@ pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Resu
 }
 
 /// Gives free pages back to the file system.
-pub(super) fn shrink(db: &Connection) -> Result<(), StoreError> {
+pub(in crate::store) fn shrink(db: &Connection) -> Result<(), StoreError> {
     let mut statement = db.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES_FREED})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}

@@ -1,30 +1,25 @@
 //! The thread that reads, on a connection of its own: it sees what was committed and never waits for the writer.
 
-use std::path::Path;
-
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    schema,
-    writer::{ANSWER_WAIT_MAX, QUEUE_MAX},
-};
+use super::writer::{ANSWER_WAIT_MAX, QUEUE_MAX};
 use crate::store::{error::StoreError, journal::Answer, worker::Worker};
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The handle of the thread.
-pub(super) struct Reader {
+pub(in crate::store) struct Reader {
     // Before the worker, so that the queue is closed when the worker is waited for.
     jobs: mpsc::Sender<Job>,
     _worker: Worker,
 }
 
 impl Reader {
-    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
-        let connection = schema::open_for_reading(path)?;
+    /// Starts the thread `name` on a connection of [`open_for_reading`](super::database::open_for_reading).
+    pub(in crate::store) fn start(name: &str, connection: Connection) -> Result<Self, StoreError> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_MAX);
-        let worker = Worker::start("hk-journal-read", move || {
+        let worker = Worker::start(name, move || {
             while let Some(job) = queue.blocking_recv() {
                 job(&connection);
             }
@@ -33,7 +28,7 @@ impl Reader {
     }
 
     /// Answers with what `query` finds.
-    pub(super) fn call<T, F>(&self, query: F) -> Answer<'_, T>
+    pub(in crate::store) fn call<T, F>(&self, query: F) -> Answer<'_, T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The one thread that writes. What waits is joined into one transaction, so that a burst costs one commit; a call that fails does not harm its neighbours.
+//! The one thread that writes to a database. What waits is joined into one transaction, so that a burst costs one commit; a call that fails does not harm its neighbours.
 
 use std::{
     fs::File,
@@ -11,11 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::schema;
-use crate::{
-    model::Epoch,
-    store::{error::StoreError, journal::Answer, records::JournalStatus, worker::Worker},
-};
+use crate::store::{error::StoreError, journal::Answer, records::JournalStatus, worker::Worker};
 
 /// Calls that may wait. More than a thousand agents that all end at once ask for; a caller beyond waits for its turn.
 pub(super) const QUEUE_MAX: usize = 1024;
@@ -28,15 +24,18 @@ pub(super) const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// Whether a commit is synced to the disk before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durability {
+pub(in crate::store) enum Durability {
     /// Survives `kill -9`; a power cut may undo it.
     Process,
     /// Survives a power cut.
     Power,
 }
 
+/// Asked at the beginning of each transaction; an error undoes it before anything is done.
+pub(in crate::store) type Guard = Box<dyn Fn(&Connection) -> Result<(), StoreError> + Send>;
+
 /// The handle of the thread.
-pub(super) struct Writer {
+pub(in crate::store) struct Writer {
     // Before the worker, so that the queue is closed when the worker is waited for.
     jobs: mpsc::Sender<Box<dyn Job>>,
     health: Arc<Mutex<Health>>,
@@ -45,19 +44,22 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens the database and starts the thread. Refuses when the database is not `epoch`'s.
-    pub(super) fn start(path: &Path, epoch: Epoch) -> Result<Self, StoreError> {
-        let connection = schema::open(path)?;
-        schema::check_epoch(&connection, epoch)?;
+    /// Starts the thread `name` on the database at `path`, which `connection` is open on.
+    pub(in crate::store) fn start(
+        name: &str,
+        path: &Path,
+        connection: Connection,
+        guard: Guard,
+    ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let health = Arc::new(Mutex::new(Health { ok: true, since: SystemTime::now(), last_error: None }));
         let shown = Arc::clone(&health);
-        let worker = Worker::start("hk-journal", move || run(connection, epoch, queue, &shown))?;
+        let worker = Worker::start(name, move || run(connection, &guard, queue, &shown))?;
         Ok(Self { jobs, health, path: path.to_owned(), _worker: worker })
     }
 
     /// Carries `work` out in a transaction; the answer comes after the commit.
-    pub(super) fn call<T, F>(&self, durability: Durability, work: F) -> Answer<'_, T>
+    pub(in crate::store) fn call<T, F>(&self, durability: Durability, work: F) -> Answer<'_, T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -153,7 +155,7 @@ where
     }
 }
 
-fn run(mut connection: Connection, epoch: Epoch, mut queue: mpsc::Receiver<Box<dyn Job>>, health: &Mutex<Health>) {
+fn run(mut connection: Connection, guard: &Guard, mut queue: mpsc::Receiver<Box<dyn Job>>, health: &Mutex<Health>) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let mut synced = None;
     while let Some(first) = queue.blocking_recv() {
@@ -163,7 +165,7 @@ fn run(mut connection: Connection, epoch: Epoch, mut queue: mpsc::Receiver<Box<d
             batch.push(next);
         }
         let committed =
-            commit(&mut connection, epoch, &mut batch, &mut synced).map_err(|error| named(error, &connection));
+            commit(&mut connection, guard, &mut batch, &mut synced).map_err(|error| named(error, &connection));
         health.lock().note(&committed);
         for job in batch {
             job.answer(&committed);
@@ -181,7 +183,7 @@ fn named(error: StoreError, connection: &Connection) -> StoreError {
 /// One transaction for all of them. An error is all theirs; a call's own failure is in the call. `synced` is what SQLite was told last.
 fn commit(
     connection: &mut Connection,
-    epoch: Epoch,
+    guard: &Guard,
     batch: &mut [Box<dyn Job>],
     synced: &mut Option<bool>,
 ) -> Result<(), StoreError> {
@@ -191,7 +193,7 @@ fn commit(
         *synced = Some(power);
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    schema::check_epoch(&tx, epoch)?;
+    guard(&tx)?;
     if let [alone] = batch {
         // There is no neighbour to harm, so the transaction itself is undone.
         return match alone.work(&tx) {

@@ -1,0 +1,249 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{fs, sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{
+    History, HistoryOptions,
+    answer::{Span, Unwritten},
+    memory::{WAITING_MAX, at},
+};
+use crate::{
+    events::{Feed, RING_EVENTS_MAX},
+    health,
+    model::{
+        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, health::Absent,
+    },
+    store::{
+        DataDir, HistoryPage, HistoryQuery, Options, Resolution, StoreError,
+        history::{Stored, Tally},
+    },
+};
+
+/// A moment that begins a bucket of every resolution, in the past of every clock that runs these tests.
+const NOON_S: u64 = 1_700_000_400;
+
+struct Ground {
+    dir: TempDir,
+    data: DataDir,
+    feed: Feed,
+    health: health::Handle,
+}
+
+fn document(restarts: u64, cpu: f64, observed_s: u64) -> Arc<AgentHealth> {
+    Arc::new(AgentHealth {
+        id: "s/a".parse().unwrap(),
+        state: AgentState::Running,
+        since: at(0),
+        reasons: Vec::new(),
+        desired: Desired::Running,
+        incarnation: restarts + 1,
+        pid: None,
+        restarts,
+        restarts_in_window: 0,
+        retry_at: None,
+        last_exit: None,
+        cpu: Measured::Value { value: cpu, observed_at: at(observed_s), source: Source::Launcher },
+        memory: Measured::Absent(Absent::NeverObserved),
+        last_heartbeat: Measured::Absent(Absent::NeverObserved),
+        progress: Measured::Absent(Absent::NeverObserved),
+        dropped: 0,
+    })
+}
+
+impl Ground {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("hk").tempdir_in("/tmp").unwrap();
+        let data = DataDir::open(dir.path(), "test", Options::default()).unwrap();
+        let feed = Feed::new(data.epoch(), Seq(1));
+        let identity =
+            health::Identity { hive: HiveId::mint(), name: "test".to_owned(), sample_interval: Duration::from_secs(5) };
+        let options = health::Options { identity, feed: feed.clone(), on_stuck: Arc::new(|_, _| ()) };
+        Self { dir, data, feed, health: health::Handle::new(options) }
+    }
+
+    fn open(&self, epoch: u64) -> History {
+        History::open(HistoryOptions {
+            path: self.data.history(),
+            epoch: Epoch(epoch),
+            fence: self.data.fence(),
+            bytes_max: 64 << 20,
+            feed: self.feed.clone(),
+            health: self.health.clone(),
+        })
+    }
+
+    fn publish(&self, at_s: u64, document: Arc<AgentHealth>) {
+        self.feed.publish(at(at_s), EventKind::Samples { agents: vec![document] });
+    }
+}
+
+fn take(history: &History, now_s: u64) {
+    while history.take(at(now_s)) {}
+}
+
+fn query(of: &str, since_s: u64, until_s: u64, resolution: Option<Resolution>) -> HistoryQuery {
+    let of = of.parse().map_or_else(|_| Target::Swarm(of.parse().unwrap()), Target::Agent);
+    HistoryQuery { of, since: at(since_s), until: at(until_s), resolution }
+}
+
+/// The minute from `NOON_S` on, as it is seen a while later.
+async fn minute(history: &History, of: &str) -> HistoryPage {
+    history.read(query(of, NOON_S, NOON_S + 60, None), at(NOON_S + 600)).await.unwrap()
+}
+
+fn restarts(page: &HistoryPage) -> Vec<Option<u64>> {
+    page.points.iter().map(|point| point.restarts).collect()
+}
+
+#[tokio::test]
+async fn what_waits_is_shown_before_and_after_it_is_written_once() {
+    let ground = Ground::new();
+    let history = ground.open(1);
+    ground.publish(NOON_S, document(0, 0.5, NOON_S));
+    ground.publish(NOON_S + 11, document(1, 1.0, NOON_S + 11));
+    ground.publish(NOON_S + 21, document(1, 2.0, NOON_S + 21));
+    take(&history, NOON_S + 22);
+    let mut pages = vec![minute(&history, "s/a").await];
+    history.flush().await.unwrap();
+    pages.push(minute(&history, "s/a").await);
+    history.finish(true).await.unwrap();
+    pages.push(minute(&history, "s/a").await);
+    drop(history);
+    pages.push(minute(&ground.open(2), "s/a").await);
+    for page in &pages {
+        assert_eq!(restarts(page), [Some(0), Some(1), Some(0), None, None, None]);
+        let cpu: Vec<Option<f64>> = page.points.iter().map(|point| point.cpu.map(|cpu| cpu.max)).collect();
+        assert_eq!(cpu, [Some(0.5), Some(1.0), Some(2.0), None, None, None]);
+        assert_eq!(page, &pages[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_gap_in_the_feed_is_a_hole_and_is_not_filled() {
+    let ground = Ground::new();
+    let history = ground.open(1);
+    ground.publish(NOON_S, document(0, 0.5, NOON_S));
+    take(&history, NOON_S + 1);
+    // Restarts that nobody saw, and then one that somebody did.
+    for n in 0..=RING_EVENTS_MAX as u64 {
+        ground.publish(NOON_S + 12, document(1 + n % 2, 0.5, NOON_S + 12));
+    }
+    take(&history, NOON_S + 25);
+    ground.publish(NOON_S + 41, document(7, 0.5, NOON_S + 41));
+    ground.publish(NOON_S + 42, document(8, 0.5, NOON_S + 42));
+    take(&history, NOON_S + 43);
+    for round in ["waiting", "written"] {
+        let page = minute(&history, "s/a").await;
+        assert_eq!(restarts(&page), [None, None, None, None, Some(1), None], "{round}");
+        assert!(page.points[0].cpu.is_some(), "what was measured stays");
+        assert_eq!(restarts(&minute(&history, "s").await), restarts(&page));
+        history.finish(false).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_written_waits_and_what_is_too_much_is_a_hole() {
+    let ground = Ground::new();
+    // A directory is no database, and no rename brings it out of the way of this test.
+    fs::create_dir(ground.data.history()).unwrap();
+    let history = ground.open(1);
+    let page = history.read(query("s/a", NOON_S, NOON_S + 60, None), at(NOON_S + 60)).await;
+    assert!(matches!(page, Err(StoreError::Other(_))), "{page:?}");
+    assert!(history.flush().await.is_err());
+    // Two series, a bucket of each every ten seconds.
+    let rounds = WAITING_MAX as u64 / 2 + 100;
+    for n in 0..rounds {
+        ground.publish(NOON_S + n * 10, document(n, 0.5, NOON_S + n * 10));
+        take(&history, NOON_S + n * 10);
+    }
+    fs::remove_dir(ground.data.history()).unwrap();
+    history.finish(true).await.unwrap();
+    let now_s = NOON_S + rounds * 10;
+    let page = history.read(query("s/a", now_s - 100, now_s, None), at(now_s)).await.unwrap();
+    assert_eq!(restarts(&page), [Some(1); 10], "the youngest are there");
+    let begin = history.read(query("s/a", NOON_S, NOON_S + 60, None), at(NOON_S + 60)).await.unwrap();
+    assert_eq!(restarts(&begin), [None; 6]);
+    let span = Span { resolution: Resolution::TenMinutes, from_s: NOON_S, to_s: NOON_S + 1_200 };
+    let query = query("s/a", span.from_s, span.to_s + 600, Some(span.resolution));
+    let page = history.read(query, at(NOON_S + 3_600)).await.unwrap();
+    assert_eq!(restarts(&page)[0], None, "no part of what was given up is told as a whole");
+    assert!(restarts(&page)[2].is_some());
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_under_us_is_set_aside() {
+    let ground = Ground::new();
+    let history = ground.open(1);
+    ground.publish(NOON_S, document(0, 0.5, NOON_S));
+    take(&history, NOON_S + 11);
+    history.flush().await.unwrap();
+    // Through another connection: the table is not what it was.
+    let other = rusqlite::Connection::open(ground.data.history()).unwrap();
+    other.execute_batch("UPDATE meta SET value = 1; DROP TABLE meta; CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES ('epoch', 'x')").unwrap();
+    drop(other);
+    ground.publish(NOON_S + 12, document(1, 0.5, NOON_S + 12));
+    take(&history, NOON_S + 21);
+    assert!(matches!(history.flush().await, Err(StoreError::Corrupt(_))));
+    history.flush().await.unwrap();
+    assert!(ground.dir.path().join("history.sqlite.damaged").exists());
+    let page = minute(&history, "s/a").await;
+    assert!(page.points[1].cpu.is_some(), "what waited is written into the new one");
+}
+
+#[test]
+fn a_question_is_put_into_whole_points_of_what_is_kept() {
+    let now_s = NOON_S + 7;
+    let span = |since_s: u64, until_s: u64, resolution| Span::of(&query("s", since_s, until_s, resolution), at(now_s));
+    let (fine, minute, coarse) = (Resolution::TenSeconds, Resolution::Minute, Resolution::TenMinutes);
+    let is = |resolution, from_s, to_s| Some(Span { resolution, from_s, to_s });
+    assert_eq!(span(NOON_S - 60, now_s, None), is(fine, NOON_S - 60, NOON_S));
+    assert_eq!(span(now_s - 3_600, now_s, None), is(fine, NOON_S - 3_600, NOON_S));
+    assert_eq!(
+        span(now_s - 3_609, now_s, None),
+        is(fine, NOON_S - 3_600, NOON_S),
+        "who asked for an hour a moment ago"
+    );
+    assert_eq!(span(now_s - 3_610, now_s, None), is(minute, NOON_S - 3_660, NOON_S));
+    assert_eq!(span(now_s - 6 * 3_600 - 60, now_s, None), is(coarse, NOON_S - 6 * 3_600 - 600, NOON_S));
+    assert_eq!(span(0, now_s, None), is(coarse, NOON_S - 24 * 3_600, NOON_S), "no further than is kept");
+    assert_eq!(span(0, u64::MAX / 4, Some(fine)), is(fine, NOON_S - 3_600, NOON_S), "and not beyond now");
+    assert_eq!(span(NOON_S - 60, NOON_S, None), is(fine, NOON_S - 60, NOON_S - 10), "the end is not in it");
+    assert_eq!(span(NOON_S - 55, NOON_S - 54, None), is(fine, NOON_S - 60, NOON_S - 60));
+    assert_eq!(span(NOON_S, NOON_S, None), None);
+    assert_eq!(span(0, NOON_S - 3_700, Some(fine)), None, "kept no longer");
+    assert_eq!(span(NOON_S + 60, NOON_S + 120, None), None);
+}
+
+proptest! {
+    /// Whatever lies where, each bucket is in one point, and a hole hides the counts of every point that it touches.
+    #[test]
+    fn each_bucket_is_in_one_point(
+        stored in prop::collection::btree_map(0..30u64, 1..9u64, 0..20),
+        waiting in prop::collection::vec((1..9u64, 0..200u64, 1..9u64), 0..20),
+        upto in 0..9u64,
+        holes in prop::collection::vec((0..2_000u64, 0..500u64), 0..3),
+    ) {
+        let count = |restarts| Tally { restarts: Some(restarts), ..Tally::default() };
+        let span = Span { resolution: Resolution::Minute, from_s: NOON_S, to_s: NOON_S + 29 * 60 };
+        let ms = |n: u64| NOON_S * 1000 + n * 1000;
+        let stored_rows = Stored {
+            upto,
+            tallies: stored.iter().map(|(n, restarts)| (NOON_S + n * 60, count(*restarts))).collect(),
+            holes: holes.iter().map(|(from, length)| (ms(*from), ms(from + length))).collect(),
+        };
+        let closed = waiting.iter().map(|(number, n, restarts)| (*number, NOON_S + n * 10, count(*restarts))).collect();
+        let points = span.points(stored_rows, &Unwritten { closed, ..Unwritten::default() });
+        prop_assert_eq!(points.len(), 30);
+        for (n, point) in (0..30u64).zip(points) {
+            prop_assert_eq!(point.at, at(NOON_S + n * 60));
+            let late = waiting.iter().filter(|(number, at, _)| *number > upto && at / 6 == n).map(|(.., restarts)| *restarts);
+            let all: Vec<u64> = stored.get(&n).copied().into_iter().chain(late).collect();
+            let hidden = holes.iter().any(|(from, length)| *from < (n + 1) * 60 && from + length >= n * 60);
+            let expected = (!all.is_empty() && !hidden).then(|| all.iter().sum::<u64>());
+            prop_assert_eq!(point.restarts, expected);
+        }
+    }
+}
