@@ -14,7 +14,7 @@ use crate::{
     events::{Feed, RING_EVENTS_MAX},
     health,
     model::{
-        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, health::Absent,
+        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, TelemetryHealth, health::Absent,
     },
     store::{
         DataDir, HistoryPage, HistoryQuery, Options, Resolution, StoreError,
@@ -50,6 +50,10 @@ fn document(restarts: u64, cpu: f64, observed_s: u64) -> Arc<AgentHealth> {
         last_heartbeat: Measured::Absent(Absent::NeverObserved),
         progress: Measured::Absent(Absent::NeverObserved),
         dropped: 0,
+        usage: Measured::Absent(Absent::NeverObserved),
+        model: Measured::Absent(Absent::NeverObserved),
+        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+        telemetry: TelemetryHealth::default(),
     })
 }
 

@@ -55,8 +55,11 @@ impl From<&AgentHealth> for Seen {
             incarnation: doc.incarnation,
             cpu: reading(&doc.cpu).filter(|cpu| cpu.value.is_finite() && cpu.value >= 0.0),
             memory: reading(&doc.memory),
-            latency_ms: None,
-            tokens: Tokens::default(),
+            latency_ms: reading(&doc.heartbeat_latency_ms),
+            tokens: doc.usage.value().map_or_else(Tokens::default, |usage| Tokens {
+                input: usage.input_tokens,
+                output: usage.output_tokens,
+            }),
             restarts: doc.restarts,
         }
     }
