@@ -118,14 +118,15 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
             Arc::new(move |agent, incarnation| stuck.end(&agent, incarnation))
         },
     });
-    let history = History::open(HistoryOptions {
+    let options = HistoryOptions {
         path: data.history(),
         epoch: data.epoch(),
         fence: data.fence(),
         bytes_max: config.history.bytes_max,
         feed: feed.clone(),
         health: health.clone(),
-    });
+    };
+    let history = History::open(options, SystemTime::now());
     let registry = Registry::default();
     let said = Said { health: health.clone(), logs: logs.clone() };
     let limits = plane_limits(&config.data_plane);
@@ -480,7 +481,7 @@ impl Daemon {
             Ok(Err(error)) => tracing::warn!(%error, "failed to journal the last events"),
             Err(_) => tracing::warn!("the journal took too long for the last events"),
         }
-        match tokio::time::timeout(LAST_MEASURES, self.history.finish(nothing_runs_on)).await {
+        match tokio::time::timeout(LAST_MEASURES, self.history.finish(SystemTime::now(), nothing_runs_on)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "failed to write the end of the history"),
             Err(_) => tracing::warn!("the history took too long for its end"),

@@ -272,14 +272,15 @@ impl Egg {
             let ok = status.status().ok;
             vec![Check { name: "journal", ok, detail: String::new() }]
         });
-        let history = History::open(HistoryOptions {
+        let options = HistoryOptions {
             path: data.history(),
             epoch: data.epoch(),
             fence: data.fence(),
             bytes_max: 16 << 20,
             feed: feed.clone(),
             health: health.clone(),
-        });
+        };
+        let history = History::open(options, SystemTime::now());
         let needs =
             OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
         let office = Office::new(needs, plan.swarms);

@@ -48,7 +48,7 @@ async fn listen(history: History) {
 async fn keep(history: History) {
     loop {
         history.shared.wake.notified().await;
-        while history.flush().await.is_err() {
+        while history.flush(SystemTime::now()).await.is_err() {
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }

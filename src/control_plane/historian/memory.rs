@@ -77,10 +77,9 @@ struct State {
 }
 
 impl History {
-    /// Begins behind the feed's head, and opens the database. That it can't be opened is no error here: it is tried again. Blocks.
-    pub fn open(options: HistoryOptions) -> Self {
+    /// Begins behind the feed's head, at `started_at`, and opens the database. That it can't be opened is no error here: it is tried again. Blocks.
+    pub fn open(options: HistoryOptions, started_at: SystemTime) -> Self {
         let HistoryOptions { path, epoch, fence, bytes_max, feed, health } = options;
-        let started_at = SystemTime::now();
         let state = State {
             buckets: Buckets::default(),
             after: feed.head(),
@@ -124,10 +123,9 @@ impl History {
     }
 
     /// Sets a database aside that turned out to be damaged; the next use makes another.
-    async fn give_up(&self) {
+    async fn give_up(&self, now: SystemTime) {
         let file = self.shared.file.lock().take();
         let path = self.shared.origin.path.clone();
-        let now = SystemTime::now();
         {
             // What it held of today is gone.
             let state = &mut *self.shared.state.lock();
@@ -194,10 +192,10 @@ impl History {
     ///
     /// # Errors
     /// What the store said; the rest waits.
-    pub async fn flush(&self) -> Result<(), StoreError> {
-        let result = self.write(false).await;
+    pub async fn flush(&self, now: SystemTime) -> Result<(), StoreError> {
+        let result = self.write(now, false).await;
         if let Err(StoreError::Corrupt(_)) = &result {
-            self.give_up().await;
+            self.give_up(now).await;
         }
         self.note(result.clone());
         result
@@ -207,8 +205,7 @@ impl History {
     ///
     /// # Errors
     /// What the store said.
-    pub async fn finish(&self, nothing_runs_on: bool) -> Result<(), StoreError> {
-        let now = SystemTime::now();
+    pub async fn finish(&self, now: SystemTime, nothing_runs_on: bool) -> Result<(), StoreError> {
         while self.take(now) {}
         {
             let state = &mut *self.shared.state.lock();
@@ -216,10 +213,10 @@ impl History {
             state.buckets.close(&mut closed);
             state.push_all(closed);
         }
-        self.write(nothing_runs_on).await
+        self.write(now, nothing_runs_on).await
     }
 
-    async fn write(&self, ended: bool) -> Result<(), StoreError> {
+    async fn write(&self, now: SystemTime, ended: bool) -> Result<(), StoreError> {
         let file = self.file().await?;
         loop {
             let (batch, seen_until) = self.shared.state.lock().batch();
@@ -231,7 +228,7 @@ impl History {
                 break;
             }
         }
-        while file.trim(SystemTime::now()).await? {}
+        while file.trim(now).await? {}
         Ok(())
     }
 

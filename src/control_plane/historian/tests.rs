@@ -14,7 +14,8 @@ use crate::{
     events::{Feed, RING_EVENTS_MAX},
     health,
     model::{
-        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, TelemetryHealth, health::Absent,
+        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, TelemetryHealth,
+        health::Absent,
     },
     store::{
         DataDir, HistoryPage, HistoryQuery, Options, Resolution, StoreError,
@@ -68,15 +69,16 @@ impl Ground {
         Self { dir, data, feed, health: health::Handle::new(options) }
     }
 
-    fn open(&self, epoch: u64) -> History {
-        History::open(HistoryOptions {
+    fn open(&self, epoch: u64, now_s: u64) -> History {
+        let options = HistoryOptions {
             path: self.data.history(),
             epoch: Epoch(epoch),
             fence: self.data.fence(),
             bytes_max: 64 << 20,
             feed: self.feed.clone(),
             health: self.health.clone(),
-        })
+        };
+        History::open(options, at(now_s))
     }
 
     fn publish(&self, at_s: u64, document: Arc<AgentHealth>) {
@@ -105,18 +107,18 @@ fn restarts(page: &HistoryPage) -> Vec<Option<u64>> {
 #[tokio::test]
 async fn what_waits_is_shown_before_and_after_it_is_written_once() {
     let ground = Ground::new();
-    let history = ground.open(1);
+    let history = ground.open(1, NOON_S);
     ground.publish(NOON_S, document(0, 0.5, NOON_S));
     ground.publish(NOON_S + 11, document(1, 1.0, NOON_S + 11));
     ground.publish(NOON_S + 21, document(1, 2.0, NOON_S + 21));
     take(&history, NOON_S + 22);
     let mut pages = vec![minute(&history, "s/a").await];
-    history.flush().await.unwrap();
+    history.flush(at(NOON_S + 30)).await.unwrap();
     pages.push(minute(&history, "s/a").await);
-    history.finish(true).await.unwrap();
+    history.finish(at(NOON_S + 30), true).await.unwrap();
     pages.push(minute(&history, "s/a").await);
     drop(history);
-    pages.push(minute(&ground.open(2), "s/a").await);
+    pages.push(minute(&ground.open(2, NOON_S + 30), "s/a").await);
     for page in &pages {
         assert_eq!(restarts(page), [Some(0), Some(1), Some(0), None, None, None]);
         let cpu: Vec<Option<f64>> = page.points.iter().map(|point| point.cpu.map(|cpu| cpu.max)).collect();
@@ -128,7 +130,7 @@ async fn what_waits_is_shown_before_and_after_it_is_written_once() {
 #[tokio::test]
 async fn a_gap_in_the_feed_is_a_hole_and_is_not_filled() {
     let ground = Ground::new();
-    let history = ground.open(1);
+    let history = ground.open(1, NOON_S);
     ground.publish(NOON_S, document(0, 0.5, NOON_S));
     take(&history, NOON_S + 1);
     // Restarts that nobody saw, and then one that somebody did.
@@ -144,7 +146,7 @@ async fn a_gap_in_the_feed_is_a_hole_and_is_not_filled() {
         assert_eq!(restarts(&page), [None, None, None, None, Some(1), None], "{round}");
         assert!(page.points[0].cpu.is_some(), "what was measured stays");
         assert_eq!(restarts(&minute(&history, "s").await), restarts(&page));
-        history.finish(false).await.unwrap();
+        history.finish(at(NOON_S + 43), false).await.unwrap();
     }
 }
 
@@ -153,10 +155,10 @@ async fn what_can_not_be_written_waits_and_what_is_too_much_is_a_hole() {
     let ground = Ground::new();
     // A directory is no database, and no rename brings it out of the way of this test.
     fs::create_dir(ground.data.history()).unwrap();
-    let history = ground.open(1);
+    let history = ground.open(1, NOON_S);
     let page = history.read(query("s/a", NOON_S, NOON_S + 60, None), at(NOON_S + 60)).await;
     assert!(matches!(page, Err(StoreError::Other(_))), "{page:?}");
-    assert!(history.flush().await.is_err());
+    assert!(history.flush(at(NOON_S + 30)).await.is_err());
     // Two series, a bucket of each every ten seconds.
     let rounds = WAITING_MAX as u64 / 2 + 100;
     for n in 0..rounds {
@@ -164,34 +166,32 @@ async fn what_can_not_be_written_waits_and_what_is_too_much_is_a_hole() {
         take(&history, NOON_S + n * 10);
     }
     fs::remove_dir(ground.data.history()).unwrap();
-    history.finish(true).await.unwrap();
+    history.finish(at(NOON_S + 24 * 3_600), true).await.unwrap();
     let now_s = NOON_S + rounds * 10;
     let page = history.read(query("s/a", now_s - 100, now_s, None), at(now_s)).await.unwrap();
     assert_eq!(restarts(&page), [Some(1); 10], "the youngest are there");
-    let begin = history.read(query("s/a", NOON_S, NOON_S + 60, None), at(NOON_S + 60)).await.unwrap();
-    assert_eq!(restarts(&begin), [None; 6]);
-    let span = Span { resolution: Resolution::TenMinutes, from_s: NOON_S, to_s: NOON_S + 1_200 };
-    let query = query("s/a", span.from_s, span.to_s + 600, Some(span.resolution));
-    let page = history.read(query, at(NOON_S + 3_600)).await.unwrap();
-    assert_eq!(restarts(&page)[0], None, "no part of what was given up is told as a whole");
-    assert!(restarts(&page)[2].is_some());
+    // The first hundred rounds were given up: one point and two thirds of the next.
+    let query = query("s/a", NOON_S, NOON_S + 1_800, Some(Resolution::TenMinutes));
+    let page = history.read(query, at(NOON_S + 24 * 3_600)).await.unwrap();
+    assert_eq!(restarts(&page), [None, None, Some(60)], "no part of what was given up is told as a whole");
+    assert_eq!(page.points.iter().map(|point| point.cpu.is_some()).collect::<Vec<_>>(), [false, true, true]);
 }
 
 #[tokio::test]
 async fn a_database_that_breaks_under_us_is_set_aside() {
     let ground = Ground::new();
-    let history = ground.open(1);
+    let history = ground.open(1, NOON_S);
     ground.publish(NOON_S, document(0, 0.5, NOON_S));
     take(&history, NOON_S + 11);
-    history.flush().await.unwrap();
+    history.flush(at(NOON_S + 30)).await.unwrap();
     // Through another connection: the table is not what it was.
     let other = rusqlite::Connection::open(ground.data.history()).unwrap();
     other.execute_batch("UPDATE meta SET value = 1; DROP TABLE meta; CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT); INSERT INTO meta VALUES ('epoch', 'x')").unwrap();
     drop(other);
     ground.publish(NOON_S + 12, document(1, 0.5, NOON_S + 12));
     take(&history, NOON_S + 21);
-    assert!(matches!(history.flush().await, Err(StoreError::Corrupt(_))));
-    history.flush().await.unwrap();
+    assert!(matches!(history.flush(at(NOON_S + 30)).await, Err(StoreError::Corrupt(_))));
+    history.flush(at(NOON_S + 30)).await.unwrap();
     assert!(ground.dir.path().join("history.sqlite.damaged").exists());
     let page = minute(&history, "s/a").await;
     assert!(page.points[1].cpu.is_some(), "what waited is written into the new one");
