@@ -355,3 +355,54 @@ async fn an_older_daemon_writes_nothing_any_more() {
     assert_eq!(refused, Err(StoreError::Fenced));
     write(&younger, vec![bucket(1, "s/a", NOON_S)]).await;
 }
+
+/// A thousand agents for a day, as the file is at its end: what is older than an hour is written as coarsely as it is kept. Prints what the README says.
+#[tokio::test]
+#[ignore = "a measurement: hk test -p hivekeeper --lib -- --ignored --nocapture what_a_day_of_a_thousand_agents_takes"]
+async fn what_a_day_of_a_thousand_agents_takes() {
+    let ground = Ground::new();
+    let origin = ground.origin(1, NOON_S, 256 * MIB);
+    let file = HistoryFile::open(&origin).unwrap().file;
+    let names: Vec<Target> =
+        (0..1_000).map(|n| target(&format!("review/coder-{n}"))).chain([target("review")]).collect();
+    let (mut number, mut took) = (0, Vec::new());
+    let hours = |from_s: u64, to_s: u64, step: usize| (NOON_S + from_s * 3_600..NOON_S + to_s * 3_600).step_by(step);
+    for start_s in hours(0, 18, 600).chain(hours(18, 23, 60)).chain(hours(23, 24, 10)) {
+        let entries: Vec<Numbered> = names
+            .iter()
+            .map(|of| {
+                number += 1;
+                let odd = (number * 2_654_435_761 % 1_000_003) as f64;
+                let gauge = |unit: f64| Gauge { sum: odd * unit * 2.0, count: 2, max: odd * unit };
+                let tokens = Tokens { input: Some(number % 9_999), output: Some(number % 999) };
+                let tally = Tally {
+                    cpu: gauge(1.1e-6),
+                    memory: gauge(4_096.0),
+                    latency_ms_max: Some(number % 50),
+                    tokens,
+                    restarts: Some(0),
+                };
+                Numbered { number, entry: Entry::Bucket(Closed { of: of.clone(), start_s, tally }) }
+            })
+            .collect();
+        let began = std::time::Instant::now();
+        file.write(entries, Some(time(start_s + 10)), false).await.unwrap();
+        while file.trim(time(start_s + 10)).await.unwrap() {}
+        took.push(began.elapsed());
+    }
+    let last = &mut took[408..];
+    last.sort();
+    let began = std::time::Instant::now();
+    let points =
+        read(&file, "review/coder-500", Resolution::TenSeconds, NOON_S + 23 * 3_600, NOON_S + 24 * 3_600).await;
+    println!(
+        "file {:.1} MiB; a round of 1,001 buckets: median {:?}, p99 {:?}; {} points read in {:?}",
+        file_bytes(&ground.path) as f64 / MIB as f64,
+        last[last.len() / 2],
+        last[last.len() * 99 / 100],
+        points.tallies.len(),
+        began.elapsed()
+    );
+    let log = ground.dir.path().join("history.sqlite-wal");
+    println!("log {:.1} MiB", file_bytes(&log) as f64 / MIB as f64);
+}
