@@ -183,3 +183,18 @@ fn a_history_that_can_not_be_opened_is_said_and_nothing_else_suffers() {
     assert!(hive.terminate().success());
     assert_eq!(hive.processes(), Vec::<i32>::new());
 }
+
+#[test]
+fn a_point_is_shown_with_its_units() {
+    let hive = crate::http_support::hive(crate::http_support::Setup::default());
+    let page = hive.get("/api/v1/swarms/review/history?since=2026-01-01T00:00:00Z&resolution=1m").json();
+    let expected = serde_json::json!({
+        "at": "2026-01-01T00:00:00.000Z",
+        "cpu": { "mean": 0.25, "max": 0.5 },
+        "memory": { "mean": 1000, "max": 2000 },
+        "heartbeat_latency_ms": null,
+        "tokens": { "input": 1, "output": 2 },
+        "restarts": null,
+    });
+    assert_eq!((&page["resolution"], &page["points"][0]), (&serde_json::json!("1m"), &expected));
+}
