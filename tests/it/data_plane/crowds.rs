@@ -43,7 +43,6 @@ fn a_storm_of_connects_is_taken_at_a_pace_and_counted() {
     });
     // Each that was accepted is a session, a connection or was closed by its peer.
     let accepted = plane.stats().delayed;
-    #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let most = began.elapsed().as_secs_f64() * 200.0 + 51.0;
     assert!((accepted as f64) < most, "{accepted} were accepted, {most} at most");
     assert!(tried.load(Ordering::Relaxed) > accepted, "there was no crowd");
