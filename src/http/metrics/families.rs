@@ -11,7 +11,7 @@ use super::{
     text::{Number, Text},
 };
 use crate::{
-    model::{AgentHealth, AgentState, HiveHealth, Level, Seq},
+    model::{AgentHealth, AgentState, BreakerState, HiveHealth, Level, Lost, Seq, SourceReport},
     view::words,
     wire::rpc::Code,
 };
@@ -40,6 +40,7 @@ const STATES: [AgentState; 12] = [
     AgentState::BackingOff,
     AgentState::Failed,
 ];
+const BREAKERS: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
 const LEVELS: [Level; 4] = [Level::Healthy, Level::Degraded, Level::Unknown, Level::Critical];
 
 /// The whole text.
@@ -48,6 +49,7 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
     hive(&mut text, scrape.hive);
     agents(&mut text, scrape.hive);
     data_plane(&mut text, scrape);
+    sources(&mut text, scrape.hive);
     viewers(&mut text, scrape.readings);
     control_plane(&mut text, scrape);
     if let Some(actors) = &scrape.readings.actors {
@@ -106,8 +108,62 @@ fn agents(text: &mut Text, hive: &HiveHealth) {
     each(text.gauge("hivekeeper_agent_last_heartbeat_timestamp_seconds", help), hive, |one| {
         Some(since_1970(*one.last_heartbeat.value()?))
     });
-    let help = "Log records and samples of an agent that were dropped on their way.";
-    each(text.counter("hivekeeper_agent_dropped", help), hive, |one| Some(one.dropped));
+    let help = "Messages of an agent that were read since this daemon started.";
+    each(text.counter("hivekeeper_agent_received", help), hive, |one| Some(one.telemetry.received));
+    let help = "Log records, samples and events of an agent that were dropped on their way.";
+    let mut family = text.counter("hivekeeper_agent_dropped", help);
+    for agent in &hive.agents {
+        for (class, count) in by_class(agent.telemetry.dropped) {
+            let (swarm, name) = (agent.id.swarm.as_str(), agent.id.name.as_str());
+            family.of(&[("swarm", swarm), ("agent", name), ("class", class)], count);
+        }
+    }
+    let help = "By how much an agent's last heartbeat came later than it was due; left out when it is stale.";
+    each(text.gauge("hivekeeper_agent_heartbeat_latency_seconds", help), hive, |one| {
+        Some(Duration::from_millis(*one.heartbeat_latency_ms.value()?).as_secs_f64())
+    });
+    let help = "Time from the read of an agent's last message until it was folded.";
+    each(text.gauge("hivekeeper_agent_ingest_latency_seconds", help), hive, |one| {
+        Some(one.telemetry.latency_ms.value()? / 1000.0)
+    });
+    let help =
+        "Tokens that an agent says it was given or has given back, over all incarnations that this daemon has seen.";
+    let mut family = text.counter("hivekeeper_agent_tokens", help);
+    for agent in &hive.agents {
+        let Some(usage) = agent.usage.value() else { continue };
+        for (kind, count) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
+            let (swarm, name) = (agent.id.swarm.as_str(), agent.id.name.as_str());
+            if let Some(count) = count {
+                family.of(&[("swarm", swarm), ("agent", name), ("type", kind)], count);
+            }
+        }
+    }
+    let help = "What an agent says that it has cost, in US dollars.";
+    each(text.counter("hivekeeper_agent_cost_usd", help), hive, |one| one.usage.value()?.cost_usd);
+}
+
+fn by_class(Lost { logs, metrics, events }: Lost) -> [(&'static str, u64); 3] {
+    [("logs", logs), ("metrics", metrics), ("events", events)]
+}
+
+fn sources(text: &mut Text, hive: &HiveHealth) {
+    let help = "1 for the state that the circuit breaker of a polled MCP server is in, 0 for the others.";
+    let mut family = text.gauge("hivekeeper_source_breaker", help);
+    for source in &hive.sources {
+        for state in BREAKERS {
+            let labels = [("source", source.report.spec.name.as_str()), ("state", words::breaker(state))];
+            family.is(&labels, source.report.breaker == state);
+        }
+    }
+    let mut each = |name, help, show: fn(&SourceReport) -> u64| {
+        let mut family = text.counter(name, help);
+        for source in &hive.sources {
+            family.of(&[("source", source.report.spec.name.as_str())], show(&source.report));
+        }
+    };
+    each("hivekeeper_source_polls", "Polls of an MCP server.", |one| one.polls);
+    each("hivekeeper_source_failures", "Polls of an MCP server that failed.", |one| one.failures);
+    each("hivekeeper_source_cut", "Connections that an MCP server ended.", |one| one.cut);
 }
 
 /// One series for each agent of which there is something to show.
@@ -132,10 +188,18 @@ fn data_plane(text: &mut Text, Scrape { hive, readings, .. }: &Scrape<'_>) {
         let number = code.number();
         family.of(&[("code", &number.to_string())], plane.refused.get(&number).copied().unwrap_or(0));
     }
-    let help = "Log records and samples that were dropped, of all agents.";
-    text.counter("hivekeeper_data_plane_dropped", help).value(hive.data_plane.dropped);
+    let mut family = text
+        .counter("hivekeeper_data_plane_dropped", "Log records, samples and events that were dropped, of all agents.");
+    for (class, count) in by_class(hive.data_plane.dropped_by_class) {
+        family.of(&[("class", class)], count);
+    }
     let help = "Connections that found no place.";
     text.counter("hivekeeper_data_plane_turned_away", help).value(plane.turned_away);
+    let help = "Times that accepting waited, because connections came too fast.";
+    text.counter("hivekeeper_data_plane_delayed", help).value(plane.delayed);
+    let help = "Connections without a session that went because others wanted their place.";
+    text.counter("hivekeeper_data_plane_displaced", help).value(plane.displaced);
+    text.counter("hivekeeper_data_plane_handshakes_failed", "Failed TLS handshakes.").value(plane.handshakes_failed);
     let help = "Connections ended because they missed a deadline.";
     text.counter("hivekeeper_data_plane_overdue", help).value(plane.overdue);
     text.counter("hivekeeper_data_plane_accept_errors", "Failed accepts.").value(plane.accept_errors);
