@@ -33,15 +33,16 @@ pub struct Gap {
 #[derive(Debug)]
 struct Ring {
     epoch: Epoch,
+    events_max: usize,
     next: u64,
     events: VecDeque<Arc<Event>>,
     documents: usize,
 }
 
 impl Ring {
-    fn new(epoch: Epoch, first: Seq) -> Self {
+    fn new(epoch: Epoch, first: Seq, events_max: usize) -> Self {
         // Zero means "nothing seen yet" for readers, so no event carries it.
-        Self { epoch, next: first.0.max(1), events: VecDeque::new(), documents: 0 }
+        Self { epoch, events_max, next: first.0.max(1), events: VecDeque::new(), documents: 0 }
     }
 
     fn head(&self) -> Seq {
@@ -58,7 +59,7 @@ impl Ring {
         self.documents += documents_in(&kind);
         self.events.push_back(Arc::new(Event { seq, epoch: self.epoch, at, kind }));
         // The youngest event stays whatever its weight: its readers are only just being woken.
-        while self.events.len() > 1 && (self.events.len() > RING_EVENTS_MAX || self.documents > RING_DOCUMENTS_MAX) {
+        while self.events.len() > 1 && (self.events.len() > self.events_max || self.documents > RING_DOCUMENTS_MAX) {
             if let Some(gone) = self.events.pop_front() {
                 self.documents -= documents_in(&gone.kind);
             }
@@ -108,7 +109,12 @@ pub struct Feed {
 impl Feed {
     /// An empty feed whose first event will carry `first` (at least 1): one behind the last number that any daemon of this hive may have used.
     pub fn new(epoch: Epoch, first: Seq) -> Self {
-        let ring = Ring::new(epoch, first);
+        Self::with_ring(epoch, first, RING_EVENTS_MAX)
+    }
+
+    /// The same with a ring of another size than [`RING_EVENTS_MAX`].
+    pub(crate) fn with_ring(epoch: Epoch, first: Seq, events_max: usize) -> Self {
+        let ring = Ring::new(epoch, first, events_max);
         let (head, _) = watch::channel(ring.head());
         Self { shared: Arc::new(Shared { ring: Mutex::new(ring), head }) }
     }

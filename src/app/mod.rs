@@ -10,6 +10,8 @@ mod greeting;
 mod machine;
 mod measures;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod sinks;
 mod steward;
 mod tree;

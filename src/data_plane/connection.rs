@@ -161,25 +161,7 @@ impl<S: DuplexStream> Connection<S> {
 
     /// Hands telemetry up first, once for all that was read: it must not wait for a peer that does not read.
     async fn perform(&mut self, now: Now, effects: &mut Effects) -> io::Result<()> {
-        for same in effects.refused.chunk_by(|one, next| one == next) {
-            self.plane.refused(self.session.agent().or(self.via.as_ref()), same[0], same.len() as u64);
-        }
-        effects.refused.clear();
-        let (needed, spare) = (effects.heard.needed(), effects.heard.spare());
-        if needed + spare > 0 {
-            let granted = self.plane.rate.lock().claim(now.steady, needed, spare);
-            effects.heard.shed(spare - granted);
-        }
-        self.session.gather(now, effects);
-        if !effects.telemetry.is_empty() {
-            self.plane.sink.accept(std::mem::take(&mut effects.telemetry));
-        }
-        let lost = std::mem::take(&mut effects.heard.lost);
-        if lost != Lost::default()
-            && let Some((agent, incarnation)) = self.session.serves()
-        {
-            self.plane.sink.dropped(agent, incarnation, lost);
-        }
+        hand_up(&self.plane, &self.session, self.via.as_ref(), now, effects);
         if effects.replies.is_empty() {
             return Ok(());
         }
@@ -218,6 +200,29 @@ impl<S: DuplexStream> Connection<S> {
             io::Result::Ok(())
         })
         .await;
+    }
+}
+
+/// Hands up what was heard and counts what was not taken, as far as all connections together may tell so much.
+pub(super) fn hand_up(plane: &Plane, session: &Session, via: Option<&AgentId>, now: Now, effects: &mut Effects) {
+    for same in effects.refused.chunk_by(|one, next| one == next) {
+        plane.refused(session.agent().or(via), same[0], same.len() as u64);
+    }
+    effects.refused.clear();
+    let (needed, spare) = (effects.heard.needed(), effects.heard.spare());
+    if needed + spare > 0 {
+        let granted = plane.rate.lock().claim(now.steady, needed, spare);
+        effects.heard.shed(spare - granted);
+    }
+    session.gather(now, effects);
+    if !effects.telemetry.is_empty() {
+        plane.sink.accept(std::mem::take(&mut effects.telemetry));
+    }
+    let lost = std::mem::take(&mut effects.heard.lost);
+    if lost != Lost::default()
+        && let Some((agent, incarnation)) = session.serves()
+    {
+        plane.sink.dropped(agent, incarnation, lost);
     }
 }
 

@@ -27,6 +27,8 @@ mod plane;
 mod scratch;
 mod seats;
 mod session;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod tls;
 
 pub use limits::PlaneLimits;

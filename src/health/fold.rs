@@ -83,6 +83,10 @@ pub struct Fold {
     pub(super) judge_at: Option<Instant>,
     /// When the next tick was asked for.
     promised: Instant,
+    /// When silence was judged last, by everything that had been said.
+    pub(super) judged: Instant,
+    /// Nobody was silent then.
+    pub(super) began: Instant,
 }
 
 impl Fold {
@@ -109,6 +113,8 @@ impl Fold {
             samples_told: now.mono,
             judge_at: None,
             promised: now.mono,
+            judged: now.mono,
+            began: now.mono,
         };
         (fold.level, fold.reasons) = level::of_hive(std::iter::empty(), fold.planes());
         fold.promised = fold.next_deadline();
@@ -245,14 +251,20 @@ impl Fold {
         }
     }
 
-    /// Lets time pass: judges silence, derives levels, tells of samples.
-    pub fn tick(&mut self, now: Now) -> Vec<Change> {
-        let mut changes = Vec::new();
+    /// A turn begins. If it comes later than it was due, nobody could be heard meanwhile; that must be known before the first report is folded.
+    pub(super) fn wake(&mut self, now: Now) {
         let late = now.mono.saturating_duration_since(self.promised);
         if late > LATE_MAX {
             self.agents.values_mut().for_each(|agent| agent.shift(late, now));
-            self.judge_at = Some(now.mono);
+            (self.judge_at, self.promised) = (Some(now.mono), now.mono);
         }
+    }
+
+    /// Lets time pass: judges silence, derives levels, tells of samples.
+    pub fn tick(&mut self, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.wake(now);
+        self.judged = now.mono;
         if self.judge_at.is_some_and(|at| at <= now.mono) {
             self.judge_all(now, &mut changes);
         }

@@ -11,7 +11,7 @@ use super::{
     fold::Fold,
     report::Now,
 };
-use crate::model::{AgentHealth, AgentId};
+use crate::model::{AgentHealth, AgentId, AgentState};
 
 impl Fold {
     /// Changes a copy of one agent, judges it and puts it back whole: a panic on the way leaves the agent as it was.
@@ -28,11 +28,14 @@ impl Fold {
         (Some(taken), self.follow(now, id, &before))
     }
 
-    /// Judges an agent that may have changed, and tells how it differs from what it was before.
+    /// Judges an agent that may have changed, and tells how it differs from what it was before. More may wait that was said, so silence is held
+    /// against nobody that it was not held against already; the tick behind everything does that.
     pub(super) fn follow(&mut self, now: Now, id: &AgentId, before: &Arc<AgentHealth>) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(agent) = self.agents.get_mut(id) {
-            let seen = look(agent, before, self.identity.sample_interval, now);
+            let is_silent = matches!(before.state, AgentState::Degraded | AgentState::Stuck);
+            let heard = Now { wall: now.wall, mono: if is_silent { self.judged } else { self.began } };
+            let seen = look(agent, before, self.identity.sample_interval, heard);
             self.judge_at = self.judge_at.into_iter().chain(seen.deadline).min();
             self.tell(id, before, seen, &mut changes);
         }

@@ -55,7 +55,7 @@ pub struct Options {
 /// A handle on the health of the hive; clones are the same.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Handle {
@@ -67,7 +67,11 @@ impl fmt::Debug for Handle {
 impl Handle {
     /// An empty hive. Nothing is folded until a [`Monitor`] runs.
     pub fn new(options: Options) -> Self {
-        let fold = Fold::new(options.identity.clone(), Now::read());
+        Self::begin(options, Now::read())
+    }
+
+    pub(super) fn begin(options: Options, now: Now) -> Self {
+        let fold = Fold::new(options.identity.clone(), now);
         let hive = RwLock::new(Arc::new(fold.hive()));
         let work = Work {
             fold,
@@ -125,21 +129,35 @@ impl Handle {
 }
 
 /// The actor's work in progress. What is taken out of a queue is folded or published by the time the lock is given back, or lost alone.
-struct Work {
-    fold: Fold,
-    items: VecDeque<Item>,
-    changes: VecDeque<Change>,
+pub(super) struct Work {
+    pub(super) fold: Fold,
+    pub(super) items: VecDeque<Item>,
+    pub(super) changes: VecDeque<Change>,
     shown_at: Option<Instant>,
     rates_shown: Option<Instant>,
     /// What the last turn asks for before the next.
     rest: Duration,
 }
 
+impl Work {
+    pub(super) fn fold_item(&mut self, now: Now, item: Item) {
+        self.changes.extend(match item {
+            Item::Report(report) => self.fold.apply(now, report),
+            Item::Burst(agent, burst) => self.fold.burst(now, &agent, &burst),
+            Item::Said(telemetry) => self.fold.said(now, &telemetry),
+            Item::Refused(code, messages) => {
+                self.fold.refused(code, messages);
+                Vec::new()
+            }
+        });
+    }
+}
+
 pub(super) struct Shared {
     options: Options,
     intake: Mutex<Intake>,
     wake: Notify,
-    work: Mutex<Work>,
+    pub(super) work: Mutex<Work>,
     agents: DashMap<AgentId, Arc<AgentHealth>>,
     swarms: DashMap<SwarmName, Arc<SwarmHealth>>,
     hive: RwLock<Arc<HiveHealth>>,
@@ -165,23 +183,30 @@ impl Shared {
     pub(super) fn turn(&self) {
         let work = &mut *self.work.lock();
         let began = Instant::now();
+        self.fetch(work);
+        // Read behind the intake: nothing that is folded was read later than now.
+        let now = Now::read();
+        work.fold.wake(now);
+        for _ in 0..TURN_ITEMS_MAX {
+            let Some(item) = work.items.pop_front() else { break };
+            work.fold_item(now, item);
+        }
+        self.judge(work, now);
+        self.show(work, now);
+        while let Some(change) = work.changes.pop_front() {
+            self.tell(now, change);
+        }
+        let took = began.elapsed();
+        work.rest = if took <= TURN_SHORT { Duration::ZERO } else { took.min(REST_MAX) };
+    }
+
+    pub(super) fn fetch(&self, work: &mut Work) {
         if work.items.len() < TURN_ITEMS_MAX {
             self.intake.lock().drain(&mut work.items);
         }
-        // Read behind the intake: nothing that is folded was read later than now.
-        let now = Now::read();
-        for _ in 0..TURN_ITEMS_MAX {
-            let Some(item) = work.items.pop_front() else { break };
-            work.changes.extend(match item {
-                Item::Report(report) => work.fold.apply(now, report),
-                Item::Burst(agent, burst) => work.fold.burst(now, &agent, &burst),
-                Item::Said(telemetry) => work.fold.said(now, &telemetry),
-                Item::Refused(code, messages) => {
-                    work.fold.refused(code, messages);
-                    Vec::new()
-                }
-            });
-        }
+    }
+
+    pub(super) fn judge(&self, work: &mut Work, now: Now) {
         if work.items.is_empty() {
             work.changes.extend(work.fold.tick(now));
         } else {
@@ -191,15 +216,9 @@ impl Shared {
             work.changes.extend(levels);
             self.wake.notify_one();
         }
-        self.show(work, now);
-        while let Some(change) = work.changes.pop_front() {
-            self.tell(now, change);
-        }
-        let took = began.elapsed();
-        work.rest = if took <= TURN_SHORT { Duration::ZERO } else { took.min(REST_MAX) };
     }
 
-    fn show(&self, work: &mut Work, now: Now) {
+    pub(super) fn show(&self, work: &mut Work, now: Now) {
         for change in &work.changes {
             match change {
                 Change::Agent { agent, .. } => {
@@ -245,7 +264,7 @@ impl Shared {
         Arc::clone(&self.hive.read())
     }
 
-    fn tell(&self, now: Now, change: Change) {
+    pub(super) fn tell(&self, now: Now, change: Change) {
         let (at, kind) = match change {
             Change::Agent { from, agent } => (now.wall, EventKind::AgentChanged { from, agent }),
             Change::Samples(agents) => (now.wall, EventKind::Samples { agents }),

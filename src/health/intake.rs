@@ -10,6 +10,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasherDefault, DefaultHasher},
     time::SystemTime,
 };
 
@@ -82,7 +83,8 @@ impl Share {
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     urgent: VecDeque<Item>,
-    bursts: HashMap<AgentId, Burst>,
+    /// Hashed alike in every run, so that a simulation's seed replays; the names are the operator's, who floods nobody's buckets.
+    bursts: HashMap<AgentId, Burst, BuildHasherDefault<DefaultHasher>>,
     said: VecDeque<Telemetry>,
     shares: HashMap<AgentId, Share>,
     refused: BTreeMap<i64, u64>,

@@ -32,6 +32,8 @@ mod level;
 mod monitor;
 mod rate;
 mod report;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod source;
 mod usage;
 

@@ -17,6 +17,8 @@ mod limits;
 mod protocol;
 mod pulse;
 mod route;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 mod sse;
 mod story;

@@ -56,6 +56,24 @@ impl Story {
         self.lens = self.hub.lens(only);
     }
 
+    /// Does as a client asks that subscribes. Returns where the feed is to be read from, if elsewhere. A filter that is none changes nothing.
+    pub(super) fn subscribe(
+        &mut self,
+        topics: BTreeSet<Topic>,
+        swarms: Option<&[String]>,
+        after: Option<u64>,
+    ) -> Result<Option<Seq>, Objection> {
+        if let Some(names) = swarms {
+            self.filter(protocol::filter(names)?);
+        }
+        self.topics.extend(topics);
+        let after = after.map(Seq);
+        if let Some(after) = after {
+            self.resume(after);
+        }
+        Ok(after)
+    }
+
     /// The first frame.
     pub(super) fn established(&mut self) -> String {
         let interval_ms = u64::try_from(self.hub.limits().ping_interval.as_millis()).unwrap_or(u64::MAX);

@@ -188,16 +188,10 @@ impl Viewer {
                 self.acknowledge(ctx);
             }
             Said::Subscribe { subscriptions, swarms, after } => {
-                if let Some(names) = swarms {
-                    match protocol::filter(&names) {
-                        Ok(filter) => self.story.filter(filter),
-                        Err(objection) => return self.object(&objection, ctx),
-                    }
-                }
-                self.story.topics_mut().extend(subscriptions);
-                if let Some(after) = after {
-                    self.story.resume(Seq(after));
-                    self.read_from(Seq(after), ctx);
+                match self.story.subscribe(subscriptions, swarms.as_deref(), after) {
+                    Err(objection) => return self.object(&objection, ctx),
+                    Ok(Some(after)) => self.read_from(after, ctx),
+                    Ok(None) => {}
                 }
                 self.acknowledge(ctx);
             }

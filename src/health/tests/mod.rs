@@ -7,6 +7,7 @@ mod groups;
 mod levels;
 mod properties;
 mod reasons;
+mod silence;
 mod sources;
 mod telemetry;
 

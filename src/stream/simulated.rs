@@ -1,0 +1,109 @@
+//! A viewer without a socket, for the simulation: what [`viewer`](super::viewer) does between a message of its client and a frame.
+
+use std::time::Instant;
+
+use super::{
+    hub::Hub,
+    protocol::{self, Said},
+    pulse::{Pulse, Verdict},
+    story::Story,
+};
+use crate::{
+    events::{Feed, Subscription},
+    health,
+};
+
+/// Our end of one viewer.
+pub(crate) struct Viewer {
+    hub: Hub,
+    story: Story,
+    feed: Subscription,
+    pulse: Pulse,
+}
+
+/// What the judge says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    Nothing,
+    Ping(u64),
+    Dropped,
+}
+
+/// The viewers' hub.
+pub(crate) fn hub(feed: Feed, health: health::Handle) -> Hub {
+    Hub::new(super::StreamLimits::default(), feed, health)
+}
+
+impl Viewer {
+    /// A viewer that has just connected, and its first frames.
+    pub(crate) fn new(hub: &Hub, now: Instant) -> (Self, Vec<String>) {
+        let mut story = Story::new(hub.clone(), hub.feed().head());
+        let frames = vec![story.established(), story.status()];
+        let feed = hub.feed().subscribe(story.seq());
+        let limits = hub.limits();
+        let pulse = Pulse::new(limits.ping_interval, limits.answer_within, now);
+        // The cursor is where the story begins; nothing is published in between here.
+        (Self { hub: hub.clone(), story, feed, pulse }, frames)
+    }
+
+    /// Its client says something; returns the answers.
+    pub(crate) fn said(&mut self, text: &str) -> Vec<String> {
+        let said = match protocol::parse(text) {
+            Ok(said) => said,
+            Err(objection) => return vec![self.story.objection(&objection)],
+        };
+        match said {
+            Said::Ping {} => vec![self.story.pong()],
+            Said::RequestStatus {} => vec![self.story.status()],
+            Said::RequestPerformance {} => Vec::new(),
+            Said::Unsubscribe { subscriptions } => {
+                self.story.topics_mut().retain(|topic| !subscriptions.contains(topic));
+                vec![self.story.acknowledgement()]
+            }
+            Said::Subscribe { subscriptions, swarms, after } => {
+                match self.story.subscribe(subscriptions, swarms.as_deref(), after) {
+                    Err(objection) => return vec![self.story.objection(&objection)],
+                    Ok(Some(after)) => self.feed = self.hub.feed().subscribe(after),
+                    Ok(None) => {}
+                }
+                vec![self.story.acknowledgement()]
+            }
+        }
+    }
+
+    /// The next frame that the feed brings.
+    pub(crate) fn next(&mut self) -> Option<String> {
+        loop {
+            let frame = match self.feed.try_next() {
+                Ok(None) => return None,
+                Ok(Some(event)) => self.story.event(&event),
+                Err(gap) => self.story.gap(&gap),
+            };
+            if frame.is_some() {
+                return frame;
+            }
+        }
+    }
+
+    /// When it is judged next.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.pulse.deadline()
+    }
+
+    pub(crate) fn judge(&mut self, now: Instant) -> Judged {
+        match self.pulse.tick(now) {
+            Verdict::Nothing => Judged::Nothing,
+            Verdict::Ping(number) => Judged::Ping(number),
+            Verdict::Drop(_) => Judged::Dropped,
+        }
+    }
+
+    pub(crate) fn wrote_ping(&mut self, number: u64) {
+        self.pulse.taken(number);
+    }
+
+    pub(crate) fn ponged(&mut self, number: u64, now: Instant) {
+        self.pulse.heard(now);
+        self.pulse.ponged(number);
+    }
+}
