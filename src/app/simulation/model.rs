@@ -246,6 +246,7 @@ impl Model {
             TelemetryKind::Logs(records) => (messages, lines) = (records.len() as u64, records.len()),
             TelemetryKind::Logged(records) => (messages, lines) = (*records, 1),
             TelemetryKind::Counted(counted) => messages = *counted,
+            TelemetryKind::SessionOpened | TelemetryKind::SessionClosed => messages = 0,
             _ => {}
         }
         self.told += messages;
