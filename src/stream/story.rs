@@ -128,7 +128,7 @@ impl Story {
         if self.topics.contains(&Topic::Status) || self.topics.contains(&Topic::Sessions) {
             return Some(self.status_at(Some((gap.head, SystemTime::now()))));
         }
-        self.prev_seq = gap.head;
+        // Of that it is told nothing, so its next frame follows on its last one.
         None
     }
 
