@@ -135,6 +135,7 @@ fn the_list_of_reason_codes_is_the_code_s() {
     let listed = codes_in(listed.split("\n\n").next().unwrap(), '`');
     let mut used = codes_in(include_str!("../agent/verdict.rs"), '"');
     used.extend(codes_in(include_str!("../level.rs"), '"'));
+    used.extend(codes_in(include_str!("../source.rs"), '"'));
     // The runtime's words for what a start waits for.
     used.extend(["start_waits", "engine_unreachable"]);
     assert_eq!(listed, used);
