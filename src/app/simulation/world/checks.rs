@@ -101,10 +101,13 @@ impl World {
             self.last_seq = event.seq.0;
             self.seen.events += 1;
             self.trace.note(self.ms, format_args!("event {event:?}"));
-            if let EventKind::AgentChanged { agent, .. } = &event.kind {
+            if let EventKind::AgentChanged { from, agent } = &event.kind {
                 self.seen.degraded += u64::from(agent.state == AgentState::Degraded);
                 self.seen.stuck += u64::from(agent.state == AgentState::Stuck);
+                // One that was stuck may have been overdue as well when it was judged last, which shows once it moves again.
+                let was_hidden = (*from, agent.state) == (Some(AgentState::Stuck), AgentState::Degraded);
                 if let Some(state) = silent(agent.state)
+                    && !was_hidden
                     && !self.stood.contains(&(agent.id.clone(), state, agent.since))
                 {
                     let detail = format!("{} is told to be {:?} since {:?}", agent.id, agent.state, agent.since);

@@ -358,7 +358,7 @@ async fn an_older_daemon_writes_nothing_any_more() {
 
 /// A thousand agents for a day, as the file is at its end: what is older than an hour is written as coarsely as it is kept. Prints what the README says.
 #[tokio::test]
-#[ignore = "a measurement: hk test -p hivekeeper --lib -- --ignored --nocapture what_a_day_of_a_thousand_agents_takes"]
+#[ignore = "a measurement: cargo test -p hivekeeper --lib -- --ignored --nocapture what_a_day_of_a_thousand_agents_takes"]
 async fn what_a_day_of_a_thousand_agents_takes() {
     let ground = Ground::new();
     let origin = ground.origin(1, NOON_S, 256 * MIB);
