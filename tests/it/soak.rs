@@ -118,12 +118,12 @@ fn soak(agents: usize, seconds: u64) {
             thread::sleep(Duration::from_millis(20));
         };
         assert_eq!(document["telemetry"]["received"], session.sent, "{document:#}");
+        assert_eq!(document["progress"]["value"], session.beats, "the last heartbeat of each came: {document:#}");
         let dropped = &document["telemetry"]["dropped"];
         assert_eq!((&dropped["metrics"], &dropped["events"]), (&json!(0), &json!(0)), "{document:#}");
         lost += dropped["logs"].as_u64().unwrap();
         late += u64::from(document["state"] != "running");
     }
-    let beats_missed = sessions.iter().filter(|session| session.beats != session.seconds).count();
     let (sent, took) = (sent.load(Ordering::Relaxed), seconds);
     let middle = rss[rss.len() / 2];
     let (most, last) = (rss.iter().copied().max().unwrap(), *rss.last().unwrap());
@@ -136,7 +136,7 @@ fn soak(agents: usize, seconds: u64) {
         last >> 20,
         most >> 20
     );
-    assert_eq!((late, beats_missed), (0, 0), "a heartbeat was lost");
+    assert_eq!(late, 0, "not every agent runs");
     // The feed's ring and the allocator fill up in the first half.
     assert!(last < middle + middle / 10 + (16 << 20), "memory grows: {rss:?}");
     assert!(slowest.0 < Duration::from_secs(5), "/livez took {:?}", slowest.0);
@@ -220,7 +220,6 @@ struct Session {
     sent: u64,
     lines: u64,
     beats: u64,
-    seconds: u64,
 }
 
 impl Session {
@@ -235,7 +234,7 @@ impl Session {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let mut session = Self { name: name.to_owned(), stream, sent: 0, lines: 0, beats: 0, seconds: 0 };
+        let mut session = Self { name: name.to_owned(), stream, sent: 0, lines: 0, beats: 0 };
         assert!(session.ask(&format!("{open}\n")).contains("\"session\""), "{name}");
         session
     }
@@ -250,7 +249,12 @@ impl Session {
     /// What the agent says in a second.
     fn second(&mut self, text: &mut String) {
         text.clear();
-        text.push_str("{\"jsonrpc\":\"2.0\",\"method\":\"hive/heartbeat\",\"params\":{\"busy\":true}}\n");
+        self.beats += 1;
+        let beat = self.beats;
+        let _ = writeln!(
+            text,
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"hive/heartbeat\",\"params\":{{\"busy\":true,\"progress\":{beat}}}}}"
+        );
         for _ in 0..LINES {
             let _ = writeln!(
                 text,
@@ -262,8 +266,6 @@ impl Session {
         }
         self.stream.write_all(text.as_bytes()).unwrap();
         self.sent += 1 + LINES;
-        self.beats += 1;
-        self.seconds += 1;
     }
 
     /// A request behind everything else: when it is answered all was read.
