@@ -118,11 +118,9 @@ fn an_agent_that_falls_silent_again_and_again_is_told_so() {
         |agent: &Value, code: &str| agent["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code);
     for silence in 1..=3 {
         session.tell("hive/heartbeat", &json!({}));
-        if silence < 3 {
-            hive.agent_until("s/flaps", "is trusted", |agent| {
-                agent["state"] == "running" && agent["reasons"] == json!([])
-            });
-        }
+        hive.agent_until("s/flaps", "is trusted", |agent| {
+            agent["telemetry"]["received"] == silence && agent["state"] == "running" && agent["reasons"] == json!([])
+        });
         hive.agent_until("s/flaps", "falls silent", |agent| has(agent, "heartbeat_overdue"));
     }
     session.tell("hive/heartbeat", &json!({}));
