@@ -2,6 +2,8 @@
 
 #[path = "../../src/data_plane/bucket.rs"]
 mod bucket;
+#[path = "../../src/data_plane/heard.rs"]
+mod heard;
 #[path = "../../src/data_plane/limits.rs"]
 mod limits;
 #[path = "../../src/data_plane/notice.rs"]
@@ -9,7 +11,10 @@ mod notice;
 #[path = "../../src/data_plane/session.rs"]
 mod session;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -36,6 +41,10 @@ impl Admission for House {
         }
     }
 
+    fn lives(&self, agent: &AgentId, incarnation: u64) -> bool {
+        agent.to_string() == "a/b" && incarnation == 2 && self.lives
+    }
+
     fn heartbeat_interval(&self, _: &AgentId) -> Option<Duration> {
         None
     }
@@ -50,7 +59,7 @@ pub fn session(data: &[u8]) {
     let mut now = Now { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000), steady: began };
     let mut house = House { lives: true };
     let mut shutting_down = false;
-    let mut session = Session::new(Uuid::nil(), now, &PlaneLimits::default());
+    let mut session = Session::new(Uuid::nil(), now, Arc::new(PlaneLimits::default()));
     let (mut open, mut closed) = (false, false);
     if first % 2 == 0 {
         let mut out = Effects::default();
@@ -86,6 +95,7 @@ pub fn session(data: &[u8]) {
                 }
             }
         }
+        session.gather(now, &mut out);
         for reply in out.replies.split(|byte| *byte == b'\n').filter(|reply| !reply.is_empty()) {
             let reply: Value = serde_json::from_slice(reply).expect("we write JSON");
             assert_eq!(reply["jsonrpc"], "2.0");
