@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::process::{Closes, RING_BYTES, kill, launcher_of, processes};
 use crate::docker::harness::{DEBIAN, Hive, hive};
+use crate::hive::until;
 
 /// Short, so that tests see it end; every first sight waits all of it.
 pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -101,8 +102,12 @@ impl DockerBench {
     }
 }
 
-/// The process with this id in the container, by its id on this machine.
+/// The process with this id in the container, by its id on this machine. One that is just becoming another program shows no environment for a moment.
 fn outside(order_of: &AgentId, inside: u32) -> u32 {
+    until("the agent's process", || look_outside(order_of, inside))
+}
+
+fn look_outside(order_of: &AgentId, inside: u32) -> Option<u32> {
     let agent = format!("HIVEKEEPER_AGENT={order_of}");
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let found = pids.filter(|pid| {
@@ -112,7 +117,7 @@ fn outside(order_of: &AgentId, inside: u32) -> u32 {
         environ.split(|byte| *byte == 0).any(|found| found == agent.as_bytes())
             && ids.split_whitespace().next_back().and_then(|id| id.parse().ok()) == Some(inside)
     });
-    found.last().expect("the agent's process")
+    found.last()
 }
 
 impl Bench for DockerBench {
