@@ -21,7 +21,7 @@ stop_grace = "1s"
 [[swarm.agent]]
 name = "flaps"
 command = ["sh", "-c", "env > flaps.new; mv flaps.new flaps.$HIVEKEEPER_INCARNATION; exec sleep 1000"]
-heartbeat_timeout = "900ms"
+heartbeat_timeout = "3s"
 stop_grace = "1s"
 "#;
 
