@@ -24,17 +24,15 @@ fn main() {
     while !finish.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(200)); // one piece of work
         done += 1;
-        hive.progress(json!({"done": done}), true);
+        hive.progress(&json!({"done": done}), true);
         hive.log("info", &format!("piece {done} is done"));
-        hive.metric("work.duration", 0.2, "s");
-        hive.usage(json!({"gen_ai.usage.input_tokens": done * 100, "gen_ai.usage.output_tokens": done * 20}));
+        hive.tell("hive/metric", &json!({"name": "work.duration", "value": 0.2, "unit": "s"}));
+        let totals = json!({"gen_ai.usage.input_tokens": done * 100, "gen_ai.usage.output_tokens": done * 20});
+        hive.tell("hive/usage", &totals);
         if done % 10 == 0 {
-            hive.batch([
-                ("hive/event", json!({"kind": "milestone", "done": done})),
-                ("hive/log", json!({"level": "debug", "line": "a milestone"})),
-            ]);
+            hive.tell("hive/event", &json!({"kind": "milestone", "done": done}));
         }
     }
-    hive.event(json!({"kind": "finished", "done": done, "dropped": hive.dropped()}));
+    hive.tell("hive/event", &json!({"kind": "finished", "done": done, "dropped": hive.dropped()}));
     hive.flush(Duration::from_secs(5));
 }

@@ -1,15 +1,15 @@
 //! A client for agents that Hivekeeper starts; copy this file. It needs `serde_json` alone.
 //!
-//! No call blocks, panics or ends the program. A thread connects, beats as often as the daemon asks for, sends what was told, and comes back
-//! when the connection is lost. What was not answered is sent again then, so a line may come twice. What finds no place in the queue is dropped,
-//! the oldest log lines first, and the agent's log says how many. Without the daemon's variables (a program started by hand) nothing is sent.
+//! No call blocks, panics or ends the program. A thread connects, beats at least as often as the daemon asks for, sends what was told, and comes
+//! back when the connection is lost. What was not answered is sent again then, so a line may come twice. What finds no place in the queue is
+//! dropped, the oldest log lines first, and the agent's log says how many. Without the daemon's variables (started by hand) nothing is sent.
 
 use std::collections::{VecDeque, hash_map::RandomState};
 use std::hash::BuildHasher as _;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, thread};
 
 use serde_json::{Value, json};
@@ -21,216 +21,175 @@ const MESSAGE_BYTES_MAX: usize = 20 * 1024;
 const BATCH_MAX: usize = 50;
 /// How long an answer may take before the connection counts as lost.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// Heartbeats that new progress brings forward come no faster.
-const BEAT_APART: Duration = Duration::from_millis(100);
+/// Each turn is a heartbeat and what waits. So far apart at least, for few large batches; at most, for the daemon is heard in turns alone.
+const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<(&'static str, Value)>,
-    /// What was sent and is not answered, and the id of its answer.
-    in_flight: (u64, Vec<(&'static str, Value)>),
+    /// Messages as JSON, and which of them are logs. The first `in_flight` are sent, and stay until they are answered.
+    queue: VecDeque<(bool, String)>,
+    in_flight: usize,
     /// What heartbeats say, and whether that is new.
-    beat: (Option<Value>, bool),
-    /// Answers to the daemon's own requests.
-    answers: String,
-    /// In all, and those that the log has not told of.
-    dropped: (u64, u64),
+    beat: String,
+    beat_is_new: bool,
+    dropped: u64,
+    /// Those that the log has not told of.
+    untold: u64,
     on_drain: Option<Box<dyn FnOnce() + Send>>,
-    sent: u64,
-    lost: bool,
     /// Nobody listens, or will: nothing waits any more.
     ended: bool,
 }
 
 /// The session of this program; clones are the same.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Agent(Arc<(Mutex<State>, Condvar)>);
 
 impl Agent {
-    /// Connects with what the daemon gave this program. `on_drain` is called once, on a thread of its own, when the daemon asks to finish. SIGTERM
-    /// comes along: who wants to finish by itself has to handle or ignore it.
+    /// Connects with what the daemon gave this program. `on_drain` is called once, on a thread of its own, within a second after the daemon asked
+    /// to finish. SIGTERM comes along: who wants to finish by itself has to handle or ignore it.
     pub fn from_env(on_drain: impl FnOnce() + Send + 'static) -> Self {
-        let me = Self::default();
-        let of = |name: &str| env::var(format!("HIVEKEEPER_{name}")).ok();
-        let (addr, n) = (of("ADDR"), of("INCARNATION").and_then(|n| n.parse::<u64>().ok()));
-        if let (Some(addr), Some(token), Some(agent), Some(n)) = (addr, of("TOKEN"), of("AGENT"), n) {
-            let open = json!({"token": token, "agent": agent, "incarnation": n, "protocol": 1, "capabilities": {}});
-            me.lock().on_drain = Some(Box::new(on_drain));
-            let worker = me.clone();
-            drop(thread::Builder::new().spawn(move || worker.run(&addr, &open)));
-        } else {
-            me.lock().ended = true;
+        let state = State { beat: "{}".to_owned(), on_drain: Some(Box::new(on_drain)), ..State::default() };
+        let me = Self(Arc::new((Mutex::new(state), Condvar::new())));
+        if me.start().is_none() {
+            me.change(|state| state.ended = true);
         }
         me
     }
 
     /// `level` is one of trace, debug, info, warn, error.
     pub fn log(&self, level: &str, text: &str) {
-        self.tell("hive/log", json!({"level": level, "line": &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]}));
+        self.tell("hive/log", &json!({"level": level, "line": &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]}));
     }
-    pub fn metric(&self, name: &str, value: f64, unit: &str) {
-        self.tell("hive/metric", json!({"name": name, "value": value, "unit": unit}));
-    }
-    /// Absolute totals by OpenTelemetry's names, `gen_ai.usage.input_tokens` and so on, and `cost_usd`.
-    pub fn usage(&self, totals: Value) {
-        self.tell("hive/usage", totals);
-    }
-    /// An object with a `kind`.
-    pub fn event(&self, event: Value) {
-        self.tell("hive/event", event);
-    }
-    /// Several at once, in order. Whatever waits is sent as one batch anyway.
-    pub fn batch(&self, messages: impl IntoIterator<Item = (&'static str, Value)>) {
-        messages.into_iter().for_each(|(method, params)| self.tell(method, params));
+    /// Any notification of `docs/asyncapi.yaml`: `hive/metric` with `name`, `value` and `unit`, `hive/event` with a `kind`, `hive/usage` with absolute
+    /// totals by OpenTelemetry's names, `gen_ai.usage.input_tokens` and so on, and `cost_usd`. What waits goes in batches, in its order.
+    pub fn tell(&self, method: &str, params: &Value) {
+        let text = json!({"method": method, "params": params}).to_string();
+        self.change(|state| state.push(method == "hive/log", text));
     }
     /// Anything that changes when work goes on. It goes with the next heartbeat, which it brings forward.
-    pub fn progress(&self, progress: Value, busy: bool) {
-        self.lock().beat = (Some(json!({"progress": progress, "busy": busy})), true);
-        self.0.1.notify_all();
+    pub fn progress(&self, progress: &Value, busy: bool) {
+        let beat = json!({"progress": progress, "busy": busy}).to_string();
+        self.change(|state| (state.beat, state.beat_is_new) = (beat, true));
     }
     /// How many messages were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.lock().dropped.0
+        self.lock().dropped
     }
     /// Waits until the daemon has everything that was told, at most so long; says whether it has.
     pub fn flush(&self, within: Duration) -> bool {
-        let waits = |state: &mut State| !(state.ended || state.queue.is_empty() && state.in_flight.1.is_empty());
-        let waited = self.0.1.wait_timeout_while(self.lock(), within, waits);
-        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        !waited.timed_out() && !state.ended
+        let state = self.wait(within, |state| !state.ended && !state.queue.is_empty());
+        !state.ended && state.queue.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, method: &'static str, params: Value) {
-        let (state, fits) = (&mut *self.lock(), params.to_string().len() <= MESSAGE_BYTES_MAX);
-        if state.ended {
-            return;
-        } else if fits {
-            state.queue.push_back((method, params));
-        }
-        if !fits || state.queue.len() > QUEUE_MAX {
-            let oldest = state.queue.iter().position(|(method, _)| *method == "hive/log").unwrap_or(0);
-            drop(fits.then(|| state.queue.remove(oldest)));
-            state.dropped = (state.dropped.0 + 1, state.dropped.1 + 1);
-        }
+    fn wait(&self, within: Duration, waits: fn(&mut State) -> bool) -> MutexGuard<'_, State> {
+        self.0.1.wait_timeout_while(self.lock(), within, waits).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
         self.0.1.notify_all();
     }
 
-    fn run(&self, addr: &str, open: &Value) {
+    /// Nothing where the daemon's variables are not.
+    fn start(&self) -> Option<()> {
+        let of = |name: &str| env::var(format!("HIVEKEEPER_{name}")).ok();
+        let (token, agent, incarnation) = (of("TOKEN")?, of("AGENT")?, of("INCARNATION")?.parse::<u64>().ok()?);
+        let open = json!({"token": token, "agent": agent, "incarnation": incarnation, "protocol": 1});
+        let (me, addr, open) = (self.clone(), of("ADDR")?, open.to_string());
+        thread::Builder::new().spawn(move || me.run(&addr, &open)).ok().map(drop)
+    }
+
+    fn run(&self, addr: &str, open: &str) {
         let mut pause = PAUSES[0];
         while self.serve(addr, open, &mut pause).is_err() {
             // Between half of it and the whole, so that a swarm does not come back as one.
             thread::sleep(pause.mul_f64(0.5 + (RandomState::new().hash_one(0) % 1000) as f64 / 2000.0));
             pause = (pause * 2).min(PAUSES[1]);
         }
-        self.lock().ended = true;
-        self.0.1.notify_all();
+        self.change(|state| state.ended = true);
     }
 
     /// One connection; an error when there is to be another. Its end is good when this incarnation is not wanted any more.
-    fn serve(&self, addr: &str, open: &Value, pause: &mut Duration) -> io::Result<()> {
-        let mut stream = TcpStream::connect(addr)?;
+    fn serve(&self, addr: &str, open: &str, pause: &mut Duration) -> io::Result<()> {
+        let stream = TcpStream::connect(addr)?;
         stream.set_write_timeout(Some(ANSWER_WITHIN))?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        let mut lines = BufReader::new(stream.try_clone()?);
-        stream.write_all(request(0, "hive/open", Some(open)).as_bytes())?;
-        let answer = read(&mut lines)?;
-        if [1002, 1003].iter().any(|code| answer["error"]["code"] == *code) {
+        let mut lines = BufReader::new(stream);
+        let answer = self.ask(&mut lines, "hive/open", open)?;
+        if matches!(answer["error"]["code"].as_u64(), Some(1002 | 1003)) {
             return Ok(());
         }
         let interval = answer["result"]["heartbeat_interval_ms"].as_u64().ok_or(io::ErrorKind::InvalidData)?;
-        let interval = Duration::from_millis(interval);
-        // Every heartbeat is answered: who says nothing for longer is gone.
-        stream.set_read_timeout(Some(interval + ANSWER_WITHIN))?;
+        let interval = Duration::from_millis(interval).clamp(TURNS[0], TURNS[1]);
         *pause = PAUSES[0];
-        self.lock().begin();
-        let reader = self.clone();
-        let reader = thread::Builder::new().spawn(move || while reader.hear(read(&mut lines)) {})?;
-        let end = self.talk(&mut stream, interval);
-        // This ends the reader, which must not speak of the next connection.
-        let _ = stream.shutdown(Shutdown::Both);
-        let _ = reader.join();
-        end
-    }
-
-    fn talk(&self, stream: &mut TcpStream, interval: Duration) -> io::Result<()> {
-        let mut beaten = None::<Instant>;
         loop {
-            let mut state = self.lock();
-            if state.lost {
-                return Err(io::ErrorKind::ConnectionAborted.into());
+            let mut state = self.wait(interval - TURNS[0], |state| state.queue.is_empty() && !state.beat_is_new);
+            state.beat_is_new = false;
+            let beat = state.beat.clone();
+            drop(state);
+            self.ask(&mut lines, "hive/heartbeat", &beat)?;
+            for _ in 0..QUEUE_MAX / BATCH_MAX {
+                let Some(batch) = self.lock().batch() else { break };
+                self.ask(&mut lines, "hive/batch", &batch)?;
+                self.change(|state| drop(state.queue.drain(..std::mem::take(&mut state.in_flight))));
             }
-            let apart = if state.beat.1 { BEAT_APART.min(interval) } else { interval };
-            let rest = beaten.map_or(Duration::ZERO, |at| apart.saturating_sub(at.elapsed()));
-            if rest.is_zero() {
-                beaten = Some(Instant::now());
-            }
-            let out = state.due(rest.is_zero());
-            if out.is_empty() {
-                drop(self.0.1.wait_timeout(state, rest));
-            } else {
-                drop(state);
-                stream.write_all(out.as_bytes())?;
-            }
+            thread::sleep(TURNS[0]);
         }
     }
 
-    /// Takes what the daemon says; whether to listen on.
-    fn hear(&self, message: io::Result<Value>) -> bool {
-        let state = &mut *self.lock();
-        state.lost = message.is_err();
-        let message = message.unwrap_or_default();
-        if message["method"] == "hive/drain" {
-            state.on_drain.take().map(|call| thread::Builder::new().spawn(call));
+    /// Waits for the answer, and does what the daemon asks for meanwhile.
+    fn ask(&self, lines: &mut BufReader<TcpStream>, method: &str, params: &str) -> io::Result<Value> {
+        let ask = format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{method}\",\"method\":\"{method}\",\"params\":{params}}}\n");
+        lines.get_mut().write_all(ask.as_bytes())?;
+        loop {
+            let mut line = String::new();
+            // The daemon's own lines are far shorter.
+            lines.take(64 * 1024).read_line(&mut line)?;
+            let said: Value = serde_json::from_str(&line)?;
+            if said["id"] == method {
+                return Ok(said);
+            }
+            if said["method"] == "hive/drain" {
+                self.lock().on_drain.take().map(|call| thread::Builder::new().spawn(call));
+            }
+            if said["method"].is_string() {
+                let answer = json!({"jsonrpc": "2.0", "id": said["id"], "result": {}});
+                lines.get_mut().write_all(format!("{answer}\n").as_bytes())?;
+            }
         }
-        if message["method"].is_string() {
-            state.answers += &format!("{}\n", json!({"jsonrpc": "2.0", "id": message["id"], "result": {}}));
-        } else if message["id"] == state.in_flight.0 {
-            state.in_flight.1.clear();
-        }
-        self.0.1.notify_all();
-        !state.lost
     }
 }
 
 impl State {
-    fn begin(&mut self) {
-        let again = std::mem::take(&mut self.in_flight.1);
-        again.into_iter().rev().for_each(|message| self.queue.push_front(message));
-        self.lost = false;
+    fn push(&mut self, is_log: bool, text: String) {
+        if text.len() <= MESSAGE_BYTES_MAX && !self.ended {
+            self.queue.push_back((is_log, text));
+            if self.queue.len() <= QUEUE_MAX {
+                return;
+            }
+            let mut waiting = self.queue.range(self.in_flight..);
+            let oldest = waiting.position(|(is_log, _)| *is_log).unwrap_or(0);
+            self.queue.remove(self.in_flight + oldest);
+        }
+        self.dropped += 1;
+        self.untold += 1;
     }
 
-    fn due(&mut self, beats: bool) -> String {
-        let mut out = std::mem::take(&mut self.answers);
-        if beats {
-            (self.beat.1, self.sent) = (false, self.sent + 1);
-            out += &request(self.sent, "hive/heartbeat", self.beat.0.as_ref());
+    /// What waits, as the next batch.
+    fn batch(&mut self) -> Option<String> {
+        if self.untold > 0 {
+            let line = format!("messages dropped on the way to Hivekeeper: {}", self.untold);
+            let told = json!({"method": "hive/log", "params": {"level": "warn", "line": line}});
+            self.queue.push_front((true, told.to_string()));
+            self.untold = 0;
         }
-        if self.in_flight.1.is_empty() && (!self.queue.is_empty() || self.dropped.1 > 0) {
-            self.sent += 1;
-            let line = format!("messages dropped on the way to Hivekeeper: {}", self.dropped.1);
-            let told = (self.dropped.1 > 0).then(|| ("hive/log", json!({"level": "warn", "line": line})));
-            let next = told.into_iter().chain(self.queue.drain(..self.queue.len().min(BATCH_MAX)));
-            (self.in_flight, self.dropped.1) = ((self.sent, next.collect()), 0);
-            let batch = self.in_flight.1.iter().map(|(method, params)| json!({"method": method, "params": params}));
-            out += &request(self.sent, "hive/batch", Some(&json!({"notifications": batch.collect::<Vec<_>>()})));
-        }
-        out
+        self.in_flight = self.queue.len().min(BATCH_MAX);
+        let batch: Vec<&str> = self.queue.range(..self.in_flight).map(|(_, text)| text.as_str()).collect();
+        (!batch.is_empty()).then(|| format!("{{\"notifications\":[{}]}}", batch.join(",")))
     }
-}
-
-fn request(id: u64, method: &str, params: Option<&Value>) -> String {
-    let params = params.cloned().unwrap_or_else(|| json!({}));
-    format!("{}\n", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
-}
-
-/// One line; the daemon's own are far shorter than 64 KiB.
-fn read(lines: &mut BufReader<TcpStream>) -> io::Result<Value> {
-    let mut line = String::new();
-    lines.take(64 * 1024).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
 }

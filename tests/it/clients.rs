@@ -46,14 +46,12 @@ fn rust_program() {
     while !finish.load(Ordering::Relaxed) {
         n += 1;
         hive.log("info", &format!("line {n}"));
-        hive.progress(json!({"done": n}), true);
+        hive.progress(&json!({"done": n}), true);
         if n == 10 {
-            hive.metric("queue", 3.0, "{task}");
-            hive.usage(json!({"gen_ai.usage.input_tokens": 1200}));
-            hive.batch([
-                ("hive/event", json!({"kind": "milestone", "n": n})),
-                ("hive/log", json!({"line": "a milestone"})),
-            ]);
+            hive.tell("hive/metric", &json!({"name": "queue", "value": 3.0, "unit": "{task}"}));
+            hive.tell("hive/usage", &json!({"gen_ai.usage.input_tokens": 1200}));
+            hive.tell("hive/event", &json!({"kind": "milestone", "n": n}));
+            hive.tell("hive/log", &json!({"line": "a milestone"}));
         }
         if Path::new("flood").exists() {
             (1..=FLOOD).for_each(|n| hive.log("debug", &format!("flood {n}")));
@@ -61,7 +59,7 @@ fn rust_program() {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    hive.event(json!({"kind": "finished", "n": n, "dropped": hive.dropped()}));
+    hive.tell("hive/event", &json!({"kind": "finished", "n": n, "dropped": hive.dropped()}));
     std::process::exit(if hive.flush(Duration::from_secs(10)) { 0 } else { 3 });
 }
 
@@ -300,6 +298,16 @@ fn does_not_wait_where_nobody_listens(command: &[String]) {
     ];
     let (told, took) = once(command, &refused);
     assert!(told == "false" && took < patience, "refused for good: {told} after {took:?}");
+}
+
+/// Short enough to be read before it is copied.
+#[test]
+fn each_is_shorter_than_200_lines() {
+    for file in ["hive_agent.rs", "hive_agent.py"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients").join(file);
+        let lines = fs::read_to_string(path).unwrap().lines().count();
+        assert!(lines < 200, "{file} has {lines}");
+    }
 }
 
 #[test]
