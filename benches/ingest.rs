@@ -1,233 +1,206 @@
-//! How many notifications a second are folded, beside the barest loop that could read them.
+//! How many notifications a second are folded, beside the barest loop that could read them, and beside other programs that take the same.
 //!
-//! One sender, a thread of this process, writes lines of about 150 bytes in blocks of 64 KiB to one connection or in turn to a hundred. Measured
-//! is from its first write until everything is done with.
+//! One sender, a thread of this process, writes lines of 150 bytes in blocks of 64 KiB to one connection or in turn to a hundred, all TCP on
+//! loopback. It shares the cores with whoever takes them. Measured is from its first write until everything is done with.
 //! - `floor`: one thread, a current-thread tokio runtime, `tokio_util`'s `LinesCodec`, and serde_json into an envelope with `RawValue` parameters
 //!   that nobody looks at. It is done when it has counted all.
 //! - `hivekeeper`: the daemon's own listener, sink, log books and health actor, supervised, in this process: each line is bounded, checked,
 //!   authenticated, rated, typed, folded into its agent's health, and a log record is written to its agent's book. It is done when the last word of each
-//!   agent has come out of the health actor. The rates of a connection and of all are out of the way.
+//!   agent has come out of the health actor. The rates of a connection and of all are out of the way. `kept` is the share of log records that the
+//!   book took: beyond what the disk's thread writes the oldest go, counted.
 //!
-//! Rounds are interleaved and begin with another one each time. `kept` is the share of log records that the book took: beyond what the disk's
-//! thread writes the oldest go, counted.
+//! The log lines go to others, too, from the same sender in blocks of the same messages. They are processes of their own.
+//! - `rmcp`: the official MCP SDK (`benches/peers`) takes the same lines, byte for byte, as custom notifications, after its handshake. Its handler
+//!   counts them and does nothing else. It is done when its handler has had all and has answered each connection's last request.
+//! - `redis`: Redis 7 with `--save "" --appendonly no`, so nothing goes to the disk. Each message is the one field of an entry that `XADD` appends to
+//!   its connection's stream, pipelined, while a thread of this process reads the replies. It is done when the last has come.
+//! - `nats`: nats-server without JetStream, `PUB` of each message. Without a subscriber the server parses the command and lets the message go; it is done
+//!   when it has answered a PING behind the last message on each connection. With one subscriber, a thread of this process, it is done when that has
+//!   counted all, too.
 //!
-//! `cargo bench --bench ingest`; a quick look: `cargo bench --bench ingest -- --rounds 3`.
+//! The slower ones get fewer messages, a second's worth at least. Rounds are interleaved and begin with another one each time. `hivekeeper/peer` is
+//! what ours takes to what the peer takes; `kept/peer` counts of ours only what its log books kept.
+//!
+//! `cargo bench --bench ingest`; a part: `... -- peers --rounds 3`, or `log`, `heartbeat`, `metric`. A program that is not installed is left out, and
+//! what installs it is said.
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+#[path = "ingest/floor.rs"]
+mod floor;
+#[path = "ingest/lane.rs"]
+mod lane;
+#[path = "ingest/load.rs"]
+mod load;
+#[path = "ingest/nats.rs"]
+mod nats;
+#[path = "ingest/ours.rs"]
+mod ours;
+#[path = "ingest/redis.rs"]
+mod redis;
+#[path = "ingest/rmcp.rs"]
+mod rmcp;
+#[path = "ingest/server.rs"]
+mod server;
 
-use anyhow::{Context, ensure};
-use futures_util::StreamExt;
-use hivekeeper::data_plane::PlaneLimits;
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
-use tokio_util::codec::{Framed, LinesCodec};
+use std::path::Path;
 
+use anyhow::Context;
+
+use floor::Floor;
+use lane::{Lane, Pass};
+use load::{KINDS, Load};
+use nats::Nats;
+use ours::Ours;
+use redis::Redis;
+use rmcp::Rmcp;
 use support::{
-    clock,
     figures::{self, median_of, table, verdict},
     machine,
-    plane::Plane,
-    processes,
 };
 
 /// Odd, so that a median is one of them, and enough for one of a machine that others use.
 const ROUNDS: usize = 7;
-/// Two seconds' worth of the floor.
-const MESSAGES: usize = 2_000_000;
 /// What the issue asks for.
 const GOAL: f64 = 0.6;
-/// A message of the issue's size, without its newline.
-const MESSAGE_BYTES: usize = 150;
 
-/// The notifications that are sent, one kind a run.
-const KINDS: [&str; 3] = ["log", "heartbeat", "metric"];
-/// Connections that share them.
+/// What the issue asks for, of ours to the peer's.
+const RMCP_GOAL: f64 = 5.0;
+const REDIS_GOAL: f64 = 1.0;
+/// One thread is its best with one connection, two with many.
+const RMCP_THREADS: [u16; 2] = [1, 2];
+
+/// Connections that share the messages.
 const CROWDS: [usize; 2] = [1, 100];
 
+/// The part of a run that is the same log lines beside other programs.
+const PEERS: &str = "peers";
+/// The kind of message that they get: the one that ours keeps.
+const PEERS_KIND: &str = "log";
+
+/// A program beside ours.
+struct Peer {
+    lane: Box<dyn Lane>,
+    /// How many times as much ours is to take.
+    goal: Option<f64>,
+}
+
 fn main() -> anyhow::Result<()> {
-    let rounds = figures::rounds(ROUNDS)?;
+    let [log, heartbeat, metric] = KINDS;
+    let (rounds, named) = figures::arguments(&[log, heartbeat, metric, PEERS])?;
+    let rounds = rounds.unwrap_or(ROUNDS);
+    let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let scratch = figures::scratch()?;
     println!("machine: {}", machine::describe(scratch.path()));
-    let mut rows = Vec::new();
+    let (mut peers, absent) = if wanted(PEERS) { line_up(scratch.path())? } else { Default::default() };
+    let (mut rows, mut beside) = (Vec::new(), Vec::new());
     let mut met = true;
     for connections in CROWDS {
         let dir = scratch.path().join(connections.to_string());
         std::fs::create_dir(&dir)?;
-        let unlimited = u32::MAX;
-        let limits = PlaneLimits {
-            notifications_per_second: unlimited,
-            notifications_burst: unlimited,
-            total_per_second: unlimited,
-            total_burst: unlimited,
-            ..PlaneLimits::default()
-        };
-        let mut plane = Plane::start(&dir, connections, limits)?;
+        let mut ours = Ours::start(&dir, connections)?;
         for kind in KINDS {
-            let block = block(kind);
-            let (mut ours, mut floors, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-            for round in 0..rounds {
-                for turn in 0..2 {
-                    if (round + turn) % 2 == 0 {
-                        floors.push(floor(connections, &block)?);
-                    } else {
-                        let (rate, share) = hivekeeper(&mut plane, connections, &block)?;
-                        ours.push(rate);
-                        kept.push(share);
-                    }
+            let joined = kind == PEERS_KIND && !peers.is_empty();
+            if !wanted(kind) && !joined {
+                continue;
+            }
+            let mut floor = Floor;
+            let mut lanes: Vec<&mut dyn Lane> = vec![&mut ours, &mut floor];
+            if joined {
+                for peer in &mut peers {
+                    lanes.push(&mut *peer.lane);
                 }
             }
-            let (ours, floor) = (median_of(ours).context("no round")?, median_of(floors).context("no round")?);
-            let kept = median_of(kept).filter(|_| kind == "log").map_or("-".to_owned(), |share| format!("{share:.2}"));
+            let passes = race(&mut lanes, &Load::of(kind)?, connections, rounds)?;
+            let rates = passes.iter().map(|passes| median_of(passes.iter().map(|pass| pass.rate).collect()));
+            let rates: Vec<f64> = rates.collect::<Option<_>>().context("no round")?;
+            let (ours, floor) = (rates[0], rates[1]);
+            let kept = median_of(passes[0].iter().filter_map(|pass| pass.kept).collect()).filter(|_| kind == "log");
             met &= ours / floor >= GOAL;
             rows.push(vec![
-                format!("{kind}, {connections} connections"),
+                format!("{kind}, {}", counted(connections)),
                 thousands(ours),
                 thousands(floor),
                 format!("{:.2}", ours / floor),
-                kept,
+                kept.map_or("-".to_owned(), |share| format!("{share:.2}")),
             ]);
+            for (peer, rate) in peers.iter().zip(&rates[2..]) {
+                beside.push(vec![
+                    format!("{}, {}", peer.lane.name(), counted(connections)),
+                    thousands(*rate),
+                    format!("{:.1}", ours / rate),
+                    kept.map_or("-".to_owned(), |share| format!("{:.1}", ours * share / rate)),
+                    peer.goal.map_or("-".to_owned(), |goal| format!("{goal}: {}", verdict(ours / rate >= goal))),
+                ]);
+            }
         }
     }
     let head = ["notifications of 150 bytes", "hivekeeper", "floor", "/floor", "kept"];
     table(&format!("folded a second, thousands, median of {rounds}"), &head, &rows);
     println!("goal: at least {GOAL} of the floor in each row: {}", verdict(met));
+    if !beside.is_empty() {
+        let head = ["the same log lines", "taken", "hivekeeper/peer", "kept/peer", "goal"];
+        table(&format!("taken a second, thousands, median of {rounds}"), &head, &beside);
+    }
+    for (name, why) in absent {
+        println!("NOT MEASURED: {name}: {why}");
+    }
     println!("\nload at the end: {}", machine::load());
     Ok(())
 }
 
+/// Who is left out, and why.
+type Absent = Vec<(&'static str, String)>;
+
+/// Starts everybody who is here.
+fn line_up(scratch: &Path) -> anyhow::Result<(Vec<Peer>, Absent)> {
+    let (mut peers, mut absent): (Vec<Peer>, Absent) = (Vec::new(), Vec::new());
+    let mut join = |lane: Box<dyn Lane>, goal| peers.push(Peer { lane, goal });
+    match rmcp::build() {
+        Ok(program) => {
+            for threads in RMCP_THREADS {
+                join(Box::new(Rmcp::start(&program, scratch, threads)?), Some(RMCP_GOAL));
+            }
+            println!("peer: {}", rmcp::version());
+        }
+        Err(error) => absent.push(("rmcp", format!("{error:#}"))),
+    }
+    match Redis::start(scratch)? {
+        Some(redis) => {
+            join(Box::new(redis), Some(REDIS_GOAL));
+            println!("peer: {}", server::version(redis::PROGRAM));
+        }
+        None => absent.push(("redis", format!("not installed; {}", redis::INSTALL))),
+    }
+    match (Nats::start(scratch, false)?, Nats::start(scratch, true)?) {
+        (Some(unheard), Some(heard)) => {
+            join(Box::new(unheard), None);
+            join(Box::new(heard), None);
+            println!("peer: {}", server::version(nats::PROGRAM));
+        }
+        _ => absent.push(("nats", format!("not installed; {}", nats::INSTALL))),
+    }
+    Ok((peers, absent))
+}
+
+/// Everybody takes the load once in each round, in turn and beginning with another one each time.
+fn race(lanes: &mut [&mut dyn Lane], load: &Load, connections: usize, rounds: usize) -> anyhow::Result<Vec<Vec<Pass>>> {
+    let mut passes: Vec<Vec<Pass>> = lanes.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for turn in 0..lanes.len() {
+            let at = (round + turn) % lanes.len();
+            let lane = &mut lanes[at];
+            let pass = lane.run(load, connections).with_context(|| lane.name())?;
+            passes[at].push(pass);
+        }
+    }
+    Ok(passes)
+}
+
+fn counted(connections: usize) -> String {
+    format!("{connections} connection{}", if connections == 1 { "" } else { "s" })
+}
+
 fn thousands(rate: f64) -> String {
     format!("{:.0}", rate / 1000.0)
-}
-
-/// Lines and how many they are: about 64 KiB, each line of the issue's size.
-fn block(kind: &str) -> (Vec<u8>, usize) {
-    let mut bytes = Vec::new();
-    let lines = 64 * 1024 / (MESSAGE_BYTES + 1);
-    for n in 0..lines {
-        let made = |padding: usize| {
-            let padding = "x".repeat(padding);
-            let params = match kind {
-                "log" => json!({"level": "info", "line": format!("step {n:05} {padding}")}),
-                "heartbeat" => json!({"progress": {"done": n, "of": 100_000, "step": padding}, "busy": true}),
-                _ => json!({"name": format!("queue.{padding}"), "value": n, "unit": "{task}"}),
-            };
-            // By hand, so that the members stand in the order in which everybody writes them.
-            format!("{{\"jsonrpc\":\"2.0\",\"method\":\"hive/{kind}\",\"params\":{params}}}")
-        };
-        let line = made(MESSAGE_BYTES.saturating_sub(made(0).len()));
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
-    }
-    (bytes, lines)
-}
-
-/// Writes all messages, in turn to each connection.
-fn send(peers: &mut [TcpStream], (bytes, lines): &(Vec<u8>, usize)) -> anyhow::Result<u64> {
-    let blocks = (MESSAGES / lines).div_ceil(peers.len()) * peers.len();
-    for n in 0..blocks {
-        let at = n % peers.len();
-        peers[at].write_all(bytes)?;
-    }
-    Ok((blocks * lines) as u64)
-}
-
-/// Messages a second.
-#[expect(clippy::cast_precision_loss, reason = "millions")]
-fn rate(messages: u64, took: Duration) -> f64 {
-    messages as f64 / took.as_secs_f64()
-}
-
-fn hivekeeper(plane: &mut Plane, connections: usize, block: &(Vec<u8>, usize)) -> anyhow::Result<(f64, f64)> {
-    let mut peers = Vec::new();
-    for n in 1..=connections {
-        let mut peer = TcpStream::connect(plane.addr)?;
-        peer.write_all(Plane::open(n).as_bytes())?;
-        let mut answer = String::new();
-        BufReader::new(&peer).read_line(&mut answer)?;
-        ensure!(answer.contains("session"), "not opened: {answer}");
-        peers.push(peer);
-    }
-    let (received, dropped) = (plane.received(), plane.logs.status().dropped_records);
-    let began = clock::now();
-    let sent = send(&mut peers, block)?;
-    for peer in &mut peers {
-        peer.write_all(Plane::last().as_bytes())?;
-    }
-    plane.folded(connections)?;
-    let took = clock::now() - began;
-    // The last words are messages, too. Documents are shown once a second.
-    let all = received + sent + connections as u64;
-    processes::until("every message is counted", Duration::from_secs(5), || {
-        Ok((plane.received() == all).then_some(()))
-    })?;
-    let dropped = plane.logs.status().dropped_records - dropped;
-    #[expect(clippy::cast_precision_loss, reason = "millions")]
-    let kept = 1.0 - dropped as f64 / sent as f64;
-    Ok((rate(sent, took), kept))
-}
-
-/// What the floor reads of a message.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    jsonrpc: std::borrow::Cow<'a, str>,
-    method: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    params: Option<&'a RawValue>,
-}
-
-fn floor(connections: usize, block: &(Vec<u8>, usize)) -> anyhow::Result<f64> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let addr: SocketAddr = listener.local_addr()?;
-    let mut peers = Vec::new();
-    let mut served = Vec::new();
-    for _ in 0..connections {
-        peers.push(TcpStream::connect(addr)?);
-        served.push(listener.accept()?.0);
-    }
-    let reader = std::thread::spawn(move || read_all(served));
-    let began = clock::now();
-    let sent = send(&mut peers, block)?;
-    drop(peers);
-    let counted = reader.join().map_err(|_| anyhow::anyhow!("the floor panicked"))??;
-    let took = clock::now() - began;
-    ensure!(counted == sent, "{counted} of {sent} were read");
-    Ok(rate(sent, took))
-}
-
-fn read_all(served: Vec<TcpStream>) -> anyhow::Result<u64> {
-    static COUNTED: AtomicU64 = AtomicU64::new(0);
-    COUNTED.store(0, Ordering::Relaxed);
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut tasks = Vec::new();
-        for stream in served {
-            stream.set_nonblocking(true)?;
-            let stream = tokio::net::TcpStream::from_std(stream)?;
-            tasks.push(tokio::spawn(async move {
-                let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(1024 * 1024));
-                while let Some(Ok(line)) = lines.next().await {
-                    if let Ok(message) = serde_json::from_str::<Envelope<'_>>(&line)
-                        && message.jsonrpc == "2.0"
-                        && message.method.starts_with("hive/")
-                        && message.id.is_none()
-                        && message.params.is_some()
-                    {
-                        COUNTED.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }));
-        }
-        for task in tasks {
-            task.await?;
-        }
-        Ok(COUNTED.load(Ordering::Relaxed))
-    })
 }
