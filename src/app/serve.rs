@@ -26,7 +26,7 @@ use crate::{
     config::{Config, DataPlaneConfig},
     control_plane::{
         Check, Checks, Control, History, HistoryOptions, Office, OfficeDeps,
-        chronicle::{Scribe, Standings},
+        chronicle::{Scribe, Standings, save_usage},
         recover,
     },
     data_plane::{DataPlaneHandle, PlaneLimits, dialer::DialerHandle},
@@ -90,6 +90,7 @@ struct Daemon {
     scribe: Scribe,
     standings: Standings,
     history: History,
+    health: health::Handle,
     journal: Arc<dyn Journal>,
     data: Arc<crate::store::DataDir>,
     fenced: Arc<dyn Fn() + Send + Sync>,
@@ -229,8 +230,22 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let sink =
         Supervision { health: health.clone(), standings: standings.clone(), services, office: Arc::clone(&office) };
     let trunk = tree::start(parts, Arc::new(sink)).context("failed to start the supervision tree")?;
-    let daemon =
-        Daemon { trunk, office, hub, plane, feed, scribe, standings, history, journal, data, fenced, runtime, docker };
+    let daemon = Daemon {
+        trunk,
+        office,
+        hub,
+        plane,
+        feed,
+        scribe,
+        standings,
+        history,
+        health: health.clone(),
+        journal,
+        data,
+        fenced,
+        runtime,
+        docker,
+    };
     daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
@@ -474,6 +489,7 @@ impl Daemon {
     async fn write_last_words(&self, nothing_runs_on: bool) {
         let write = async {
             self.standings.write(&*self.journal).await?;
+            save_usage(&self.health, &*self.journal, false).await?;
             self.scribe.catch_up().await
         };
         match tokio::time::timeout(LAST_WORDS, write).await {

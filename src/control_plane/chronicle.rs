@@ -1,9 +1,9 @@
-//! Writes down what the feed and the supervisors tell: events, where each agent stands, retention.
+//! Writes down what the feed, the supervisors and the health room tell: events, where each agent stands, what it has used; and retention.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::prelude::*;
@@ -19,7 +19,7 @@ use crate::{
     view,
 };
 
-/// Events written in one transaction at most.
+/// Events, or agents whose usage is told, written in one transaction at most.
 const BATCH_MAX: usize = 256;
 /// Events that wait for a journal that can't be written: at some 2 KiB each 16 MiB, an hour of a hive in trouble.
 const WAITING_MAX: usize = 8192;
@@ -27,6 +27,9 @@ const WAITING_MAX: usize = 8192;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Numbers reserved ahead of the feed, so that they grow across a `kill -9`: at a thousand events a second ten seconds' worth.
 pub const SEQS_AHEAD: u64 = 10_000;
+/// Between two writings of what an agent that lives has used. A `kill -9` of the daemon may lose that much of it until the agent's next report, which
+/// tells it all; a thousand agents that report all the time cost a hundred rows a second.
+const USAGE_EVERY: Duration = Duration::from_secs(10);
 /// Between two rounds of retention.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
@@ -111,6 +114,33 @@ async fn write_one(journal: &dyn Journal, agent: &AgentId, note: (Standing, Syst
         journal.reset_window(agent, at).await?;
     }
     journal.set_standing(agent, standing, at).await
+}
+
+/// Writes down what agents have used: an agent's last words at once, of all others at most every [`USAGE_EVERY`].
+async fn keep_usage(health: health::Handle, journal: Arc<dyn Journal>) {
+    let mut all_due = Instant::now();
+    loop {
+        let urgent = tokio::time::timeout_at(all_due.into(), health.usage_urgent()).await.is_ok();
+        if !urgent {
+            all_due = Instant::now() + USAGE_EVERY;
+        }
+        while let Err(error) = save_usage(&health, &*journal, urgent).await {
+            tracing::warn!(%error, "failed to journal what agents have used");
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// Writes what agents have used and the journal does not have.
+///
+/// # Errors
+/// What the journal said; the rest waits on.
+pub async fn save_usage(health: &health::Handle, journal: &dyn Journal, urgent: bool) -> Result<(), StoreError> {
+    for some in health.unsaved_usage(urgent).chunks(BATCH_MAX) {
+        journal.put_usage(some.to_vec()).await?;
+        health.usage_saved(some);
+    }
+    Ok(())
 }
 
 /// How far the journal has come behind the feed; kept outside the actor, so that a crash repeats nothing.
@@ -281,6 +311,7 @@ impl Actor for Chronicle {
         let journal = Arc::clone(&self.scribe.journal);
         ctx.spawn(self.scribe.clone().follow(self.health.clone()).into_actor(self));
         ctx.spawn(self.standings.clone().keep(Arc::clone(&journal)).into_actor(self));
+        ctx.spawn(keep_usage(self.health.clone(), Arc::clone(&journal)).into_actor(self));
         ctx.spawn(prune(journal, self.retention).into_actor(self));
         // A predecessor may have left some behind.
         self.standings.shared.wake.notify_one();

@@ -318,6 +318,7 @@ fn health_seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: Sys
         recent: recent(standing, ledger, period, now),
         last_exit: ledger.last_exit.clone().map(Arc::new),
         standing,
+        spent: ledger.spent.clone(),
     }
 }
 

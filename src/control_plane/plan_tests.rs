@@ -82,7 +82,7 @@ fn ledger(standing: Option<StandingState>, exit: Option<(ExitCause, Option<i32>)
         last_lines: Vec::new(),
     });
     let recent = vec![now() - Duration::from_secs(90), now() - Duration::from_secs(10)];
-    Ledger { incarnation: 7, restarts: 4, attempt: 2, recent, standing, last_exit }
+    Ledger { incarnation: 7, restarts: 4, attempt: 2, recent, standing, last_exit, spent: None }
 }
 
 fn seeded(desired: Desired, restart: RestartType, ledger: &Ledger) -> SeedState {

@@ -109,7 +109,7 @@ impl Agent {
             telemetry: TelemetryHealth::default(),
         };
         let mut agent = Self {
-            live: Live::new(),
+            live: Live::new(seed.spent.clone()),
             flap: Flap::default(),
             doc: Arc::new(doc),
             spec,
@@ -132,6 +132,8 @@ impl Agent {
         let reasons = agent.reasons(state, Duration::ZERO, now);
         let doc = Arc::make_mut(&mut agent.doc);
         (doc.state, doc.reasons) = (state, reasons);
+        // What it has used was used, whoever counted it.
+        agent.show();
         agent
     }
 
@@ -309,6 +311,11 @@ impl Agent {
             Arc::make_mut(&mut self.doc).restarts = event.restarts;
         }
         self.count_in_window(event.restarts_in_window, now);
+    }
+
+    /// Whether nothing of it runs.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// How its last incarnation ended, for people.

@@ -41,6 +41,9 @@ impl Fold {
             }
             let none = AgentSeed::default();
             let seed = seeds.get(&id).copied().unwrap_or(&none);
+            // It was here a moment ago, and the journal does not know yet.
+            let newer = self.unsaved.get(&id).map(|spent| AgentSeed { spent: Some(spent.clone()), ..seed.clone() });
+            let seed = newer.as_ref().unwrap_or(seed);
             let agent = Agent::new(id.clone(), agent_spec, spec.period, desired, seed, now);
             changes.push(Change::Agent { from: None, agent: Arc::clone(&agent.doc) });
             self.agents.insert(id, agent);
@@ -86,6 +89,7 @@ impl Fold {
 
     fn remove_agent(&mut self, id: &AgentId) -> Option<Change> {
         self.sampled.remove(id);
+        self.unsaved.hurry(id);
         self.agents.remove(id).map(|_| Change::AgentRemoved(id.clone()))
     }
 

@@ -14,6 +14,7 @@ use super::{
     rate::{self, Rates},
     report::{Now, Report},
     source::Sources,
+    unsaved::Unsaved,
 };
 use crate::model::{
     AgentId, ControlPlaneHealth, DataPlaneHealth, HiveHealth, Level, Measured, Reason, Source, SwarmHealth, SwarmName,
@@ -76,6 +77,8 @@ pub struct Fold {
     pub(super) hive_dirty: bool,
     /// Of whom something was measured that was not told yet.
     pub(super) sampled: HashSet<AgentId>,
+    /// What is to be journaled.
+    pub(super) unsaved: Unsaved,
     /// Telemetry messages.
     rates: Rates,
     samples_told: Instant,
@@ -109,6 +112,7 @@ impl Fold {
             sources: Sources::default(),
             hive_dirty: true,
             sampled: HashSet::new(),
+            unsaved: Unsaved::default(),
             rates: Rates::new(now.mono),
             samples_told: now.mono,
             judge_at: None,
@@ -215,6 +219,11 @@ impl Fold {
         };
         let before = Arc::clone(&agent.doc);
         let taken = agent.burst(burst, now);
+        if burst.usage.is_some()
+            && let Some(spent) = agent.spent()
+        {
+            self.unsaved.note(id, spent);
+        }
         let changes = self.follow(now, id, &before);
         if taken != Taken::Yes {
             self.refused(STALE_INCARNATION, burst.messages);

@@ -37,6 +37,9 @@ impl Fold {
             let heard = Now { wall: now.wall, mono: if is_silent { self.judged } else { self.began } };
             let seen = look(agent, before, self.identity.sample_interval, heard);
             self.judge_at = self.judge_at.into_iter().chain(seen.deadline).min();
+            if agent.has_ended() {
+                self.unsaved.hurry(id);
+            }
             self.tell(id, before, seen, &mut changes);
         }
         changes

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     events::Feed,
-    model::{AgentHealth, AgentId, EventKind, HiveHealth, Reason, SwarmHealth, SwarmName},
+    model::{AgentHealth, AgentId, EventKind, HiveHealth, Reason, Spent, SwarmHealth, SwarmName},
 };
 
 /// Items folded in one turn before the other actors of the thread get theirs: about a millisecond's work.
@@ -91,6 +91,7 @@ impl Handle {
                 swarms: DashMap::new(),
                 hive,
                 outdated: AtomicBool::new(false),
+                last_words: Notify::new(),
             }),
         }
     }
@@ -115,6 +116,22 @@ impl Handle {
     /// a turn that is under way, some milliseconds at most.
     pub fn hive(&self) -> Arc<HiveHealth> {
         self.shared.hive()
+    }
+
+    /// What agents have used and nobody has [written down](Handle::usage_saved) yet; with `urgent` only what is the last word of somebody. It is the
+    /// same until it is written, so that a writer that falls loses nothing.
+    pub fn unsaved_usage(&self, urgent: bool) -> Vec<(AgentId, Spent)> {
+        self.shared.work.lock().fold.unsaved.list(urgent)
+    }
+
+    /// These were written down.
+    pub fn usage_saved(&self, written: &[(AgentId, Spent)]) {
+        self.shared.work.lock().fold.unsaved.saved(written);
+    }
+
+    /// Waits until there is something urgent among [what is to be written](Handle::unsaved_usage).
+    pub async fn usage_urgent(&self) {
+        self.shared.last_words.notified().await;
     }
 
     /// One agent's document.
@@ -163,6 +180,8 @@ pub(super) struct Shared {
     hive: RwLock<Arc<HiveHealth>>,
     /// Whether `hive` is behind what was told. Set and cleared under the lock on the work.
     outdated: AtomicBool,
+    /// What somebody has used is known for good, and not journaled.
+    last_words: Notify,
 }
 
 impl Shared {
@@ -193,6 +212,9 @@ impl Shared {
         }
         self.judge(work, now);
         self.show(work, now);
+        if work.fold.unsaved.has_news() {
+            self.last_words.notify_one();
+        }
         while let Some(change) = work.changes.pop_front() {
             self.tell(now, change);
         }

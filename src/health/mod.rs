@@ -1,7 +1,8 @@
 //! Telemetry, runtime facts and time folded into health: what was measured, when and by whom, or why it is not known.
 //!
 //! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `group` tells it to those beside it, `level` derives
-//! swarms and the hive, `source` does the same for polled MCP servers, `usage`, `rate` and `flap` keep count over time, `fold` holds them all, with
+//! swarms and the hive, `source` does the same for polled MCP servers, `usage`, `rate` and `flap` keep count over time, `unsaved` what of it is to
+//! be journaled, `fold` holds them all, with
 //! `declared` (which agents there are) and `follow` (what a change of one leads to); these are pure.
 //! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
 //!
@@ -36,6 +37,7 @@ mod report;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod source;
+mod unsaved;
 mod usage;
 
 pub use change::{Change, Identity};

@@ -8,7 +8,7 @@ use std::{
 use hivekeeper_actors::SupervisionEvent;
 
 use crate::model::{
-    AgentId, Desired, ExitRecord, Lost, Observation, SourceReport, SwarmName, SwarmSpec, Target, Telemetry,
+    AgentId, Desired, ExitRecord, Lost, Observation, SourceReport, Spent, SwarmName, SwarmSpec, Target, Telemetry,
 };
 
 /// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
@@ -142,7 +142,7 @@ pub enum Report {
 }
 
 /// What the journal knows of an agent at boot.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct AgentSeed {
     /// The last incarnation that was begun; 0 for none.
     pub incarnation: u64,
@@ -156,6 +156,8 @@ pub struct AgentSeed {
     pub last_exit: Option<Arc<ExitRecord>>,
     /// What it did when the last daemon ended.
     pub standing: Standing,
+    /// What it has used so far.
+    pub spent: Option<Spent>,
 }
 
 /// Where an agent stood when the last daemon ended. The supervision tree tells nothing of an agent that it leaves as it is, so the seed must.

@@ -4,8 +4,11 @@
 //! program that starts over inside its incarnation (a wrapper that runs it again) starts its totals over, too: a report in which a count of tokens
 //! is less than before begins a new run, and the sum of an incarnation is that of its runs. Money is the agent's reckoning and may be corrected
 //! downwards; it tells a new run only where nothing else could. What one report leaves out stays as the last one had it.
+//!
+//! What is summed is journaled in the form of [`UsageTally`], so that the next daemon goes on from there: a report of the incarnation that was
+//! counted last takes the place of its last word, whichever daemon heard that, so it is neither counted twice nor is what was missed in between lost.
 
-use crate::model::Usage;
+use crate::model::{Usage, UsageTally};
 
 /// By this part money may shrink without having started over: sums of floating-point numbers differ by their order.
 const NOISE: f64 = 1e-9;
@@ -58,20 +61,10 @@ impl Reports {
     }
 }
 
-/// The sum of one agent over its incarnations.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Tally {
-    /// Everything that is over for good.
-    over: Usage,
-    /// The last word of the last incarnation that reported anything, and which that is.
-    last: Usage,
-    incarnation: u64,
-}
-
-impl Tally {
+impl UsageTally {
     /// Takes what an incarnation reported. Returns whether it may: what comes late from one that another has followed is not added any more,
     /// since its last word is part of the sum already.
-    pub(super) fn take(&mut self, incarnation: u64, reports: &Reports) -> bool {
+    pub(in crate::health) fn take(&mut self, incarnation: u64, reports: &Reports) -> bool {
         if incarnation < self.incarnation {
             return false;
         }
@@ -89,7 +82,7 @@ impl Tally {
         true
     }
 
-    pub(super) fn total(&self) -> Usage {
+    pub(in crate::health) fn total(&self) -> Usage {
         sum(&self.over, &self.last)
     }
 }

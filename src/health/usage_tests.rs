@@ -12,8 +12,8 @@ fn money(usd: f64) -> Usage {
     Usage { cost_usd: Some(usd), ..Usage::default() }
 }
 
-fn tally(reports: impl IntoIterator<Item = (u64, Usage)>) -> Tally {
-    let mut tally = Tally::default();
+fn tally(reports: impl IntoIterator<Item = (u64, Usage)>) -> UsageTally {
+    let mut tally = UsageTally::default();
     for (incarnation, report) in reports {
         tally.take(incarnation, &Reports::one(report));
     }
@@ -22,7 +22,7 @@ fn tally(reports: impl IntoIterator<Item = (u64, Usage)>) -> Tally {
 
 #[test]
 fn nothing_said_is_nothing_summed() {
-    assert_eq!(Tally::default().total(), Usage::default());
+    assert_eq!(UsageTally::default().total(), Usage::default());
     assert_eq!(tally([(1, said(1, 0))]).total(), said(1, 0), "zero was said, the others were not");
 }
 
@@ -119,7 +119,7 @@ proptest! {
     /// Turns end where they end: how many reports fall into one changes no sum.
     #[test]
     fn turns_change_no_sum(reports in reports(), cuts in proptest::collection::vec(any::<bool>(), 40)) {
-        let mut sum = Tally::default();
+        let mut sum = UsageTally::default();
         let mut turn: Option<(u64, Reports)> = None;
         for ((incarnation, report), cut) in reports.iter().copied().zip(cuts) {
             let next = Reports::one(report);
@@ -162,7 +162,7 @@ proptest! {
     /// Whatever is repeated, whoever restarts: a sum of tokens never shrinks, and a repetition adds nothing.
     #[test]
     fn a_sum_never_shrinks_and_a_repetition_adds_nothing(reports in reports()) {
-        let mut sum = Tally::default();
+        let mut sum = UsageTally::default();
         for (incarnation, report) in reports {
             let before = sum.total();
             sum.take(incarnation, &Reports::one(report));

@@ -158,7 +158,7 @@ pub struct AgentHealth {
     pub progress: Measured<Arc<str>>,
     /// Samples and log records that were dropped on their way, over all incarnations of this daemon's life: the sum of `telemetry.dropped`.
     pub dropped: u64,
-    /// What its models were used for, summed over all incarnations that this daemon knows of. What was used stays used: it is never stale.
+    /// What its models were used for, summed over all incarnations, those of earlier daemons included. What was used stays used: it is never stale.
     pub usage: Measured<Usage>,
     /// The model that it last said it works with.
     pub model: Measured<Arc<str>>,

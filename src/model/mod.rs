@@ -33,4 +33,6 @@ pub use source::{
 pub use spec::{
     AgentSpec, Backoff, Home, OnExceeded, OnStuck, Origin, Ready, RestartType, RuntimeKind, Strategy, SwarmSpec,
 };
-pub use telemetry::{LogLevel, LogRecord, LogRecords, Lost, Telemetry, TelemetryKind, Usage, UsageReport};
+pub use telemetry::{
+    LogLevel, LogRecord, LogRecords, Lost, Spent, Telemetry, TelemetryKind, Usage, UsageReport, UsageTally,
+};

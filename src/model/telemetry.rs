@@ -190,6 +190,28 @@ pub struct UsageReport {
     pub model: Option<Arc<str>>,
 }
 
+/// What an agent has used over its incarnations, as far as counting has come: each incarnation tells absolute totals of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct UsageTally {
+    /// Everything that is over for good.
+    pub over: Usage,
+    /// The last word of the last incarnation that reported anything; its next one takes the place of it.
+    pub last: Usage,
+    /// Which incarnation that is; 0 before the first report.
+    pub incarnation: u64,
+}
+
+/// What is known of an agent's usage, to be gone on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spent {
+    /// How much.
+    pub tally: UsageTally,
+    /// When the daemon read the last report.
+    pub at: SystemTime,
+    /// The model that was named last, and when.
+    pub model: Option<(Arc<str>, SystemTime)>,
+}
+
 /// Counted loss, by class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lost {

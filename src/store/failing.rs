@@ -15,7 +15,7 @@ use super::{
         StoredEvent, SwarmRow,
     },
 };
-use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, SwarmName};
+use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName};
 
 /// Fails on a switch.
 pub struct FailingJournal {
@@ -117,6 +117,9 @@ impl Journal for FailingJournal {
     }
     fn ledgers(&self, agents: Vec<(AgentId, Duration)>, now: SystemTime) -> Answer<'_, Vec<(AgentId, Ledger)>> {
         self.read(|j| j.ledgers(agents, now))
+    }
+    fn put_usage(&self, spent: Vec<(AgentId, Spent)>) -> Answer<'_, ()> {
+        self.write(|j| j.put_usage(spent))
     }
     fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome> {
         self.write(|j| j.put_operation(operation, key))

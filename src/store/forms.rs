@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::StoreError;
-use crate::model::{AgentId, Command, ExitCause, ExitRecord, Operation, OperationState, Requester, Step, Target};
+use crate::model::{
+    AgentId, Command, ExitCause, ExitRecord, Operation, OperationState, Requester, Spent, Step, Target, Usage,
+    UsageTally,
+};
 
 /// Milliseconds since 1970, the precision of every time that we show; times before are 1970.
 pub(super) fn millis(at: SystemTime) -> i64 {
@@ -120,6 +123,81 @@ impl From<ExitForm> for ExitRecord {
             at: time(form.at_ms),
             cause,
             last_lines: form.last_lines,
+        }
+    }
+}
+
+/// [`Usage`] at rest. What was never said takes no room.
+#[derive(Serialize, Deserialize)]
+struct UsageForm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache_read: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache_creation: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reasoning: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+}
+
+impl From<&Usage> for UsageForm {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            input: usage.input_tokens,
+            output: usage.output_tokens,
+            cache_read: usage.cache_read_input_tokens,
+            cache_creation: usage.cache_creation_input_tokens,
+            reasoning: usage.reasoning_output_tokens,
+            cost_usd: usage.cost_usd,
+        }
+    }
+}
+
+impl From<UsageForm> for Usage {
+    fn from(form: UsageForm) -> Self {
+        Self {
+            input_tokens: form.input,
+            output_tokens: form.output,
+            cache_read_input_tokens: form.cache_read,
+            cache_creation_input_tokens: form.cache_creation,
+            reasoning_output_tokens: form.reasoning,
+            cost_usd: form.cost_usd,
+        }
+    }
+}
+
+/// [`Spent`] at rest.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SpentForm {
+    over: UsageForm,
+    last: UsageForm,
+    incarnation: u64,
+    at_ms: i64,
+    model: Option<(String, i64)>,
+}
+
+impl From<&Spent> for SpentForm {
+    fn from(Spent { tally, at, model }: &Spent) -> Self {
+        Self {
+            over: UsageForm::from(&tally.over),
+            last: UsageForm::from(&tally.last),
+            incarnation: tally.incarnation,
+            at_ms: millis(*at),
+            model: model.as_ref().map(|(name, at)| (name.to_string(), millis(*at))),
+        }
+    }
+}
+
+impl From<SpentForm> for Spent {
+    fn from(form: SpentForm) -> Self {
+        Self {
+            tally: UsageTally { over: form.over.into(), last: form.last.into(), incarnation: form.incarnation },
+            at: time(form.at_ms),
+            model: form.model.map(|(name, at)| (name.into(), time(at))),
         }
     }
 }

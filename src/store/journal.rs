@@ -17,7 +17,7 @@ use super::{
         StoredEvent, SwarmRow,
     },
 };
-use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, SwarmName};
+use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName};
 
 /// A boxed future, so that the trait stays object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,6 +66,9 @@ pub trait Journal: Send + Sync {
     fn ledger(&self, agent: &AgentId, now: SystemTime, period: Duration) -> Answer<'_, Ledger>;
     /// The same for many agents, each with its own window, in the order asked.
     fn ledgers(&self, agents: Vec<(AgentId, Duration)>, now: SystemTime) -> Answer<'_, Vec<(AgentId, Ledger)>>;
+
+    /// What agents have used, in place of what was known before. One that was never started is passed over.
+    fn put_usage(&self, spent: Vec<(AgentId, Spent)>) -> Answer<'_, ()>;
 
     /// Journals an operation as it is accepted, unless its key was used before.
     fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome>;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, Origin, Seq, SwarmName};
+use crate::model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, Origin, Seq, Spent, SwarmName};
 
 /// One line of an agent's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,7 +146,7 @@ pub struct Standing {
 }
 
 /// What a new daemon must know of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ledger {
     /// The last incarnation begun; 0 before the first.
     pub incarnation: u64,
@@ -160,6 +160,8 @@ pub struct Ledger {
     pub standing: Option<StandingState>,
     /// How the last incarnation that ended did so.
     pub last_exit: Option<ExitRecord>,
+    /// What it has used so far; `None` when it never said so.
+    pub spent: Option<Spent>,
 }
 
 /// The idempotency key of an operation, and what it was used for.

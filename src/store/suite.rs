@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{DataDir, Options, SqliteJournal, error::StoreError, journal::Journal, records::*};
 use crate::model::{
     AgentId, Command, Desired, Epoch, ExitCause, ExitRecord, LaunchId, Operation, OperationId, OperationState, Origin,
-    Requester, Seq, SwarmName, Target,
+    Requester, Seq, Spent, SwarmName, Target, Usage, UsageTally,
 };
 
 /// A journal in a directory of its own, for tests of other rooms.
@@ -106,6 +106,8 @@ pub async fn contract<K>(make: impl Fn() -> (K, Box<dyn Journal>)) {
     windows(&*journal).await;
     let (_k, journal) = run("standing");
     standings(&*journal).await;
+    let (_k, journal) = run("usage");
+    usage(&*journal).await;
     let (_k, journal) = run("operations");
     operations(&*journal).await;
     let (_k, journal) = run("events");
@@ -193,7 +195,15 @@ async fn incarnations(journal: &dyn Journal) {
 async fn windows(journal: &dyn Journal) {
     let coder = agent("review/coder-1");
     let period = Duration::from_secs(60);
-    let empty = Ledger { incarnation: 0, restarts: 0, attempt: 0, recent: Vec::new(), standing: None, last_exit: None };
+    let empty = Ledger {
+        incarnation: 0,
+        restarts: 0,
+        attempt: 0,
+        recent: Vec::new(),
+        standing: None,
+        last_exit: None,
+        spent: None,
+    };
     assert_eq!(journal.ledger(&coder, at(1), period).await.unwrap(), empty);
     for (number, begun_ms, automatic) in
         [(1, 1_000, false), (2, 10_000, true), (3, 50_000, true), (4, 60_000, false), (5, 70_000, true)]
@@ -243,6 +253,41 @@ async fn standings(journal: &dyn Journal) {
     assert_eq!((ledger.standing, ledger.attempt), (Some(StandingState::New), 0));
     journal.remove_swarm(&coder.swarm).await.unwrap();
     assert_eq!(journal.ledger(&coder, at(2), Duration::ZERO).await.unwrap().standing, None);
+}
+
+async fn usage(journal: &dyn Journal) {
+    let (coder, other) = (agent("review/coder-1"), agent("review/coder-2"));
+    let spent = |input, cost_usd| Spent {
+        tally: UsageTally {
+            over: Usage { input_tokens: Some(u64::MAX), output_tokens: Some(2), ..Usage::default() },
+            last: Usage {
+                input_tokens: Some(input),
+                output_tokens: None,
+                cache_read_input_tokens: Some(3),
+                cache_creation_input_tokens: Some(4),
+                reasoning_output_tokens: Some(5),
+                cost_usd: Some(cost_usd),
+            },
+            incarnation: 7,
+        },
+        at: at(1_234),
+        model: Some(("m-1".into(), at(1_200))),
+    };
+    let nameless = Spent { tally: UsageTally::default(), model: None, ..spent(0, 0.0) };
+    let known = async |agent: &AgentId| journal.ledger(agent, at(9_000), Duration::ZERO).await.unwrap().spent;
+    for agent in [&coder, &other] {
+        journal.begin_incarnation(incarnation(agent, 1, 1_000, false)).await.unwrap();
+        assert_eq!(known(agent).await, None, "it never said so");
+    }
+    let all =
+        vec![(coder.clone(), spent(1, 0.1 + 0.2)), (agent("none/none"), spent(1, 1.0)), (other.clone(), nameless)];
+    journal.put_usage(all.clone()).await.unwrap();
+    assert_eq!((known(&coder).await, known(&other).await), (Some(all[0].1.clone()), Some(all[2].1.clone())));
+    journal.put_usage(vec![(coder.clone(), spent(20, f64::MAX))]).await.unwrap();
+    journal.begin_incarnation(incarnation(&coder, 2, 2_000, true)).await.unwrap();
+    journal.remove_swarm(&coder.swarm).await.unwrap();
+    assert_eq!(known(&coder).await, Some(spent(20, f64::MAX)), "it goes on as the numbers do");
+    assert_eq!(known(&agent("none/none")).await, None);
 }
 
 async fn operations(journal: &dyn Journal) {

@@ -109,6 +109,55 @@ fn usage_survives_restarts_and_is_never_counted_twice() {
     hive.agent_until("s/spends", "adds a new run", |agent| spent(agent) == (Some(175), Some(1.25)));
 }
 
+/// What the journal holds of the usage of `s/spends`.
+fn journaled(hive: &Hive) -> String {
+    let open =
+        rusqlite::Connection::open_with_flags(hive.data().join("hive.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let row = open.and_then(|db| {
+        db.query_row("SELECT spent FROM agents WHERE agent = 's/spends'", [], |row| row.get::<_, Option<String>>(0))
+    });
+    row.ok().flatten().unwrap_or_default()
+}
+
+#[test]
+fn usage_survives_the_daemon() {
+    let mut hive = Hive::start(SWARM);
+    hive.running("s/spends");
+    let mut session = Session::open(&hive, "spends", 1);
+    session.used(100, 0.5);
+    hive.agent_until("s/spends", "is heard", |agent| spent(agent) == (Some(100), Some(0.5)));
+    hive.command("/swarms/s/agents/spends/restart");
+    until("its last word is journaled", || journaled(&hive).contains("100").then_some(()));
+    hive.agent_until("s/spends", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
+    let mut session = Session::open(&hive, "spends", 2);
+    session.used(20, 0.25);
+    let before = hive.agent_until("s/spends", "adds to it", |agent| spent(agent) == (Some(120), Some(0.75)));
+    until("what it has used so far is journaled", || journaled(&hive).contains("20").then_some(()));
+    session.used(21, 0.25);
+    hive.agent_until("s/spends", "is heard once more", |agent| spent(agent) == (Some(121), Some(0.75)));
+
+    hive.kill();
+    hive.boot();
+    let after = hive.agent_until("s/spends", "is taken over", |agent| agent["state"] == "running");
+    assert_eq!((&after["pid"], &after["incarnation"]), (&before["pid"], &before["incarnation"]));
+    let known = spent(&after);
+    assert!([(Some(120), Some(0.75)), (Some(121), Some(0.75))].contains(&known), "{after:#}");
+    assert_eq!(after["model"]["value"], "m-1");
+    let mut session = Session::open(&hive, "spends", 2);
+    session.used(30, 0.5);
+    hive.agent_until("s/spends", "makes good what was lost", |agent| spent(agent) == (Some(130), Some(1.0)));
+
+    // At once: a daemon that ends in order loses nothing.
+    session.used(31, 0.5);
+    hive.agent_until("s/spends", "is heard at last", |agent| spent(agent) == (Some(131), Some(1.0)));
+    assert!(hive.terminate().success());
+    hive.boot();
+    let after = hive.agent_until("s/spends", "runs anew", |agent| agent["state"] == "running");
+    assert_eq!((after["incarnation"].as_u64(), spent(&after)), (Some(3), (Some(131), Some(1.0))), "{after:#}");
+    Session::open(&hive, "spends", 3).used(7, 0.5);
+    hive.agent_until("s/spends", "adds to all of it", |agent| spent(agent) == (Some(138), Some(1.5)));
+}
+
 #[test]
 fn an_agent_that_falls_silent_again_and_again_is_told_so() {
     let hive = Hive::start(SWARM);

@@ -109,6 +109,7 @@ impl Soul {
             recent: Vec::new(),
             last_exit: self.last_exit.clone(),
             standing,
+            spent: None,
         }
     }
 

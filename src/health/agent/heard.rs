@@ -10,8 +10,11 @@ use std::{
 
 use super::{Agent, Taken};
 use crate::{
-    health::{burst::Burst, report::Now, usage::Tally},
-    model::{AgentHealth, Lost, Measured, Source, TelemetryHealth, health::Absent},
+    health::{
+        burst::{Burst, Used},
+        report::Now,
+    },
+    model::{AgentHealth, Lost, Measured, Source, Spent, TelemetryHealth, UsageTally, health::Absent},
 };
 
 /// The measured part of a document.
@@ -21,11 +24,9 @@ pub(super) struct Live {
     memory: Measured<u64>,
     last_heartbeat: Measured<SystemTime>,
     progress: Measured<Arc<str>>,
-    model: Measured<Arc<str>>,
     heartbeat_latency_ms: Measured<u64>,
     telemetry: TelemetryHealth,
-    used: Tally,
-    used_at: Option<SystemTime>,
+    spent: Option<Spent>,
     /// When its own last heartbeat was read, while the next one may be measured from there.
     beat: Option<Instant>,
     /// Whether the document does not show all of this yet.
@@ -33,26 +34,24 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(spent: Option<Spent>) -> Self {
         Self {
-            cpu: Measured::Absent(Absent::NeverObserved),
-            memory: Measured::Absent(Absent::NeverObserved),
-            last_heartbeat: Measured::Absent(Absent::NeverObserved),
-            progress: Measured::Absent(Absent::NeverObserved),
-            model: Measured::Absent(Absent::NeverObserved),
-            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            cpu: never(),
+            memory: never(),
+            last_heartbeat: never(),
+            progress: never(),
+            heartbeat_latency_ms: never(),
             telemetry: TelemetryHealth::default(),
-            used: Tally::default(),
-            used_at: None,
             beat: None,
-            ahead: false,
+            ahead: spent.is_some(),
+            spent,
         }
     }
 
     /// An incarnation begins, of which nothing was observed yet. What was counted goes on.
     pub(super) fn begin(&mut self) {
-        let Self { model, telemetry, used, used_at, .. } = self.clone();
-        *self = Self { model, telemetry, used, used_at, ahead: true, ..Self::new() };
+        let (telemetry, spent) = (std::mem::take(&mut self.telemetry), self.spent.take());
+        *self = Self { telemetry, ahead: true, ..Self::new(spent) };
     }
 
     /// An incarnation is over: nothing runs that could use a core or be late.
@@ -81,6 +80,18 @@ impl Live {
 
     fn lost(&mut self, lost: Lost) {
         self.telemetry.dropped = self.telemetry.dropped.and(lost);
+        self.ahead = true;
+    }
+
+    /// Totals were told.
+    fn spend(&mut self, incarnation: u64, used: &Used) {
+        let mut tally = self.spent.as_ref().map_or_else(UsageTally::default, |spent| spent.tally);
+        if !tally.take(incarnation, &used.reports) {
+            return;
+        }
+        let named = used.model.as_ref().map(|model| (Arc::clone(model), used.at));
+        let known = self.spent.take().and_then(|spent| spent.model);
+        self.spent = Some(Spent { tally, at: used.at, model: named.or(known) });
         self.ahead = true;
     }
 
@@ -114,10 +125,14 @@ impl Live {
         doc.last_heartbeat = self.last_heartbeat.clone();
         doc.progress = self.progress.clone();
         doc.dropped = self.telemetry.dropped.total();
-        doc.usage = self
-            .used_at
-            .map_or(Measured::Absent(Absent::NeverObserved), |at| value(self.used.total(), at, Source::Agent));
-        doc.model = self.model.clone();
+        doc.usage = never();
+        doc.model = never();
+        if let Some(Spent { tally, at, model }) = &self.spent {
+            doc.usage = value(tally.total(), *at, Source::Agent);
+            if let Some((model, at)) = model {
+                doc.model = value(Arc::clone(model), *at, Source::Agent);
+            }
+        }
         doc.heartbeat_latency_ms = self.heartbeat_latency_ms.clone();
         doc.telemetry = self.telemetry.clone();
     }
@@ -141,6 +156,11 @@ impl Agent {
         &self.doc
     }
 
+    /// What it has used, if it ever said so.
+    pub(in crate::health) fn spent(&self) -> Option<&Spent> {
+        self.live.spent.as_ref()
+    }
+
     /// Whether something was measured that its document does not show.
     pub(in crate::health) fn is_ahead(&self) -> bool {
         self.live.ahead
@@ -152,14 +172,8 @@ impl Agent {
             self.live.lost(burst.lost);
         }
         // What was used was used, even if it is heard behind the end: an agent says it last of all.
-        if let Some(used) = &burst.usage
-            && self.live.used.take(burst.incarnation, &used.reports)
-        {
-            self.live.used_at = Some(used.at);
-            if let Some(model) = &used.model {
-                self.live.model = value(Arc::clone(model), used.at, Source::Agent);
-            }
-            self.live.ahead = true;
+        if let Some(used) = &burst.usage {
+            self.live.spend(burst.incarnation, used);
         }
         if burst.incarnation < self.doc.incarnation {
             return Taken::Stale;
@@ -230,6 +244,10 @@ fn make_stale<T>(measured: &mut Measured<T>) -> bool {
         *measured = Measured::Absent(Absent::Stale);
     }
     had
+}
+
+fn never<T>() -> Measured<T> {
+    Measured::Absent(Absent::NeverObserved)
 }
 
 fn value<T>(value: T, observed_at: SystemTime, source: Source) -> Measured<T> {

@@ -296,7 +296,7 @@ fn a_seed_is_shown_until_the_tree_acts() {
         let mut bench = Bench::new();
         let recent = vec![Duration::from_secs(50), Duration::from_secs(1)];
         let last_exit = Some(exit_record(4, 9));
-        let seed = AgentSeed { incarnation: 4, restarts: 3, lives: false, recent, last_exit, standing };
+        let seed = AgentSeed { incarnation: 4, restarts: 3, lives: false, recent, last_exit, standing, spent: None };
         bench.declare_seeded(agent_spec("coder"), seed);
         let doc = bench.agent(&coder());
         assert_eq!((doc.state, doc.incarnation, doc.restarts), (state, 4, 3));

@@ -80,6 +80,59 @@ fn the_last_word_on_usage_counts_even_behind_the_end() {
     assert_eq!(tokens(&bench), Some((Some(132), Some(14))));
 }
 
+/// The next daemon knows what the journal knew, shows it at once, and goes on from there: be it with the incarnation that lives or with the next.
+#[test]
+fn usage_goes_on_under_the_next_daemon() {
+    let mut bench = one();
+    bench.says(&coder(), 1, used(100, 10));
+    restart(&mut bench, 2);
+    bench.says(&coder(), 2, used(20, 2));
+    let journaled = bench.fold.unsaved.list(false);
+    let told = bench.agent(&coder()).clone();
+    // The last daemon heard this, and was killed before it was written.
+    bench.says(&coder(), 2, used(25, 3));
+    for lives in [true, false] {
+        let mut next = Bench::new();
+        let spent = Some(journaled[0].1.clone());
+        next.declare_seeded(agent_spec("coder"), AgentSeed { incarnation: 2, lives, spent, ..AgentSeed::default() });
+        let shown = next.agent(&coder());
+        assert_eq!((&shown.usage, &shown.model), (&told.usage, &told.model));
+        assert!(next.fold.unsaved.list(false).is_empty(), "the journal has it");
+        if lives {
+            next.start(&coder(), 2);
+            next.says(&coder(), 2, used(30, 3));
+            assert_eq!(tokens(&next), Some((Some(130), Some(13))));
+            restart(&mut next, 3);
+            next.says(&coder(), 3, used(1, 1));
+            assert_eq!(tokens(&next), Some((Some(131), Some(14))));
+        } else {
+            next.start(&coder(), 3);
+            next.says(&coder(), 3, used(30, 3));
+            assert_eq!(tokens(&next), Some((Some(150), Some(15))));
+        }
+    }
+}
+
+#[test]
+fn the_last_words_on_usage_are_urgent() {
+    let mut bench = one();
+    let due = |bench: &mut Bench| (bench.fold.unsaved.has_news(), bench.fold.unsaved.list(true).len());
+    bench.says(&coder(), 1, used(100, 10));
+    assert_eq!(due(&mut bench), (false, 0), "its next report says it all again");
+    bench.crash(&coder(), 1, 1);
+    assert_eq!(due(&mut bench), (true, 1));
+    let written = bench.fold.unsaved.list(true);
+    bench.fold.unsaved.saved(&written);
+    bench.says(&coder(), 1, used(101, 10));
+    assert_eq!(due(&mut bench), (true, 1), "nobody repeats what comes behind the end");
+    bench.fold.unsaved.saved(&written);
+    assert_eq!(due(&mut bench), (false, 1), "what was written is older");
+    let known = bench.agent(&coder()).usage.clone();
+    bench.apply(Report::Removed("review".parse().unwrap()));
+    bench.declare_seeded(agent_spec("coder"), AgentSeed { incarnation: 1, ..AgentSeed::default() });
+    assert_eq!(bench.agent(&coder()).usage, known, "made again before the journal knew");
+}
+
 #[test]
 fn lateness_is_measured_from_the_heartbeat_before() {
     let mut bench = one();

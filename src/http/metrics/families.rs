@@ -126,8 +126,7 @@ fn agents(text: &mut Text, hive: &HiveHealth) {
     each(text.gauge("hivekeeper_agent_ingest_latency_seconds", help), hive, |one| {
         Some(one.telemetry.latency_ms.value()? / 1000.0)
     });
-    let help =
-        "Tokens that an agent says it was given or has given back, over all incarnations that this daemon has seen.";
+    let help = "Tokens that an agent says it was given or has given back, over all its incarnations.";
     let mut family = text.counter("hivekeeper_agent_tokens", help);
     for agent in &hive.agents {
         let Some(usage) = agent.usage.value() else { continue };

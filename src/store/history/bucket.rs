@@ -45,6 +45,8 @@ pub(super) struct Seen {
     pub(super) latency_ms: Option<Reading<u64>>,
     /// Totals over all incarnations.
     pub(super) tokens: Tokens,
+    /// When the last of them was told.
+    pub(super) tokens_at: Option<SystemTime>,
     /// Total over all incarnations.
     pub(super) restarts: u64,
 }
@@ -60,6 +62,7 @@ impl From<&AgentHealth> for Seen {
                 input: usage.input_tokens,
                 output: usage.output_tokens,
             }),
+            tokens_at: reading(&doc.usage).map(|usage| usage.at),
             restarts: doc.restarts,
         }
     }
@@ -98,6 +101,8 @@ struct Agent {
     last: Option<Seen>,
     /// What the next totals are measured against; `None` while nothing is known of what was used before.
     tokens: Tokens,
+    /// The totals of its first document, and when they were told: an earlier daemon knew them, and may have counted more before it was killed.
+    inherited: Option<(Tokens, SystemTime)>,
 }
 
 #[derive(Debug, Default)]
@@ -259,16 +264,22 @@ impl Agent {
     /// Puts a document beside the last one.
     fn news(&mut self, seen: &Seen) -> News {
         let last = self.last.replace(*seen);
+        if last.is_none() {
+            self.inherited = seen.tokens_at.map(|at| (seen.tokens, at));
+        }
+        let inherited = self.inherited.filter(|(_, at)| seen.tokens_at == Some(*at));
         let begun =
             last.is_some_and(|last| seen.incarnation > last.incarnation) || (last.is_none() && seen.incarnation == 0);
         if begun {
             // Whatever it uses from here on, it uses under our eyes.
-            self.tokens.input.get_or_insert(0);
-            self.tokens.output.get_or_insert(0);
+            let before = self.inherited.map_or_else(Tokens::default, |(tokens, _)| tokens);
+            self.tokens.input.get_or_insert(before.input.unwrap_or(0));
+            self.tokens.output.get_or_insert(before.output.unwrap_or(0));
         }
+        let told = if inherited.is_some() { Tokens::default() } else { seen.tokens };
         let tokens = Tokens {
-            input: used(&mut self.tokens.input, seen.tokens.input),
-            output: used(&mut self.tokens.output, seen.tokens.output),
+            input: used(&mut self.tokens.input, told.input),
+            output: used(&mut self.tokens.output, told.output),
         };
         News {
             cpu: fresh(seen.cpu, last.and_then(|last| last.cpu)),

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
-    model::{AgentId, ExitRecord, LaunchId},
+    model::{AgentId, ExitRecord, LaunchId, Spent},
     store::{
         error::StoreError,
-        forms::{ExitForm, from_json, millis, parse, signed, time, to_json, unsigned},
+        forms::{ExitForm, SpentForm, from_json, millis, parse, signed, time, to_json, unsigned},
         records::{Incarnation, IncarnationRow, Ledger, Standing, StandingState},
     },
 };
@@ -153,6 +153,14 @@ pub(super) fn reset_window(db: &Connection, agent: &AgentId, at: SystemTime) -> 
     Ok(())
 }
 
+pub(super) fn put_usage(db: &Connection, spent: &[(AgentId, Spent)]) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached("UPDATE agents SET spent = ?2 WHERE agent = ?1")?;
+    for (agent, spent) in spent {
+        statement.execute(params![agent.to_string(), to_json(&SpentForm::from(spent))?])?;
+    }
+    Ok(())
+}
+
 pub(super) fn ledger(
     db: &Connection,
     agent: &AgentId,
@@ -160,12 +168,19 @@ pub(super) fn ledger(
     period: Duration,
 ) -> Result<Ledger, StoreError> {
     let id = agent.to_string();
-    let mut ledger =
-        Ledger { incarnation: 0, restarts: 0, attempt: 0, recent: Vec::new(), standing: None, last_exit: None };
+    let mut ledger = Ledger {
+        incarnation: 0,
+        restarts: 0,
+        attempt: 0,
+        recent: Vec::new(),
+        standing: None,
+        last_exit: None,
+        spent: None,
+    };
     let mut window_after = 0;
     {
         let mut statement = db.prepare_cached(
-            "SELECT incarnation, restarts, attempt, standing, retry_at_ms, window_after FROM agents WHERE agent = ?1",
+            "SELECT incarnation, restarts, attempt, standing, retry_at_ms, window_after, spent FROM agents WHERE agent = ?1",
         )?;
         let mut rows = statement.query(params![id])?;
         if let Some(row) = rows.next()? {
@@ -175,6 +190,8 @@ pub(super) fn ledger(
             let word: Option<String> = row.get(3)?;
             ledger.standing = standing_of(word.as_deref(), row.get::<_, Option<i64>>(4)?.map(time))?;
             window_after = row.get(5)?;
+            let spent: Option<String> = row.get(6)?;
+            ledger.spent = spent.as_deref().map(from_json::<SpentForm>).transpose()?.map(Spent::from);
         }
     }
     let begin = now.checked_sub(period).map_or(0, millis);

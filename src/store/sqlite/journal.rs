@@ -14,7 +14,7 @@ use super::{
     writer::{Durability, Writer},
 };
 use crate::{
-    model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, Seq, SwarmName},
+    model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName},
     store::{
         error::StoreError,
         forms::{millis, signed},
@@ -126,6 +126,10 @@ impl Journal for SqliteJournal {
             };
             agents.into_iter().map(one).collect()
         })
+    }
+
+    fn put_usage(&self, spent: Vec<(AgentId, Spent)>) -> Answer<'_, ()> {
+        self.writer.call(Durability::Process, move |db| incarnations::put_usage(db, &spent))
     }
 
     fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome> {

@@ -12,7 +12,10 @@ use crate::store::{
 };
 
 /// See [`database::open`].
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, USAGE];
+
+/// What each agent has used, so that its totals go on under the next daemon.
+const USAGE: &str = "ALTER TABLE agents ADD COLUMN spent TEXT";
 
 const FIRST: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;

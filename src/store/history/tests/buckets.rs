@@ -49,6 +49,7 @@ prop_compose! {
             memory: memory.map(|(value, at)| Reading { value, at: instant(at) }),
             latency_ms: latency.map(|(value, at)| Reading { value, at: instant(at) }),
             tokens: Tokens { input, output },
+            tokens_at: None,
             restarts,
         }
     }
@@ -231,6 +232,34 @@ proptest! {
         docs.rotate_left(turn);
         prop_assert_eq!(forth, one(&docs));
     }
+}
+
+/// A daemon that was killed had counted more than it came to journal, so what its successor knows is no mark to measure from.
+#[test]
+fn what_an_earlier_daemon_had_counted_is_not_counted_again() {
+    let seen = |incarnation, input, told_at| Seen {
+        incarnation,
+        cpu: None,
+        memory: None,
+        latency_ms: None,
+        tokens: Tokens { input: Some(input), output: None },
+        tokens_at: Some(instant(told_at)),
+        restarts: 0,
+    };
+    let counted = |docs: &[Seen]| {
+        let (mut buckets, mut closed) = (Buckets::default(), Vec::new());
+        docs.iter().for_each(|doc| buckets.take(0, [(&id(0), *doc)], &mut closed));
+        buckets.close(&mut closed);
+        merged(&closed)[&(Target::Agent(id(0)), 0)].tokens
+    };
+    let tokens = |input| Tokens { input, output: None };
+    assert_eq!(counted(&[seen(3, 100, 1), seen(3, 100, 1), seen(3, 140, 2)]), tokens(None), "nobody knows when");
+    assert_eq!(counted(&[seen(3, 100, 1), seen(3, 140, 2), seen(3, 145, 3)]), tokens(Some(5)));
+    assert_eq!(
+        counted(&[seen(3, 100, 1), seen(4, 100, 1), seen(4, 107, 2)]).input,
+        Some(7),
+        "all of it is the next one's"
+    );
 }
 
 #[test]
