@@ -161,7 +161,8 @@ impl<S: DuplexStream> Connection<S> {
 
     /// Hands telemetry up first, once for all that was read: it must not wait for a peer that does not read.
     async fn perform(&mut self, now: Now, effects: &mut Effects) -> io::Result<()> {
-        hand_up(&self.plane, &self.session, self.via.as_ref(), now, effects);
+        let seat = self.seat.as_ref().map(|(seat, _)| seat);
+        hand_up(&self.plane, &self.session, seat, self.via.as_ref(), now, effects);
         if effects.replies.is_empty() {
             return Ok(());
         }
@@ -204,7 +205,14 @@ impl<S: DuplexStream> Connection<S> {
 }
 
 /// Hands up what was heard and counts what was not taken, as far as all connections together may tell so much.
-pub(super) fn hand_up(plane: &Plane, session: &Session, via: Option<&AgentId>, now: Now, effects: &mut Effects) {
+pub(super) fn hand_up(
+    plane: &Plane,
+    session: &Session,
+    seat: Option<&Seat>,
+    via: Option<&AgentId>,
+    now: Now,
+    effects: &mut Effects,
+) {
     for same in effects.refused.chunk_by(|one, next| one == next) {
         plane.refused(session.agent().or(via), same[0], same.len() as u64);
     }
@@ -213,6 +221,9 @@ pub(super) fn hand_up(plane: &Plane, session: &Session, via: Option<&AgentId>, n
     if needed + spare > 0 {
         let granted = plane.rate.lock().claim(now.steady, needed, spare);
         effects.heard.shed(spare - granted);
+    }
+    if effects.heard.tells_usage() && !seat.is_some_and(Seat::speaks_of_usage) {
+        effects.heard.shed_usage();
     }
     session.gather(now, effects);
     if !effects.telemetry.is_empty() {

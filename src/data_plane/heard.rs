@@ -36,6 +36,18 @@ impl Heard {
         self.kinds.push(kind);
     }
 
+    /// Whether it says what was used.
+    pub(super) fn tells_usage(&self) -> bool {
+        self.kinds.iter().any(|kind| matches!(kind, TelemetryKind::Usage(_)))
+    }
+
+    /// Lets go what it says was used.
+    pub(super) fn shed_usage(&mut self) {
+        let all = self.kinds.len();
+        self.kinds.retain(|kind| !matches!(kind, TelemetryKind::Usage(_)));
+        self.lost.metrics += (all - self.kinds.len()) as u64;
+    }
+
     /// Messages that may be let go when too much comes from everybody together: log records and samples.
     pub(super) fn spare(&self) -> u64 {
         self.logs.len() as u64 + self.metrics
@@ -98,6 +110,19 @@ mod tests {
         heard.beat(None, None);
         assert_eq!(heard.take(), [TelemetryKind::Heartbeat { progress: None, busy: None }]);
         assert_eq!(heard.take(), []);
+    }
+
+    #[test]
+    fn usage_is_let_go_alone_and_counted() {
+        let mut heard = Heard::default();
+        assert!(!heard.tells_usage());
+        let event = TelemetryKind::Event { kind: Arc::from("note"), data: Arc::from("{}") };
+        for kind in [TelemetryKind::Usage(Box::default()), event.clone(), TelemetryKind::Usage(Box::default())] {
+            heard.tell(kind);
+        }
+        assert!(heard.tells_usage());
+        heard.shed_usage();
+        assert_eq!((heard.lost, heard.take()), (Lost { metrics: 2, ..Lost::default() }, vec![event]));
     }
 
     #[test]

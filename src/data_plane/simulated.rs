@@ -91,7 +91,7 @@ impl Peer {
     }
 
     fn perform(&mut self, now: health::Now, mut effects: Effects) -> Vec<u8> {
-        hand_up(&self.plane, &self.session, None, both(now), &mut effects);
+        hand_up(&self.plane, &self.session, self.seat.as_ref(), None, both(now), &mut effects);
         if effects.close {
             self.is_closed = true;
             self.seat = None;

@@ -158,6 +158,32 @@ fn usage_survives_the_daemon() {
     hive.agent_until("s/spends", "adds to all of it", |agent| spent(agent) == (Some(138), Some(1.5)));
 }
 
+/// Totals of an incarnation have one voice: a second one that takes turns with it must not look like a program that starts over each time.
+#[test]
+fn a_second_session_adds_nothing_to_the_totals_of_the_first() {
+    let hive = Hive::start(SWARM);
+    hive.running("s/spends");
+    let mut first = Session::open(&hive, "spends", 1);
+    let mut second = Session::open(&hive, "spends", 1);
+    for (mine, yours) in [(100, 5), (110, 8), (120, 11)] {
+        first.used(mine, 0.5);
+        first.ask("hive/heartbeat", &json!({}));
+        second.used(yours, 0.25);
+        second.ask("hive/heartbeat", &json!({}));
+    }
+    let heard = |agent: &Value| agent["telemetry"]["received"] == 12 && spent(agent).0.is_some();
+    let seen = hive.agent_until("s/spends", "all of it is heard", heard);
+    assert_eq!(spent(&seen), (Some(120), Some(0.5)), "{seen:#}");
+    assert_eq!(seen["telemetry"]["dropped"]["metrics"], 3, "what does not count is counted: {seen:#}");
+    drop(first);
+    until("the second is the only one", || {
+        second.used(14, 0.5);
+        second.ask("hive/heartbeat", &json!({}));
+        let sum = spent(&hive.agent("s/spends")).0;
+        (sum == Some(134)).then_some(())
+    });
+}
+
 #[test]
 fn an_agent_that_falls_silent_again_and_again_is_told_so() {
     let hive = Hive::start(SWARM);
