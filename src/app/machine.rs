@@ -46,7 +46,7 @@ pub(super) struct OpenFiles {
     pub(super) hard: u64,
 }
 
-/// Lets the daemon open as many files as the system allows it, each agent needs four. Returns what the limits were, for agents: a program that
+/// Lets the daemon open as many files as the system allows it, each agent needs two, and one more for a session by TCP. Returns what the limits were, for agents: a program that
 /// uses select(2) breaks under a higher one than it is used to. Says in the log what it is, and when it is less than the data plane's connections take.
 pub(super) fn raise_open_files(connections_max: usize) -> Option<OpenFiles> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;

@@ -3,19 +3,25 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsRawFd,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{net::UnixStream as StdUnixStream, process::CommandExt},
+    },
     pin::pin,
-    process::Stdio,
+    process::{Command, Stdio},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStderr, ChildStdin, Command},
+    net::{UnixStream, unix::OwnedWriteHalf},
+    process::ChildStderr,
     task::spawn_blocking,
     time::timeout,
 };
 
+use super::child::{Left, Process};
 use crate::{
     model::LaunchId,
     runtime::{
@@ -39,14 +45,16 @@ pub(super) struct Starter {
     pub(super) exe: File,
     /// Soft and hard limit of open files that launchers and agents get; `None` leaves them the daemon's own.
     pub(super) open_files: Option<(u64, u64)>,
+    /// Launchers that outlived our interest in them.
+    pub(super) left: Arc<Left>,
 }
 
 /// A launcher that has introduced itself and waits for its order.
 pub(super) struct Launcher {
     /// Names the launch that it is for, and stands in its environment.
     pub(super) launch_id: LaunchId,
-    child: Child,
-    stdin: ChildStdin,
+    process: Process,
+    write: OwnedWriteHalf,
     incoming: Incoming,
     stderr: ChildStderr,
 }
@@ -54,27 +62,26 @@ pub(super) struct Launcher {
 /// A launcher that has its order.
 pub(super) struct Started {
     link: Link,
-    child: Child,
+    process: Process,
     stderr: ChildStderr,
 }
 
 impl Starter {
     /// Starts a launcher and waits until it has introduced itself.
     pub(super) async fn start(&self, launch_id: LaunchId) -> Result<Launcher, LaunchError> {
-        let mut child = self.spawn(launch_id).await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(LaunchError::Unreachable("launcher has no pipes".to_owned()));
-        };
-        let mut launcher = Launcher { launch_id, child, stdin, incoming: Incoming::new(Box::new(stdout)), stderr };
+        let mut launcher = self.spawn(launch_id).await.map_err(|e| LaunchError::Unreachable(e.to_string()))?;
         match timeout(ANSWER_DEADLINE, launcher.incoming.hello()).await.unwrap_or(Err(LinkError::Silent)) {
             Ok(()) => Ok(launcher),
             Err(error) => Err(LaunchError::Launcher(launcher.end().await.with(&error))),
         }
     }
 
-    /// Off this thread: the system call returns only when the new program is loaded.
-    async fn spawn(&self, launch_id: LaunchId) -> io::Result<Child> {
+    /// Off this thread: the system call returns only when the new program is loaded. One socket is its stdin and its stdout, half the files of two pipes.
+    async fn spawn(&self, launch_id: LaunchId) -> io::Result<Launcher> {
+        self.left.reap();
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (read, write) = UnixStream::from_std(ours)?.into_split();
         // The descriptor is open in the child until the program is loaded, so this names the same file whatever its path holds now.
         let mut command = Command::new(format!("/proc/self/fd/{}", self.exe.as_raw_fd()));
         command
@@ -82,21 +89,25 @@ impl Starter {
             .args(["agent", "--stdio"])
             .env_clear()
             .env(MARKER, launch_id.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(OwnedFd::from(theirs.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::piped());
-        let child = spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
-        if let (Some(limits), Some(pid)) = (self.open_files, child.id()) {
+        // The command goes with its own copies of the launcher's end, or that end would never be seen to close.
+        let mut child = spawn_blocking(move || command.spawn()).await.map_err(io::Error::other)??;
+        let stderr = child.stderr.take();
+        let process = Process::new(child, Arc::clone(&self.left));
+        if let (Some(limits), Some(pid)) = (self.open_files, process.id()) {
             limit_open_files(pid, limits)?;
         }
-        Ok(child)
+        let stderr = ChildStderr::from_std(stderr.ok_or(io::ErrorKind::BrokenPipe)?)?;
+        Ok(Launcher { launch_id, process, write, incoming: Incoming::new(Box::new(read)), stderr })
     }
 }
 
 impl Started {
     /// Leads it until its end is reported, and reaps it.
     pub(super) async fn lead(self, mut drive: Drive, launch_id: LaunchId) {
-        let Self { link, mut child, stderr } = self;
+        let Self { link, mut process, stderr } = self;
         let led = {
             let messages = pin!(log_messages(stderr, launch_id));
             tokio::select! {
@@ -104,10 +115,10 @@ impl Started {
                 never = messages => match never {},
             }
         };
-        // A detached launcher lives on; tokio reaps it if it ends before we do.
-        if led.is_continue() && timeout(LINGER, child.wait()).await.is_err() {
+        // A detached launcher lives on; should it end before we do, the next launch reaps it.
+        if led.is_continue() && timeout(LINGER, process.ended()).await.is_err() {
             tracing::warn!(%launch_id, "launcher did not end behind its last frame and is killed");
-            if let Err(error) = child.kill().await {
+            if let Err(error) = process.kill().await {
                 tracing::warn!(%launch_id, %error, "launcher was not killed");
             }
         }
@@ -121,13 +132,13 @@ impl Launcher {
     /// It does not take it, and has started nothing: a part of an order is none.
     pub(super) async fn order(mut self, frame: &[u8]) -> Result<Started, Box<(Self, LinkError)>> {
         let given = timeout(ANSWER_DEADLINE, async {
-            self.stdin.write_all(frame).await?;
-            Ok(self.stdin.flush().await?)
+            self.write.write_all(frame).await?;
+            Ok(self.write.flush().await?)
         });
         match given.await.unwrap_or(Err(LinkError::Silent)) {
             Ok(()) => {
-                let Self { child, stdin, incoming, stderr, .. } = self;
-                Ok(Started { link: Link { incoming, write: Box::new(stdin) }, child, stderr })
+                let Self { process, write, incoming, stderr, .. } = self;
+                Ok(Started { link: Link { incoming, write: Box::new(write) }, process, stderr })
             }
             Err(error) => Err(Box::new((self, error))),
         }
@@ -142,12 +153,12 @@ impl Launcher {
     pub(super) async fn end(mut self) -> Ended {
         let mut said = Vec::new();
         let end = timeout(ANSWER_DEADLINE, async {
-            self.child.kill().await?;
+            self.process.kill().await?;
             self.stderr.take(SAID_LEN_MAX).read_to_end(&mut said).await
         });
         let seen = matches!(end.await, Ok(Ok(_)));
         if !seen {
-            tracing::warn!(pid = self.child.id(), launch_id = %self.launch_id, "launcher was not seen to end");
+            tracing::warn!(pid = self.process.id(), launch_id = %self.launch_id, "launcher was not seen to end");
         }
         Ended { seen, said: String::from_utf8_lossy(&said).trim().to_owned() }
     }

@@ -154,7 +154,7 @@ impl ProcessRuntime {
             dir,
             relay,
             live: watch::Sender::default(),
-            starter: Starter { exe, open_files },
+            starter: Starter { exe, open_files, left: Arc::default() },
             spares: Spares::default(),
             env,
             ring_bytes,

@@ -1,6 +1,16 @@
 //! What only `process` can show: its launchers, files and signals.
 
-use std::{fs, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use hivekeeper::{
     model::{AgentId, DuplexStream, Epoch, ExitCause, ExitRecord, RelaySink},
@@ -250,24 +260,20 @@ async fn an_adopted_lease_is_renewed_in_time() {
     bench.finish().await;
 }
 
-/// The write end of the pipe through which a launcher speaks to this process.
-fn pipe_to_us(launcher: u32) -> fs::File {
-    let links = |pid: &str| -> Vec<(String, PathBuf)> {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
-        entries
-            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, fs::read_link(entry.path()).ok()?)))
-            .filter(|(_, link)| link.to_string_lossy().starts_with("pipe:"))
-            .collect()
-    };
-    let ours = links("self");
-    let is_ours = |link: &PathBuf| ours.iter().any(|(_, own)| own == link);
-    let is_for_writing = |fd: &str| {
-        let info = fs::read_to_string(format!("/proc/{launcher}/fdinfo/{fd}")).unwrap();
-        info.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'))
-    };
-    let theirs = links(&launcher.to_string());
-    let (fd, _) = theirs.iter().find(|(fd, link)| fd != "2" && is_ours(link) && is_for_writing(fd)).unwrap();
-    fs::File::options().write(true).open(format!("/proc/{launcher}/fd/{fd}")).unwrap()
+/// The socket through which a launcher speaks to this process: the connected one that it has of its own.
+fn socket_to_us(launcher: u32) -> UnixStream {
+    // SAFETY: the system calls take numbers, and each result that is not negative is a descriptor that nobody else owns.
+    let own = |raw: i64| i32::try_from(raw).ok().filter(|fd| *fd >= 0).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: as above.
+    let process = own(unsafe { libc::syscall(libc::SYS_pidfd_open, launcher, 0) }).unwrap();
+    let fds = fs::read_dir(format!("/proc/{launcher}/fd")).unwrap().filter_map(Result::ok);
+    let sockets = fds.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")));
+    let copies = sockets.filter_map(|fd| {
+        let fd: i32 = fd.file_name().to_str()?.parse().ok()?;
+        // SAFETY: as above.
+        own(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
+    });
+    copies.map(UnixStream::from).find(|socket| socket.peer_addr().is_ok()).unwrap()
 }
 
 /// Bytes that are no frame make the channel useless; the launcher is well and is taken over again, with nothing lost or shown twice.
@@ -285,7 +291,7 @@ async fn a_broken_channel_is_replaced_and_nothing_is_lost() {
             break;
         }
     }
-    let mut stdout = pipe_to_us(launcher_of(pid));
+    let mut stdout = socket_to_us(launcher_of(pid));
     stdout.write_all(&[0xff; 64]).unwrap();
     drop(stdout);
     fs::write(&fifo, "go\n").unwrap();
