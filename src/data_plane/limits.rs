@@ -96,5 +96,7 @@ pub(super) const LINGER: Duration = Duration::from_millis(500);
 pub(super) const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pause after a failed accept: it fails for lack of descriptors or memory, and trying at once would spin.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two messages about failed accepts: while it lasts there are ten a second, and each says the same.
+pub(super) const FAILURES_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a shutdown waits for connections that were told to close.
 pub(super) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

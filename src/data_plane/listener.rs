@@ -14,12 +14,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::{sleep, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 
 use super::{
     bucket::Bucket,
     connection::{self, Counted},
+    failures::Failures,
     limits::{ACCEPT_PAUSE, BACKLOG_MAX},
     newcomers::{Newcomer, Newcomers},
     plane::{DataPlaneHandle, Plane, Relayed, count},
@@ -81,9 +82,12 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
     let mut newcomers = Newcomers::new(plane.limits.unopened_max);
     let mut pace = Bucket::new(Instant::now(), plane.limits.accepts_per_second, plane.limits.accepts_burst);
     let mut connections = JoinSet::new();
+    let mut failures = Failures::default();
+    let mut paused_until = Instant::now();
     loop {
         let now = Instant::now();
-        let from = pace.next(now);
+        let due = pace.next(now);
+        let from = due.max(paused_until);
         let turn = tokio::select! {
             accepted = paced(&listener, from) => Turn::Accepted(accepted),
             stream = relays.recv() => Turn::Relayed(stream),
@@ -92,7 +96,7 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
         match turn {
             Turn::Accepted(Ok((stream, _peer))) => {
                 pace.take(Instant::now());
-                if from > now {
+                if due > now {
                     count(&plane.counters.delayed);
                 }
                 if let Some(place) = place(&plane, &direct) {
@@ -109,8 +113,11 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
             }
             Turn::Accepted(Err(why)) => {
                 count(&plane.counters.accept_errors);
-                tracing::warn!(%why, "a connection to the data plane could not be accepted");
-                sleep(ACCEPT_PAUSE).await;
+                let now = Instant::now();
+                paused_until = now + ACCEPT_PAUSE;
+                if let Some(times) = failures.tell(now) {
+                    tracing::warn!(%why, times, "connections to the data plane could not be accepted");
+                }
             }
             Turn::Relayed(Some(Relayed { agent, stream })) => {
                 if let Some(place) = place(&plane, &relayed) {

@@ -3,6 +3,7 @@
 //! ```text
 //! listener   the actor: accepts, owns one task a connection
 //! connection that task: reads, writes, waits; knows no rule of the protocol
+//! failures   when failed accepts are told of, pure
 //! newcomers  who has no session yet, and who of them goes for others, pure
 //! session    the rules, pure: lines and time in, effects out
 //! notice     notifications to what was heard, pure
@@ -18,6 +19,7 @@
 mod bucket;
 mod connection;
 pub mod dialer;
+mod failures;
 mod heard;
 mod limits;
 mod listener;
