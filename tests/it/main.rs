@@ -16,6 +16,7 @@ mod history;
 mod hive;
 mod hostile;
 mod hostile_floods;
+mod hostile_storm;
 mod house;
 mod http;
 mod http_desk;
