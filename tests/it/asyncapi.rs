@@ -1,6 +1,7 @@
 //! `docs/asyncapi.yaml`, held against the code: names, codes and limits against the sources and constants, schemas against what a real daemon
 //! says, examples against what it takes.
 
+mod parser;
 mod schema;
 
 use std::{

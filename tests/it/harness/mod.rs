@@ -2,6 +2,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod launcher;
+pub(crate) mod outside;
 pub(crate) mod processes;
 pub(crate) mod web_page;
 
