@@ -1,6 +1,7 @@
 //! One incarnation of a child as a task: polls the actor, catches its panics, obeys the supervisor, reports the end.
 //!
-//! The cell polls the actor's own context future (`Context::into_future`) inside `catch_unwind`. After a panic it calls `terminate()`
+//! The cell polls the actor's own context future (`Context::into_future`) inside `catch_unwind`; a panic of a message's handler the pump has
+//! caught before, and noted the end. After a panic it calls `terminate()`
 //! before it drops the context: otherwise actix would run `stopping()`, `stopped()` and even waiting messages on the broken actor, and a
 //! second panic there would abort the process.
 
@@ -206,6 +207,13 @@ impl Seat {
         first
     }
 
+    /// Notes the end of the incarnation that has `inbox`, before its actor is dropped: whoever waits for its answer wakes up then and asks for the reason.
+    pub(crate) fn note_end_in<A: Actor>(self: &Arc<Self>, inbox: &Inbox<A>, reason: &ExitReason) {
+        if self.note_end(reason) {
+            inbox.ended(self, self.order.load(Ordering::Acquire) >= STOP);
+        }
+    }
+
     /// Ends the incarnation with `reason`, with hooks, as [`ChildCtx::fail`] does; unless it is being stopped anyway.
     pub(crate) fn end_with(&self, reason: ExitReason) {
         if self.order.load(Ordering::Acquire) < FAIL {
@@ -387,8 +395,12 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         }
         let ended = match caught(|| Pin::new(actor).poll(cx)) {
             Ok(polled) => polled.is_ready(),
-            Err(panic) => return Poll::Ready(panic),
+            Err(panic) => return Poll::Ready(seat.end().unwrap_or(panic)),
         };
+        // A handler has panicked, or the incarnation was fenced.
+        if let Some(reason) = seat.end() {
+            return Poll::Ready(reason);
+        }
         let failure = seat.end.lock().reason.clone();
         if failure.is_none() && (!ended || order < STOP) {
             seat.say_hook_returned();
@@ -401,12 +413,9 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
         }
     }
 
-    /// The reason is noted before the actor is dropped: whoever waits for its answer wakes up then and asks for it.
     fn end(&mut self, spot: Spot, reason: ExitReason) {
         let Report { seat, inbox } = &self.report;
-        if seat.note_end(&reason) {
-            inbox.ended(seat, seat.order.load(Ordering::Acquire) >= STOP);
-        }
+        seat.note_end_in(inbox, &reason);
         self.bury();
         self.report.tell(spot, reason);
     }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
 use std::sync::{Arc, Once};
 
 use crate::exit::ExitReason;
@@ -49,15 +49,38 @@ pub(crate) fn caught<R>(piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
     let outer = WATCHED.try_with(|watched| watched.replace(Some(None))).unwrap_or_default();
     let result = catch_unwind(AssertUnwindSafe(piece));
     let location = WATCHED.try_with(|watched| watched.replace(outer)).unwrap_or_default().flatten();
-    result.map_err(|payload| {
-        let text = text_of(&*payload);
-        // A payload may have a destructor of its own, and that one may panic, too.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-        let location = location.unwrap_or_else(|| "unknown".into());
-        ExitReason::Panic { text, location }
-    })
+    result.map_err(|payload| reason_of(payload, location))
+}
+
+/// A panic of a part of what [`caught`] runs, caught before it reaches it: each frame on the way of a panic takes its time.
+pub(crate) struct Early(Box<dyn Any + Send>);
+
+impl Early {
+    pub(crate) fn catch<R>(part: impl FnOnce() -> R) -> Result<R, Self> {
+        catch_unwind(AssertUnwindSafe(part)).map_err(Self)
+    }
+
+    /// As [`caught`] would call it.
+    #[cold]
+    pub(crate) fn reason(self) -> ExitReason {
+        let location = WATCHED.try_with(|watched| watched.borrow_mut().as_mut().and_then(Option::take));
+        reason_of(self.0, location.unwrap_or_default())
+    }
+
+    /// Goes on its way to [`caught`].
+    #[cold]
+    pub(crate) fn go_on(self) -> ! {
+        resume_unwind(self.0)
+    }
+}
+
+fn reason_of(payload: Box<dyn Any + Send>, location: Option<Arc<str>>) -> ExitReason {
+    let text = text_of(&*payload);
+    // A payload may have a destructor of its own, and that one may panic, too.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    ExitReason::Panic { text, location: location.unwrap_or_else(|| "unknown".into()) }
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> Arc<str> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use actix::fut::ActorFuture;
-use actix::{Actor, AsyncContext, Context};
+use actix::{Actor, ActorContext, ActorState, AsyncContext, Context};
 
 use crate::cell::Seat;
 use crate::inbox::Inbox;
 use crate::letter::{Delivery, Kept, Letter};
+use crate::panics::Early;
 use crate::pool::note_turn;
 
 /// Messages handled in one poll before the other actors of the thread get their turn; tokio's own budget for a task is the same.
@@ -22,7 +23,7 @@ pub(crate) struct Pump<A: Actor> {
     inbox: Arc<Inbox<A>>,
     seat: Arc<Seat>,
     begun: bool,
-    /// What the handler has while it runs. After a crash it is dropped with the actor, when the reason of the end is known.
+    /// What the handler has while it runs. After a crash it is dropped when the reason of the end is known.
     current: Option<Arc<dyn Kept<A>>>,
 }
 
@@ -53,10 +54,17 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
                 return Poll::Pending;
             }
             match inbox.pop(seat, cx, n == 1) {
-                Some(Letter::Plain(mut letter)) => letter.handle(actor, context),
+                Some(Letter::Plain(mut letter)) => {
+                    if let Err(panic) = Early::catch(|| letter.handle(actor, context)) {
+                        return crashed(panic, inbox, seat, context);
+                    }
+                }
                 Some(Letter::Kept(letter)) => {
-                    if current.insert(letter).deliver(actor, context, seat) == Delivery::Done {
-                        *current = None;
+                    let letter = current.insert(letter);
+                    match Early::catch(|| letter.deliver(actor, context, seat)) {
+                        Ok(Delivery::Done) => *current = None,
+                        Ok(Delivery::Failed) => {}
+                        Err(panic) => return crashed(panic, inbox, seat, context),
                     }
                 }
                 None if n == 1 => return Poll::Pending,
@@ -68,6 +76,35 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             }
         }
         cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A handler has panicked: has the context run nothing more of the actor's, and names the end to the cell, which looks for it after each poll.
+#[cold]
+fn crashed<A: Actor<Context = Context<A>>>(
+    panic: Early,
+    inbox: &Inbox<A>,
+    seat: &Arc<Seat>,
+    context: &mut Context<A>,
+) -> Poll<()> {
+    // A context that is stopping waits for nothing and calls hooks.
+    if context.state() != ActorState::Running {
+        panic.go_on();
+    }
+    seat.note_end_in(inbox, &panic.reason());
+    context.wait(Never);
+    // Now the pump is dropped with what the handler had, and the context comes to the wait.
+    Poll::Ready(())
+}
+
+/// What a context waits for that is to be dropped: it polls nothing else meanwhile.
+struct Never;
+
+impl<A: Actor> ActorFuture<A> for Never {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut A, _: &mut A::Context, _: &mut TaskContext<'_>) -> Poll<()> {
         Poll::Pending
     }
 }
