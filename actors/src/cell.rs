@@ -1,7 +1,7 @@
 //! One incarnation of a child as a task: polls the actor, catches its panics, obeys the supervisor, reports the end.
 //!
-//! The cell polls the actor's own context future (`Context::into_future`) inside `catch_unwind`; a panic of a message's handler the pump has
-//! caught before, and noted the end. After a panic it calls `terminate()`
+//! The cell polls the actor's own context future (`Context::into_future`) inside `catch_unwind`; that of a message's handler the letter has
+//! caught before, and the pump has noted the end. After a panic it calls `terminate()`
 //! before it drops the context: otherwise actix would run `stopping()`, `stopped()` and even waiting messages on the broken actor, and a
 //! second panic there would abort the process.
 

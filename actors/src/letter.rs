@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::cell::Seat;
 use crate::child_ref::AskError;
 use crate::exit::ExitReason;
-use crate::panics::guarded;
+use crate::panics::{Early, guarded};
 
 /// The name of a message's type and the message.
 pub(crate) type Payload = (&'static str, Box<dyn Any + Send>);
@@ -51,13 +51,15 @@ pub(crate) enum Delivery {
 
 /// Both take out what it carries, so each of them is called once.
 pub(crate) trait Plain<A: Actor>: Send {
-    fn handle(&mut self, actor: &mut A, context: &mut A::Context);
+    /// The error is a panic, of the handler or what runs it.
+    fn handle(&mut self, actor: &mut A, context: &mut A::Context) -> Result<(), Early>;
     /// `None` for what is no message, such as a closure.
     fn open(&mut self) -> Option<Payload>;
 }
 
 pub(crate) trait Kept<A: Actor>: Send + Sync {
-    fn deliver(&self, actor: &mut A, context: &mut A::Context, seat: &Arc<Seat>) -> Delivery;
+    /// The error is a panic of the handler.
+    fn deliver(&self, actor: &mut A, context: &mut A::Context, seat: &Arc<Seat>) -> Result<Delivery, Early>;
     /// The delivery ended in a crash: whether there is to be another. If not, the message as far as it is left and wanted; an answer will not come.
     fn crashed(&self, may_repeat: bool) -> Result<(), Option<Payload>>;
     /// It is not handled. The message, unless its sender has given it up.
@@ -103,9 +105,10 @@ where
     A: Actor + Handler<M>,
     M: Message + Send + 'static,
 {
-    fn handle(&mut self, actor: &mut A, context: &mut A::Context) {
-        if let Some(message) = self.0.take() {
-            actor.handle(message, context).handle(context, None);
+    fn handle(&mut self, actor: &mut A, context: &mut A::Context) -> Result<(), Early> {
+        match self.0.take() {
+            Some(message) => Early::catch(|| actor.handle(message, context).handle(context, None)),
+            None => Ok(()),
         }
     }
 
@@ -118,9 +121,10 @@ where
 struct Work<F>(Option<F>);
 
 impl<A: Actor, F: FnOnce(&mut A, &mut A::Context) + Send + 'static> Plain<A> for Work<F> {
-    fn handle(&mut self, actor: &mut A, context: &mut A::Context) {
-        if let Some(work) = self.0.take() {
-            work(actor, context);
+    fn handle(&mut self, actor: &mut A, context: &mut A::Context) -> Result<(), Early> {
+        match self.0.take() {
+            Some(work) => Early::catch(|| work(actor, context)),
+            None => Ok(()),
         }
     }
 
@@ -213,7 +217,7 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    fn deliver(&self, actor: &mut A, context: &mut A::Context, seat: &Arc<Seat>) -> Delivery {
+    fn deliver(&self, actor: &mut A, context: &mut A::Context, seat: &Arc<Seat>) -> Result<Delivery, Early> {
         let (message, repeats) = {
             let mut written = self.0.lock();
             if written.given_up() {
@@ -221,7 +225,7 @@ where
                 drop(written);
                 // That its destructor panics is not the fault of the actor.
                 discarding(&seat.path, || drop(message));
-                return Delivery::Done;
+                return Ok(Delivery::Done);
             }
             written.fate = Fate::Begun(Arc::clone(seat));
             let copy = written.again.as_ref().map(|again| again.copy);
@@ -230,14 +234,16 @@ where
                 None => (written.message.take(), false),
             }
         };
-        let Some(message) = message else { return Delivery::Done };
-        let answer = actor.handle(message, context);
-        if repeats && seat.has_failed() {
-            return Delivery::Failed;
-        }
-        let reply = self.0.lock().reply.take();
-        answer.handle(context, reply);
-        Delivery::Done
+        let Some(message) = message else { return Ok(Delivery::Done) };
+        Early::catch(|| {
+            let answer = actor.handle(message, context);
+            if repeats && seat.has_failed() {
+                return Delivery::Failed;
+            }
+            let reply = self.0.lock().reply.take();
+            answer.handle(context, reply);
+            Delivery::Done
+        })
     }
 
     fn crashed(&self, may_repeat: bool) -> Result<(), Option<Payload>> {

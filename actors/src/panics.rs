@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, PanicHookInfo, catch_unwind, resume_unwind};
 use std::sync::{Arc, Once};
 
 use crate::exit::ExitReason;
@@ -32,10 +32,15 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
         .try_with(|watched| {
             let Ok(mut watched) = watched.try_borrow_mut() else { return false };
             let Some(seen) = watched.as_mut() else { return false };
-            *seen = Some(info.location().map_or_else(|| "unknown".into(), |at| at.to_string().into()));
+            *seen = Some(info.location().map_or_else(|| "unknown".into(), place));
             true
         })
         .unwrap_or(false)
+}
+
+/// As it shows itself, without a formatter, which would take several times as long.
+fn place(at: &Location<'_>) -> Arc<str> {
+    [at.file(), ":", &at.line().to_string(), ":", &at.column().to_string()].concat().into()
 }
 
 /// Runs a piece of code whose panic ends nothing that anybody watches: it is written to the log.
@@ -52,10 +57,11 @@ pub(crate) fn caught<R>(piece: impl FnOnce() -> R) -> Result<R, ExitReason> {
     result.map_err(|payload| reason_of(payload, location))
 }
 
-/// A panic of a part of what [`caught`] runs, caught before it reaches it: each frame on the way of a panic takes its time.
+/// A panic of a part of what [`caught`] runs, caught as near to where it happened as can be: each frame on its way takes its time.
 pub(crate) struct Early(Box<dyn Any + Send>);
 
 impl Early {
+    #[inline]
     pub(crate) fn catch<R>(part: impl FnOnce() -> R) -> Result<R, Self> {
         catch_unwind(AssertUnwindSafe(part)).map_err(Self)
     }
@@ -105,6 +111,23 @@ mod tests {
         let Some(ExitReason::Panic { text, location }) = reason else { panic!("no panic seen: {reason:?}") };
         assert_eq!(&*text, "boom 7");
         assert!(location.contains(&format!("panics.rs:{line}")), "{location}");
+    }
+
+    #[test]
+    fn a_place_is_written_as_it_shows_itself() {
+        let here = Location::caller();
+        assert_eq!(*place(here), here.to_string());
+    }
+
+    #[test]
+    fn an_early_panic_has_the_reason_that_a_late_one_has() {
+        install_hook();
+        let early = || Early::catch(|| panic!("boom {}", 8)).map_err(Early::reason);
+        let (early, late) = (caught(early), caught(|| Early::catch(|| panic!("boom {}", 8)).map_err(Early::go_on)));
+        let Ok(Err(ExitReason::Panic { text, location })) = early else { panic!("no panic seen: {early:?}") };
+        let Err(ExitReason::Panic { text: late_text, location: late_location }) = late else { panic!("{late:?}") };
+        assert_eq!((&*text, text.clone()), ("boom 8", late_text));
+        assert!(location.contains("panics.rs:") && late_location.contains("panics.rs:"), "{location} {late_location}");
     }
 
     #[test]

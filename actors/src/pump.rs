@@ -55,18 +55,15 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             }
             match inbox.pop(seat, cx, n == 1) {
                 Some(Letter::Plain(mut letter)) => {
-                    if let Err(panic) = Early::catch(|| letter.handle(actor, context)) {
+                    if let Err(panic) = letter.handle(actor, context) {
                         return crashed(panic, inbox, seat, context);
                     }
                 }
-                Some(Letter::Kept(letter)) => {
-                    let letter = current.insert(letter);
-                    match Early::catch(|| letter.deliver(actor, context, seat)) {
-                        Ok(Delivery::Done) => *current = None,
-                        Ok(Delivery::Failed) => {}
-                        Err(panic) => return crashed(panic, inbox, seat, context),
-                    }
-                }
+                Some(Letter::Kept(letter)) => match current.insert(letter).deliver(actor, context, seat) {
+                    Ok(Delivery::Done) => *current = None,
+                    Ok(Delivery::Failed) => {}
+                    Err(panic) => return crashed(panic, inbox, seat, context),
+                },
                 None if n == 1 => return Poll::Pending,
                 // More may come at once: looking once again costs less than being woken.
                 None => break,

@@ -1,7 +1,10 @@
 //! A panic anywhere in a child is its exit and nobody else's.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use actix::prelude::*;
 use hivekeeper_actors::{BoxError, Child, ChildSpec, ExitReason, Intensity, SupervisorFlags};
@@ -135,6 +138,102 @@ fn double_panic_does_not_abort() {
         );
         root.shutdown().await.unwrap();
     });
+}
+
+/// Notes what runs on it.
+struct Watched(Arc<parking_lot::Mutex<Vec<&'static str>>>);
+
+impl Actor for Watched {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.spawn(Look);
+    }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        self.0.lock().push("stopping ran");
+        Running::Stop
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.0.lock().push("stopped ran");
+    }
+}
+
+/// Is polled beside the messages and notes whether one has panicked.
+struct Look;
+
+impl ActorFuture<Watched> for Look {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, me: &mut Watched, _: &mut Context<Watched>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        if me.0.lock().contains(&"panic") {
+            me.0.lock().push("a future ran");
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// The handler does `last` to its context before it panics.
+fn nothing_runs_after(last: fn(&mut Context<Watched>)) {
+    system(async move {
+        let ran = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&ran);
+        let (child, victim) = Child::actor(eager("a"), move |child| match child.incarnation() {
+            1 => Ok(Watched(Arc::clone(&theirs))),
+            _ => Ok(Watched(Arc::default())),
+        });
+        let (root, record) = start(vec![child]);
+        victim
+            .run(move |me, context| {
+                last(context);
+                me.0.lock().push("panic");
+                panic!("the last word");
+            })
+            .unwrap();
+        until("the next one", || victim.incarnation() == 2 && victim.stats().live).await;
+        assert_eq!(*ran.lock(), ["panic"]);
+        let exits = record.exits("a");
+        assert!(matches!(&exits[..], [ExitReason::Panic { text, .. }] if &**text == "the last word"), "{exits:?}");
+        root.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn no_future_of_a_broken_actor_runs_in_the_turn_of_its_panic() {
+    nothing_runs_after(|_| {});
+    nothing_runs_after(|context| {
+        let wrong = || actix::fut::ready(()).map(|(), me: &mut Watched, _| me.0.lock().push("a new one ran"));
+        context.spawn(wrong());
+        context.wait(wrong());
+        let taken_back = context.spawn(wrong());
+        context.cancel_future(taken_back);
+        context.notify_later(Last, Duration::ZERO);
+        context.notify(Last);
+    });
+}
+
+#[test]
+fn no_hook_runs_on_an_actor_that_stops_itself_and_panics() {
+    nothing_runs_after(ActorContext::stop);
+}
+
+#[test]
+fn no_hook_runs_on_an_actor_that_terminates_itself_and_panics() {
+    nothing_runs_after(ActorContext::terminate);
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Last;
+
+impl Handler<Last> for Watched {
+    type Result = ();
+
+    fn handle(&mut self, _: Last, _: &mut Self::Context) {
+        self.0.lock().push("a message of its own ran");
+    }
 }
 
 /// With actix alone `Running::Continue` makes waiting messages run on the broken actor while it is dropped.
