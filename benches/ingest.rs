@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
         std::fs::create_dir(&dir)?;
         let mut ours = Ours::start(&dir, connections)?;
         for kind in KINDS {
-            let joined = kind == PEERS_KIND && !peers.is_empty();
+            let joined = kind == PEERS_KIND && wanted(PEERS);
             if !wanted(kind) && !joined {
                 continue;
             }

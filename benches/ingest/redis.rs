@@ -1,7 +1,7 @@
 //! Redis: the same messages as one field of stream entries, pipelined.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::fd::AsRawFd,
     path::Path,
@@ -56,19 +56,18 @@ impl Lane for Redis {
         plan.send(&mut peers, &blocks)?;
         reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         let rate = plan.rate(began);
+        for (connection, peer) in (1..).zip(&mut peers) {
+            ask(peer, &format!("XLEN {}", key(connection)), &format!(":{}", plan.each()))?;
+        }
         // Nothing of a round is left for the next.
-        let mut peer = self.0.connect()?;
-        peer.write_all(b"FLUSHALL SYNC\r\n")?;
-        let mut answer = [0; 5];
-        peer.read_exact(&mut answer)?;
-        ensure!(&answer == b"+OK\r\n", "not flushed: {}", String::from_utf8_lossy(&answer));
+        ask(&mut peers[0], "FLUSHALL SYNC", "+OK")?;
         Ok(Pass { rate, kept: None })
     }
 }
 
 /// Each connection writes a stream of its own. `MAXLEN ~ 100000` would cost Redis a sixth of its rate, so its streams grow, for a round.
 fn block(load: &Load, connection: usize) -> Block {
-    let key = format!("hive:{connection:03}");
+    let key = key(connection);
     let words = ["XADD", key.as_str(), "*", "m"];
     load.framed(|bytes, message| {
         bytes.extend_from_slice(format!("*{}\r\n", words.len() + 1).as_bytes());
@@ -76,6 +75,19 @@ fn block(load: &Load, connection: usize) -> Block {
             bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
         }
     })
+}
+
+fn key(connection: usize) -> String {
+    format!("hive:{connection:03}")
+}
+
+/// Asks, and insists on the answer.
+fn ask(peer: &mut TcpStream, command: &str, wanted: &str) -> anyhow::Result<()> {
+    peer.write_all(format!("{command}\r\n").as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(peer).read_line(&mut answer)?;
+    ensure!(answer.trim_end() == wanted, "redis answers {command} with {answer}");
+    Ok(())
 }
 
 /// Reads whoever has something to say until so many lines have come. A refusal would be one line too few.
