@@ -1,86 +1,168 @@
-//! Viewers that others wrote: Python's `websockets`, npm's `ws`, and a browser's own `WebSocket` and `EventSource`. They come back after 1, 100 and
-//! 100,000 missed events. They are installed below `target/`, so they run with `tests/run --long`; the same rules have tests without them.
+//! Viewers that others wrote, on the daemon itself: Python's `websockets`, npm's `ws`, and a browser's own `WebSocket` and `EventSource`. Agents come
+//! and go meanwhile, and the viewers come back after 1, 100 and 100,000 missed events. They are installed below `target/`, so they run with
+//! `tests/run --long`; the same rules have tests without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
-    ffi::OsStr,
     io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     time::Duration,
 };
 
-use actix_web::web;
-use hivekeeper::{
-    events::RING_EVENTS_MAX,
-    stream::{StreamLimits, hybrid_health, hybrid_health_events},
-};
-use serde_json::Value;
+use hivekeeper::events::RING_EVENTS_MAX;
+use serde_json::{Value, json};
 
 use crate::{
     harness::{
+        outside::{command, home, long, npm, succeed},
         skipped,
         web_page::{Asked, Gateway},
     },
-    http_support::{Setup, hive},
-    stream_support::{Server, changed, publish},
+    hive::{Hive, PATIENCE, until, until_within},
 };
 
 const MISSED: [u64; 3] = [1, 100, 100_000];
 
+/// Agents that say much at once. An agent may say 500 things, and 10 a second then, so these reach 100,000 the first time at once and the second
+/// time in a minute.
+const CHATTERERS: u64 = 200;
+const SAID_AT_ONCE: usize = 500;
+
 /// A client's whole run takes seconds, its start on a busy machine some more.
 const CLIENT_WAIT: Duration = Duration::from_secs(120);
-
-fn wanted() -> bool {
-    std::env::var("HK_TEST_LONG").is_ok_and(|long| !long.is_empty())
-}
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients")
 }
 
-/// Where clients are installed; what is there already is used.
-fn clients() -> PathBuf {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
-    std::fs::create_dir_all(&dir).unwrap();
-    dir
+/// A daemon with agents that come and go several times a second, and some that say what they are told to.
+struct Busy {
+    hive: Hive,
 }
 
-fn command(program: impl AsRef<OsStr>, words: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(words);
-    command
-}
-
-/// Whether all these go well.
-fn succeed(commands: &mut [Command]) -> bool {
-    commands.iter_mut().all(|command| {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    })
-}
-
-fn miss(server: &Server, events: u64) -> u64 {
-    (0..events).fold(0, |_, n| publish(server, changed("review/coder", n)))
-}
-
-/// `frames` follow on `seen` without a gap: each event, or one document when the ring no longer had them.
-#[track_caller]
-fn proves(missed: u64, seen: u64, target: u64, frames: &[(String, u64, u64)]) {
-    let mut last = seen;
-    for (kind, seq, prev) in frames {
-        assert_eq!(*prev, last, "a frame is missing before {kind} {seq}");
-        last = *seq;
+impl Busy {
+    /// `host` is another name for it.
+    fn start(host: Option<&str>) -> Self {
+        let mut hive = Hive::prepare("");
+        let token = hive.file("token-");
+        let tell = format!("echo $HIVEKEEPER_TOKEN >{}${{HIVEKEEPER_AGENT#*/}}; exec sleep 1000", token.display());
+        hive.configure(&format!(
+            r#"[[swarm]]
+name = "changing"
+intensity = 1000
+period = "1s"
+backoff = {{ initial = "50ms", then = "50ms", factor = 1.0, max = "50ms", jitter = 0.0 }}
+[[swarm.agent]]
+name = "one"
+command = ["sleep", "0.1"]
+[[swarm.agent]]
+name = "two"
+command = ["sleep", "0.2"]
+[[swarm]]
+name = "crowd"
+[[swarm.agent]]
+name = "says"
+replicas = {CHATTERERS}
+command = ["sh", "-c", {tell:?}]
+"#
+        ));
+        let config = std::fs::read_to_string(hive.config()).unwrap();
+        let hosts = format!("[http]\nhosts = {}\n", json!(host.as_slice()));
+        std::fs::write(hive.config(), config.replace("[http]\n", &hosts)).unwrap();
+        hive.boot();
+        let me = Self { hive };
+        until_within(PATIENCE * 2, "the crowd is there", || me.token(CHATTERERS));
+        me
     }
-    assert_eq!(last, target);
-    if missed <= RING_EVENTS_MAX as u64 {
-        let seqs: Vec<u64> = frames.iter().map(|(_, seq, _)| *seq).collect();
-        assert_eq!(seqs, (seen + 1..=target).collect::<Vec<_>>());
-        assert!(frames.iter().all(|(kind, _, _)| kind == "session_update"), "{frames:?}");
-    } else {
-        assert!(matches!(frames, [(kind, _, _)] if kind == "status_update"), "{} frames", frames.len());
+
+    fn address(&self) -> &str {
+        self.hive.http.trim_start_matches("http://")
+    }
+
+    fn token(&self, n: u64) -> Option<String> {
+        let text = std::fs::read_to_string(self.hive.file(&format!("token-says-{n}"))).ok()?;
+        text.strip_suffix('\n').map(str::to_owned)
+    }
+
+    /// The number of the last event.
+    fn head(&self) -> u64 {
+        let metrics = self.hive.get("/metrics").body;
+        let lines = metrics.as_str().unwrap().lines();
+        lines.filter_map(|line| line.strip_prefix("hivekeeper_feed_head ")).next().unwrap().parse().unwrap()
+    }
+
+    /// Numbers of the events up to this one of which a viewer is told, by the API.
+    fn told(&self, after: u64, last: u64) -> Vec<u64> {
+        const TOLD: [&str; 6] =
+            ["agent_changed", "agent_removed", "samples", "swarm_changed", "hive_changed", "source_changed"];
+        let mut seqs = Vec::new();
+        let mut next = after;
+        while next < last {
+            let page = self.hive.get(&format!("/api/v1/events?after={next}&limit=1000")).body;
+            assert_eq!(page["gap"], Value::Null, "the ring still has them");
+            let events = page["events"].as_array().unwrap();
+            let told = events.iter().filter(|event| TOLD.contains(&event["kind"].as_str().unwrap()));
+            seqs.extend(told.map(|event| event["seq"].as_u64().unwrap()).filter(|seq| *seq <= last));
+            if events.is_empty() {
+                break;
+            }
+            next = page["next_after"].as_u64().unwrap();
+        }
+        seqs
+    }
+
+    /// Lets at least so many events happen; the number of the last.
+    fn miss(&self, events: u64) -> u64 {
+        let before = self.head();
+        if events > RING_EVENTS_MAX as u64 {
+            return until_within(CLIENT_WAIT, "many events", || {
+                (1..=CHATTERERS).for_each(|n| self.chatter(n));
+                Some(self.head()).filter(|head| *head >= before + events)
+            });
+        }
+        let nth = usize::try_from(events).unwrap() - 1;
+        until("agents change", || self.told(before, u64::MAX).get(nth).copied())
+    }
+
+    /// One of the crowd says all that it may.
+    fn chatter(&self, n: u64) {
+        let mut stream = TcpStream::connect(&self.hive.data_plane).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ask =
+            |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let token = until("the agent tells its token", || self.token(n));
+        let open = json!({ "token": token, "agent": format!("crowd/says-{n}"), "incarnation": 1, "protocol": 1 });
+        let said = vec![json!({ "method": "hive/event", "params": { "kind": "chatter" } }); SAID_AT_ONCE];
+        let said = ask("hive/batch", json!({ "notifications": said }));
+        write!(stream, "{}\n{said}\n", ask("hive/open", open)).unwrap();
+        for answer in BufReader::new(stream).lines().take(2) {
+            let answer = answer.unwrap();
+            assert!(answer.contains("\"result\""), "{answer}");
+        }
+    }
+
+    /// `frames` follow on `seen` without a gap: each event of which viewers are told, or one document when the ring no longer had them.
+    #[track_caller]
+    fn proves(&self, missed: u64, seen: u64, target: u64, frames: &[(String, u64, u64)]) {
+        let mut last = seen;
+        for (kind, seq, prev) in frames {
+            assert_eq!(*prev, last, "a frame is missing before {kind} {seq}");
+            last = *seq;
+        }
+        assert!(last >= target, "{last} of {target}");
+        if missed <= RING_EVENTS_MAX as u64 {
+            let seqs: Vec<u64> = frames.iter().map(|(_, seq, _)| *seq).collect();
+            assert_eq!(seqs, self.told(seen, last));
+            assert!(seqs.len() as u64 >= missed);
+        } else {
+            let wide = |(_, seq, prev): &&(String, u64, u64)| seq - prev > RING_EVENTS_MAX as u64;
+            let wide: Vec<_> = frames.iter().filter(wide).collect();
+            assert!(matches!(wide[..], [(kind, seq, _)] if kind == "status_update" && *seq >= target), "{wide:?}");
+        }
     }
 }
 
@@ -133,18 +215,18 @@ impl Drop for Client {
 }
 
 fn comes_back(client: impl FnOnce(String) -> Command) {
-    let server = Server::start(StreamLimits::default());
-    let mut client = Client::start(&mut client(format!("ws://{}/ws/hybrid-health", server.address)));
+    let busy = Busy::start(None);
+    let mut client = Client::start(&mut client(format!("ws://{}/ws/hybrid-health", busy.address())));
     for missed in MISSED {
         let greeting = client.until("left");
         let kinds: Vec<&str> = greeting.iter().map(|(kind, _, _)| &**kind).collect();
         assert_eq!(kinds, ["connection_established", "status_update"]);
         let seen = greeting[1].1;
-        let target = miss(&server, missed);
+        let target = busy.miss(missed);
         client.say(target);
         let frames = client.until("done");
         let ack = frames.iter().position(|(kind, _, _)| kind == "subscription_ack").unwrap();
-        proves(missed, seen, target, &frames[ack + 1..]);
+        busy.proves(missed, seen, target, &frames[ack + 1..]);
     }
     client.until("left");
     client.end();
@@ -152,10 +234,10 @@ fn comes_back(client: impl FnOnce(String) -> Command) {
 
 #[test]
 fn python_websockets() {
-    if !wanted() {
+    if !long() {
         return;
     }
-    let venv = clients().join("python");
+    let venv = home("python");
     let (python, at) = (venv.join("bin/python"), venv.display().to_string());
     let mut install = [
         command("python3", &["-m", "venv", &at]),
@@ -172,18 +254,12 @@ fn python_websockets() {
 
 #[test]
 fn npm_ws() {
-    if !wanted() {
+    if !long() {
         return;
     }
-    let modules = clients().join("npm").display().to_string();
-    std::fs::create_dir_all(&modules).unwrap();
-    let has =
-        || Path::new(&modules).join("node_modules/ws").exists() && succeed(&mut [command("node", &["--version"])]);
-    let mut install = [command("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", &modules, "ws"])];
-    let installed = has() || succeed(&mut install) && has();
-    if !installed {
+    let Some(modules) = npm("ws") else {
         return skipped("needs node and npm's ws");
-    }
+    };
     let script = scripts().join("viewer.mjs").display().to_string();
     comes_back(|url| command("node", &[&script, &url, &modules]));
 }
@@ -217,37 +293,29 @@ impl Drop for Browser {
 
 #[test]
 fn chromium() {
-    if !wanted() {
+    if !long() {
         return;
     }
     if !succeed(&mut [command("chromium", &["--version"])]) {
         return skipped("needs Chromium (Debian: apt-get install chromium)");
     }
-    let server = Server::start(StreamLimits::default());
     let page = |name: &str| std::fs::read_to_string(scripts().join(name)).unwrap();
     // As behind a reverse proxy: the page comes from the same origin, whose name the daemon was told.
     let gateway = Gateway::new(page("page.html"));
     let stranger = Gateway::new(page("foreign.html"));
-    let hub = web::Data::new(server.hub.clone());
-    let front = hive(Setup {
-        hosts: vec![gateway.address.to_string()],
-        sockets: Some(Arc::new(move |config| {
-            config
-                .app_data(hub.clone())
-                .route("/ws/hybrid-health", web::get().to(hybrid_health))
-                .route("/sse/hybrid-health", web::get().to(hybrid_health_events));
-        })),
-        ..Setup::default()
-    });
-    gateway.forward_to(front.address);
+    let busy = Busy::start(Some(&gateway.address.to_string()));
+    let front: SocketAddr = busy.address().parse().unwrap();
+    gateway.forward_to(front);
     let browser = Browser::open(&format!("http://{}/page", gateway.address)).unwrap();
     let mut proven = Vec::new();
     loop {
         match gateway.asked(CLIENT_WAIT) {
-            Asked::Miss(missed, answer) => answer.send(miss(&server, missed).to_string()).unwrap(),
+            Asked::Miss(missed, answer) => answer.send(busy.miss(missed).to_string()).unwrap(),
             Asked::Cut(missed, answer) => {
                 gateway.cut();
-                answer.send(miss(&server, missed).to_string()).unwrap();
+                let target = busy.miss(missed);
+                gateway.forward_to(front);
+                answer.send(target.to_string()).unwrap();
             }
             Asked::Report(report) => {
                 let by = report["by"].as_str().unwrap();
@@ -259,7 +327,7 @@ fn chromium() {
                 let frame = |one: &Value| (one[0].as_str().unwrap().to_owned(), number(&one[1]), number(&one[2]));
                 let frames: Vec<_> = report["frames"].as_array().unwrap().iter().map(frame).collect();
                 let missed = number(&report["missed"]);
-                proves(missed, number(&report["seen"]), number(&report["target"]), &frames);
+                busy.proves(missed, number(&report["seen"]), number(&report["target"]), &frames);
                 proven.push(format!("{by} {missed}"));
             }
         }
@@ -268,7 +336,7 @@ fn chromium() {
     let expected: Vec<_> = MISSED.iter().flat_map(|n| [format!("WebSocket {n}"), format!("EventSource {n}")]).collect();
     assert_eq!(proven, expected);
 
-    let _browser = Browser::open(&format!("http://{}/page?at={}", stranger.address, front.address)).unwrap();
+    let _browser = Browser::open(&format!("http://{}/page?at={}", stranger.address, front)).unwrap();
     let Asked::Report(report) = stranger.asked(CLIENT_WAIT) else { panic!("asked for something else") };
-    assert_eq!(report["how"], serde_json::json!(["refused", "refused"]), "a page of another origin was let in");
+    assert_eq!(report["how"], json!(["refused", "refused"]), "a page of another origin was let in");
 }

@@ -31,14 +31,16 @@ for (;;) {
   console.log("left");
   const { value: target, done } = await lines.next();
   if (done) break;
-  let resumed = false;
+  let [asked, resumed] = [false, false];
   await watch((told, socket) => {
-    if (!resumed && told.type === "status_update") {
-      resumed = true;
+    if (!asked && told.type === "status_update") {
+      asked = true;
       socket.send(JSON.stringify({ type: "subscribe", after: seen }));
-      return false;
+    } else if (told.type === "subscription_ack") {
+      resumed = true;
+    } else {
+      return resumed && told.seq >= Number(target);
     }
-    return resumed && told.type !== "subscription_ack" && told.seq >= Number(target);
   });
   console.log("done");
 }

@@ -30,6 +30,8 @@ async def main(url):
             await frame(socket)
             await frame(socket)
             await socket.send(json.dumps({"type": "subscribe", "after": seen}))
+            while (await frame(socket))["type"] != "subscription_ack":
+                pass
             while (await frame(socket))["seq"] < int(target):
                 pass
         print("done", flush=True)

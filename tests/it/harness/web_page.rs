@@ -79,8 +79,9 @@ impl Gateway {
         self.asked.recv_timeout(within).expect("the page asks for something")
     }
 
-    /// Cuts everything that is passed on.
+    /// Cuts everything that is passed on, and passes nothing on until it is told again where to.
     pub(crate) fn cut(&self) {
+        *self.shared.upstream.lock().unwrap() = None;
         for stream in self.shared.passing.lock().unwrap().drain(..) {
             let _gone = stream.shutdown(Shutdown::Both);
         }
