@@ -8,6 +8,8 @@
 //! `l` is one thread: ours with `Placement::WithSupervisor`, tokio's current_thread, one scheduler of Erlang. `x` is across threads: ours with
 //! `Placement::Pool`, two workers of tokio, two schedulers. Those of tokio and Erlang put both ends on one thread where that is faster; ours does so
 //! where it is told to (`Child::apart`), which is `t`: supervisor and children together, off the thread of the root, beside the peers' `x`.
+//! Everybody allocates as a program with very many actors does: the Rust ones with mimalloc (by 4 KiB pages: whether huge ones lie ready is chance),
+//! Erlang with its own allocators. C libraries' own serve them worse, most of all a stop of all.
 //! Everybody's limits on restarts are out of reach, nobody logs or prints a crash, inboxes are unbounded (ours: larger than what is told). Whoever
 //! measures is a task of its own. Peers ask without a deadline; ours always has one and pays for it.
 //!
@@ -27,6 +29,9 @@ mod support;
 use std::process::ExitCode;
 
 use support::{Failure, field::Field, machine, ours, report, rows::JOBS};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Enough that a median survives three bad rounds; a round takes about a minute and a half.
 const ROUNDS: usize = 7;

@@ -12,6 +12,10 @@ use std::process::ExitCode;
 use measure::{Job, Place};
 use tokio::runtime::Builder;
 
+/// That of `actors/benches/peers.rs`, for the reason that is given there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [name, what, place, count] = words.as_slice() else { return usage() };
