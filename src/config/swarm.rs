@@ -18,8 +18,9 @@ use super::{
     tree::{Node, Value, quoted},
 };
 
-/// Agents of the whole hive: what one machine is sized for, with a launcher each.
-const AGENTS_MAX: usize = 4096;
+/// Agents of the whole hive: the five thousand that one daemon is tested with, and room. With a launcher each they are twice as many processes, half of what
+/// systems number by default.
+const AGENTS_MAX: usize = 8192;
 /// Most numbered agents of one entry: what one machine can run as processes, with a launcher each.
 const REPLICAS_MAX: i64 = 1000;
 const ZERO: Duration = Duration::ZERO;

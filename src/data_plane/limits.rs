@@ -16,8 +16,8 @@ pub struct PlaneLimits {
     pub accepts_per_second: u32,
     /// Connections accepted at once after a pause: a second's worth.
     pub accepts_burst: u32,
-    /// Connections that launchers relay, open at a time: a few for each of a thousand agents. Counted apart, so that a crowd on the port
-    /// can't lock out what we launched.
+    /// Connections that launchers relay, open at a time: two for each of as many agents as there may be. Counted apart, so that a crowd on the
+    /// port can't lock out what we launched.
     pub relayed_max: usize,
     /// Time from the connection to an accepted `hive/open`, however busy the peer is meanwhile. Ten seconds are long for a program that starts
     /// under load and short for somebody who only wants to hold a place.
@@ -50,7 +50,7 @@ impl Default for PlaneLimits {
             unopened_max: 1024,
             accepts_per_second: 2_000,
             accepts_burst: 2_000,
-            relayed_max: 4096,
+            relayed_max: 16 * 1024,
             open_deadline: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
             ping_after: Duration::from_secs(60),

@@ -13,7 +13,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     hive::{Hive, PATIENCE, until},
@@ -108,6 +108,65 @@ fn ten_thousand_connects_a_second_disturb_nobody() {
     assert!(storm.taken > 1000, "there was no storm");
     // A debug build, or a machine that does other work, has a lesser storm.
     assert!(!long() || cfg!(debug_assertions) || rate > 9_000, "{rate} connects a second");
+}
+
+#[test]
+fn a_daemon_without_descriptors_serves_who_is_there_and_says_so_once() {
+    let talker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/agents/agent.sh");
+    let agents = format!(
+        "[[swarm.agent]]\nname = \"talks\"\ncommand = [\"bash\", \"{talker}\"]\n[[swarm.agent]]\nname = \"a\"\ncommand = [\"sleep\", \"infinity\"]\n"
+    );
+    let hive = Hive::start(&format!("[[swarm]]\nname = \"s\"\n{agents}"));
+    let pid = hive.agent_pid("s/a");
+    let mut session = Session::open(&hive.data_plane, "s/a", u64::try_from(pid).unwrap());
+    session.settle();
+    // A connection that is kept, as a browser's is.
+    let http = ureq::Agent::new_with_defaults();
+    let talks = || -> u64 {
+        let mut answer = http.get(format!("http://{}/api/v1/swarms/s/agents/talks", hive.http)).call().unwrap();
+        let agent: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        agent["progress"]["value"]["done"].as_u64().unwrap_or(0)
+    };
+    until("the other tells its progress", || (talks() > 0).then_some(()));
+
+    let errors = || {
+        let text = hive.get("/metrics").body.as_str().unwrap().to_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("hivekeeper_data_plane_accept_errors_total "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    assert!(errors() < 1.0);
+    let whole = limit_files(hive.pid, None);
+    limit_files(hive.pid, Some(3));
+    let address = hive.data_plane.clone();
+    let late = thread::spawn(move || witness(&address));
+    let done = talks();
+    until("the relayed session goes on", || {
+        session.settle();
+        (talks() >= done + 3).then_some(())
+    });
+    assert!(!late.is_finished(), "there was a descriptor after all");
+    limit_files(hive.pid, Some(whole));
+    assert!(late.join().unwrap() >= Duration::from_secs(1));
+    let failed = until("the API answers again", || (hive.get("/livez").status == 200).then(errors));
+    assert!(failed >= 5.0, "{failed} accepts failed");
+    let told = hive.log().lines().filter(|line| line.contains("could not be accepted")).count();
+    assert_eq!(told, 1, "{}", hive.log());
+    witness(&hive.data_plane);
+    assert_eq!(hive.agent_pid("s/a"), pid);
+}
+
+/// Sets the number of files that a process may have open, if one is given; what is open stays so. Returns the one before.
+fn limit_files(pid: u32, soft: Option<u64>) -> u64 {
+    let pid = i32::try_from(pid).unwrap();
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills in one limit that lives until the call returns.
+    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) }, 0);
+    if let Some(soft) = soft {
+        let new = libc::rlimit { rlim_cur: soft, ..old };
+        // SAFETY: the kernel reads one limit that lives until the call returns.
+        assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) }, 0);
+    }
+    old.rlim_cur
 }
 
 /// Connects at its pace and goes at once by a reset, so that neither this process nor the system keeps anything.

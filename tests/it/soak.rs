@@ -190,9 +190,7 @@ fn start(agents: usize) -> Hive {
     }
     fs::write(hive.config(), text).unwrap();
     hive.launch();
-    let path = hive.data().join("endpoints.json");
-    until_within(LONG, "the daemon is up", || path.exists().then_some(()));
-    hive.find();
+    hive.find_within(LONG);
     hive
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each module uses its part")]
 
 use std::{
+    collections::HashSet,
     fs,
     io::Read,
     net::TcpStream,
@@ -130,9 +131,14 @@ impl Hive {
 
     /// Waits until the daemon that was launched is ready.
     pub(crate) fn find(&mut self) {
+        self.find_within(PATIENCE);
+    }
+
+    /// The same with its own patience. Fails at once when the daemon has ended.
+    pub(crate) fn find_within(&mut self, patience: Duration) {
         let path = self.data().join("endpoints.json");
         let pid = self.pid;
-        let endpoints = until("the daemon writes its endpoints", || {
+        let endpoints = until_within(patience, "the daemon writes its endpoints", || {
             if let Some(child) = &mut self.daemon
                 && let Some(status) = child.try_wait().unwrap()
             {
@@ -144,7 +150,7 @@ impl Hive {
         });
         self.http = endpoints["http"].as_str().unwrap().to_owned();
         self.data_plane = endpoints["data_plane"].as_str().unwrap().to_owned();
-        until("readiness", || (self.get("/readyz").status == 200).then_some(()));
+        until_within(patience, "readiness", || (self.get("/readyz").status == 200).then_some(()));
     }
 
     pub(crate) fn log(&self) -> String {
@@ -437,13 +443,14 @@ fn children(parent: u32) -> Vec<i32> {
 }
 
 fn marked(dir: &Path, launches: &[String]) -> Vec<i32> {
-    let mut marks = vec![format!("{MARK}={}", dir.display())];
-    marks.extend(launches.iter().map(|launch| format!("HIVEKEEPER_LAUNCH={launch}")));
+    // A set, as there may be thousands of launches and of processes.
+    let launches = launches.iter().map(|launch| format!("HIVEKEEPER_LAUNCH={launch}"));
+    let marks: HashSet<String> = launches.chain([format!("{MARK}={}", dir.display())]).collect();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let Ok(environ) = fs::read(entry.path().join("environ")) else { continue };
-        let is_ours = |variable: &[u8]| marks.iter().any(|mark| mark.as_bytes() == variable);
+        let is_ours = |variable: &[u8]| std::str::from_utf8(variable).is_ok_and(|variable| marks.contains(variable));
         if environ.split(|byte| *byte == 0).any(is_ours) && lives(pid) {
             found.push(pid);
         }
