@@ -11,8 +11,8 @@ pub struct PlaneLimits {
     /// Of those, connections that have no session yet. Beyond, the one that has waited longest is closed for the one that comes: whoever opens at
     /// once is never the oldest, and whoever only holds places holds them as long as others don't want them.
     pub unopened_max: usize,
-    /// Connections accepted a second in the long run. Five thousand agents that come back at once are in within three seconds, and a crowd of
-    /// ten thousand a second costs a tenth of a core; it waits in the system's queue meanwhile, which is bounded.
+    /// Connections accepted a second in the long run; behind TLS at most [`HANDSHAKES_PER_SECOND`]. Five thousand agents that come back at once are in
+    /// at once, and a crowd of ten thousand a second costs a fifth of a core. Beyond, it waits in the system's queue, which is bounded.
     pub accepts_per_second: u32,
     /// Connections accepted at once after a pause: a second's worth.
     pub accepts_burst: u32,
@@ -48,8 +48,8 @@ impl Default for PlaneLimits {
         Self {
             direct_max: 16 * 1024,
             unopened_max: 1024,
-            accepts_per_second: 2_000,
-            accepts_burst: 2_000,
+            accepts_per_second: 10_000,
+            accepts_burst: 10_000,
             relayed_max: 16 * 1024,
             open_deadline: Duration::from_secs(10),
             write_deadline: Duration::from_secs(10),
@@ -84,6 +84,8 @@ pub(super) const LOG_PIECE_MAX: usize = crate::wire::channel::LINE_PIECE_MAX;
 pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Connections that the system may keep waiting until we accept them: what it allows by default (net.core.somaxconn).
 pub(super) const BACKLOG_MAX: i32 = 4096;
+/// Connections behind TLS accepted a second: a handshake costs some hundred microseconds of the one thread that all sessions share.
+pub(super) const HANDSHAKES_PER_SECOND: u32 = 2_000;
 /// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
 pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
 /// Orders that wait for one connection: drain and part, each once.

@@ -21,7 +21,7 @@ use super::{
     bucket::Bucket,
     connection::{self, Counted},
     failures::Failures,
-    limits::{ACCEPT_PAUSE, BACKLOG_MAX},
+    limits::{ACCEPT_PAUSE, BACKLOG_MAX, HANDSHAKES_PER_SECOND},
     newcomers::{Newcomer, Newcomers},
     plane::{DataPlaneHandle, Plane, Relayed, count},
     tls::Tls,
@@ -41,7 +41,7 @@ impl DataPlane {
     pub fn new(handle: &DataPlaneHandle, listener: &StdListener) -> io::Result<Self> {
         // On a socket that listens already this sets its queue's length alone, listen(2). What is accepted in a second: nobody who finds a place in it
         // waits longer.
-        let queue = i32::try_from(handle.plane.limits.accepts_per_second).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX);
+        let queue = i32::try_from(accepts(&handle.plane).0).unwrap_or(BACKLOG_MAX).min(BACKLOG_MAX);
         listen(listener, Backlog::new(queue)?)?;
         let copy = listener.try_clone()?;
         copy.set_nonblocking(true)?;
@@ -80,7 +80,8 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
     let direct = Arc::new(Semaphore::new(plane.limits.direct_max));
     let relayed = Arc::new(Semaphore::new(plane.limits.relayed_max));
     let mut newcomers = Newcomers::new(plane.limits.unopened_max);
-    let mut pace = Bucket::new(Instant::now(), plane.limits.accepts_per_second, plane.limits.accepts_burst);
+    let (per_second, burst) = accepts(&plane);
+    let mut pace = Bucket::new(Instant::now(), per_second, burst);
     let mut connections = JoinSet::new();
     let mut failures = Failures::default();
     let mut paused_until = Instant::now();
@@ -134,6 +135,12 @@ async fn accept(plane: Arc<Plane>, listener: TcpListener) {
             Turn::Ended(_) => {}
         }
     }
+}
+
+/// Connections accepted a second, and at once.
+fn accepts(plane: &Plane) -> (u32, u32) {
+    let most = if plane.tls.is_some() { HANDSHAKES_PER_SECOND } else { u32::MAX };
+    (plane.limits.accepts_per_second.min(most), plane.limits.accepts_burst.min(most))
 }
 
 /// The next connection, not before its time. Those that come sooner wait in the system's queue.

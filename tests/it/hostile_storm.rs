@@ -107,7 +107,10 @@ fn ten_thousand_connects_a_second_disturb_nobody() {
     assert!(kept < BYTES_KEPT_MAX, "{kept} bytes kept");
     assert!(storm.taken > 1000, "there was no storm");
     // A debug build, or a machine that does other work, has a lesser storm.
-    assert!(!long() || cfg!(debug_assertions) || rate > 9_000, "{rate} connects a second");
+    if long() && !cfg!(debug_assertions) {
+        assert!(rate > 9_000, "{rate} connects a second");
+        assert!(storm.taken * 10 > storm.tried * 9, "{} of {} found a place", storm.taken, storm.tried);
+    }
 }
 
 #[test]
