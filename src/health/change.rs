@@ -52,11 +52,11 @@ pub enum Change {
         /// Why.
         reasons: Vec<Reason>,
     },
-    /// A source's breaker has moved, or other agents are in its list.
+    /// A source's breaker has opened, or closed again, or other agents are in its list.
     Source {
         /// Which.
         source: SourceName,
-        /// The breaker before; `None` when the source is new.
+        /// The breaker as it was told last; `None` when the source is new.
         from: Option<BreakerState>,
         /// The breaker after.
         to: BreakerState,

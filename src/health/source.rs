@@ -32,6 +32,14 @@ struct Told {
     keys: BTreeSet<Arc<str>>,
 }
 
+impl Told {
+    /// A server that is down for hours is tried again and again, and each trial that fails half-opens the breaker for a moment. The document shows
+    /// that; it is no news.
+    fn is_down(&self) -> bool {
+        self.breaker != BreakerState::Closed
+    }
+}
+
 /// All sources, by name.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -49,7 +57,8 @@ impl Sources {
         let keys: BTreeSet<Arc<str>> = report.agents.iter().map(SourceAgent::key).cloned().collect();
         let next = Told { breaker: report.breaker, keys };
         let change = change(&name, told.as_ref(), &next, &shown);
-        self.entries.insert(name, Entry { report, shown, told: Some(next) });
+        let told = if change.is_some() { Some(next) } else { told };
+        self.entries.insert(name, Entry { report, shown, told });
         change
     }
 
@@ -89,7 +98,7 @@ fn is_down(entry: &Entry) -> bool {
 }
 
 fn change(name: &SourceName, before: Option<&Told>, after: &Told, shown: &SourceHealth) -> Option<Change> {
-    if before == Some(after) {
+    if before.is_some_and(|before| before.is_down() == after.is_down() && before.keys == after.keys) {
         return None;
     }
     let nobody = BTreeSet::new();

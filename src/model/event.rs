@@ -92,11 +92,11 @@ pub enum EventKind {
         /// For people: how.
         detail: String,
     },
-    /// A source's breaker has moved, or other agents are in its list.
+    /// A source's breaker has opened, or closed again, or other agents are in its list. A trial that fails is no event.
     SourceChanged {
         /// Which.
         source: SourceName,
-        /// The breaker before; `None` when the source is new.
+        /// The breaker as it was told last; `None` when the source is new.
         from: Option<BreakerState>,
         /// The breaker after.
         to: BreakerState,

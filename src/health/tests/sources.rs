@@ -173,7 +173,7 @@ fn changes_tell_the_breaker_and_the_list_and_nothing_else() {
         first
     };
     let words = |words: &[&str]| words.iter().map(|word| Arc::from(*word)).collect::<Vec<Arc<str>>>();
-    use BreakerState::{Closed, Open};
+    use BreakerState::{Closed, HalfOpen, Open};
     assert_eq!(told(bench.tell(0, |_| {})), Some((None, Closed, 0, words(&[]), words(&[]))));
     assert_eq!(told(bench.tell(1, |report| report.polls = 1)), None);
     let now = bench.at(2);
@@ -186,9 +186,26 @@ fn changes_tell_the_breaker_and_the_list_and_nothing_else() {
         report.breaker = Open;
     });
     assert_eq!(told(changes), Some((Some(Closed), Open, 2, words(&[]), words(&[]))));
+    for trial in 0..3 {
+        for breaker in [HalfOpen, Open] {
+            let changes = bench.tell(4, |report| {
+                listing(report, &["b", "c"], now);
+                (report.breaker, report.failures) = (breaker, 3 + trial);
+            });
+            assert_eq!(told(changes), None, "a trial that fails is no news");
+            assert_eq!(bench.fold.hive().sources[0].report.breaker, breaker, "and is shown");
+        }
+    }
+    let half = bench.tell(4, |report| {
+        listing(report, &["b", "c"], now);
+        report.breaker = HalfOpen;
+    });
+    assert_eq!(told(half), None);
+    let changes = bench.tell(5, |report| listing(report, &["b", "c"], now));
+    assert_eq!(told(changes), Some((Some(Open), Closed, 2, words(&[]), words(&[]))), "from what was told last");
     let names: Vec<String> = (0..1000).map(|n| format!("n-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let changes = bench.tell(5, |report| listing(report, &names, now));
+    let changes = bench.tell(6, |report| listing(report, &names, now));
     let (_, _, agents, appeared, gone) = told(changes).unwrap();
     assert_eq!((agents, appeared.len(), gone.len()), (1000, 20, 2), "an event names some and counts all");
 }
