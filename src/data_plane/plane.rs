@@ -215,8 +215,8 @@ impl RelaySink for DataPlaneHandle {
 }
 
 impl Drain for DataPlaneHandle {
-    fn drain(&self, agent: &AgentId, incarnation: u64) {
-        self.plane.seats.order(agent, incarnation, Order::Drain);
+    fn drain(&self, agent: &AgentId, incarnation: u64) -> bool {
+        self.plane.seats.order(agent, incarnation, Order::Drain)
     }
 
     fn ended(&self, agent: &AgentId, incarnation: u64) {

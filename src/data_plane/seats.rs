@@ -28,6 +28,8 @@ struct Taken {
     number: u64,
     incarnation: u64,
     orders: mpsc::Sender<Order>,
+    /// Whether it has declared that `hive/drain` is enough to end its agent.
+    drains: bool,
     /// Whether it tells what its incarnation has used.
     speaks: bool,
 }
@@ -49,7 +51,7 @@ impl Seats {
     pub(super) fn take(self: &Arc<Self>, opening: Opening, orders: mpsc::Sender<Order>) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut taken = self.by_agent.entry(opening.agent.clone()).or_default();
-        taken.push(Taken { number, incarnation: opening.incarnation, orders, speaks: false });
+        taken.push(Taken { number, incarnation: opening.incarnation, orders, drains: opening.drains, speaks: false });
         // Before anybody is told: if telling panics, the seat is left again.
         let seat = Seat { seats: Arc::clone(self), number, opening };
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(&seat.opening, TelemetryKind::SessionOpened)));
@@ -60,13 +62,15 @@ impl Seats {
         seat
     }
 
-    /// Hands an order to every session of an incarnation. One whose queue is full has its orders already.
-    pub(super) fn order(&self, agent: &AgentId, incarnation: u64, order: Order) {
-        if let Some(taken) = self.by_agent.get(agent) {
-            for seat in taken.iter().filter(|seat| seat.incarnation == incarnation) {
-                let _already_told = seat.orders.try_send(order);
-            }
+    /// Hands an order to every session of an incarnation. One whose queue is full has its orders already. Whether one of them ends by a drain alone.
+    pub(super) fn order(&self, agent: &AgentId, incarnation: u64, order: Order) -> bool {
+        let Some(taken) = self.by_agent.get(agent) else { return false };
+        let mut drains = false;
+        for seat in taken.iter().filter(|seat| seat.incarnation == incarnation) {
+            let _already_told = seat.orders.try_send(order);
+            drains |= seat.drains;
         }
+        drains
     }
 
     fn speak(&self, number: u64, opening: &Opening) -> bool {
@@ -90,7 +94,7 @@ impl Seats {
         }
     }
 
-    fn tell(&self, Opening { agent, incarnation }: &Opening, kind: TelemetryKind) {
+    fn tell(&self, Opening { agent, incarnation, .. }: &Opening, kind: TelemetryKind) {
         let (agent, incarnation) = (agent.clone(), *incarnation);
         self.sink.accept(vec![Telemetry { agent, incarnation, at: SystemTime::now(), kind }]);
     }
@@ -138,7 +142,7 @@ mod tests {
         let seats = Arc::new(Seats::new(Arc::new(Nobody)));
         let take = |agent: &str, incarnation| {
             let (orders, _) = mpsc::channel(1);
-            seats.take(Opening { agent: agent.parse().unwrap(), incarnation }, orders)
+            seats.take(Opening { agent: agent.parse().unwrap(), incarnation, drains: false }, orders)
         };
         let (idle, first, second) = (take("s/a", 2), take("s/a", 2), take("s/a", 2));
         let (other, older) = (take("s/b", 2), take("s/a", 1));

@@ -62,6 +62,8 @@ pub(super) struct Opening {
     pub(super) agent: AgentId,
     /// Which start of it.
     pub(super) incarnation: u64,
+    /// Whether `hive/drain` is enough to end it.
+    pub(super) drains: bool,
 }
 
 /// What is to be done, gathered over some lines.
@@ -265,7 +267,7 @@ impl Session {
             Ok(Version { protocol: PROTOCOL }) => {}
             Ok(_) => return out.refuse(Some(id), Code::UnsupportedProtocol, "protocol 1 is spoken here"),
         }
-        let Open { token, agent, incarnation } = match object(params) {
+        let Open { token, agent, incarnation, capabilities } = match object(params) {
             Err(why) => return out.refuse(Some(id), Code::InvalidParams, &why.detail),
             Ok(open) => open,
         };
@@ -286,7 +288,7 @@ impl Session {
             Ok(agent) => {
                 let interval = gate.admission.heartbeat_interval(&agent).unwrap_or(HEARTBEAT_INTERVAL);
                 write_result(&mut out.replies, id, &self.opened(interval));
-                out.opened = Some(Opening { agent: agent.clone(), incarnation });
+                out.opened = Some(Opening { agent: agent.clone(), incarnation, drains: capabilities.drain });
                 self.agent = Some(agent.clone());
                 self.bucket =
                     Bucket::new(now.steady, self.limits.notifications_per_second, self.limits.notifications_burst);

@@ -61,8 +61,9 @@ pub trait TelemetrySink: Send + Sync {
 
 /// Tells the sessions of an agent what becomes of its incarnation. The data plane implements it, the runtime room calls it.
 pub trait Drain: Send + Sync {
-    /// Sends `hive/drain` to every open session of this incarnation, before SIGTERM. Must not block.
-    fn drain(&self, agent: &AgentId, incarnation: u64);
+    /// Sends `hive/drain` to every open session of this incarnation, before SIGTERM. Whether one of them has declared that it ends by that alone, so
+    /// that the signal may wait. Must not block.
+    fn drain(&self, agent: &AgentId, incarnation: u64) -> bool;
 
     /// The incarnation has ended and its token is void: closes the sessions that somebody still holds open with it. Must not block.
     fn ended(&self, agent: &AgentId, incarnation: u64);

@@ -27,6 +27,8 @@ use crate::{
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a launch that is under way may take once it is to be stopped: making a container takes a second or two.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// This part of its grace an agent has for ending by itself, if it has declared that it does so when asked: the other half is for SIGTERM.
+const DRAIN_PART: u32 = 2;
 /// How long a killed tree may take to end before its launch counts as unproven: beyond the launcher's own sweep deadline of 5 s.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
@@ -48,6 +50,7 @@ enum Input {
     Event(Option<AgentEvent>),
     SessionOpened,
     StartDeadline,
+    Undrained,
     Kept,
 }
 
@@ -76,6 +79,7 @@ pub(super) async fn drive(
         ready: false,
         stopping: false,
         forced: None,
+        draining: None,
         frozen: false,
     };
     let Some(_turn) = drive.turn().await else { return End::Normal };
@@ -109,6 +113,8 @@ struct Drive {
     ready: bool,
     stopping: bool,
     forced: Option<ExitCause>,
+    /// It was asked to end by itself. From then on it is ended, within what is left of its grace.
+    draining: Option<(Instant, Duration)>,
     /// Its tree is frozen, and so is the clock of its start.
     frozen: bool,
 }
@@ -328,6 +334,9 @@ impl Drive {
                 () = tokio::time::sleep_until(deadline), if self.may_be_late() => {
                     Input::StartDeadline
                 }
+                () = tokio::time::sleep_until(self.draining.map_or(deadline, |(until, _)| until)), if self.draining.is_some() => {
+                    Input::Undrained
+                }
                 // Last, so that an agent that floods its output can't hold the others back.
                 () = kept(&mut keeping) => Input::Kept,
                 event = launched.events.recv(), if keeping.is_none() => Input::Event(event),
@@ -341,6 +350,11 @@ impl Drive {
                 Input::StartDeadline => {
                     self.forced = Some(ExitCause::StartTimeout);
                     launched.control.kill();
+                }
+                Input::Undrained => {
+                    if let Some((_, grace)) = self.draining.take() {
+                        launched.control.stop(grace);
+                    }
                 }
                 Input::Event(Some(AgentEvent::Exited(record))) => return self.finish(record).await,
                 Input::Event(Some(AgentEvent::Fenced)) => return self.fenced().await,
@@ -365,12 +379,17 @@ impl Drive {
             }
             Order::EndStuck => {}
             Order::Stop => {
-                if !self.stopping {
-                    self.job.deps.drain.drain(&self.job.id, self.incarnation);
-                }
+                let drains = !self.stopping && self.job.deps.drain.drain(&self.job.id, self.incarnation);
                 self.stopping = true;
                 let grace = self.job.slot.take_grace().unwrap_or(self.job.spec.stop_grace);
-                launched.control.stop(grace);
+                // Who is frozen hears nothing.
+                if drains && !self.frozen && self.forced.is_none() {
+                    let patience = grace / DRAIN_PART;
+                    self.draining = Some((Instant::now() + patience, grace - patience));
+                } else {
+                    self.draining = None;
+                    launched.control.stop(grace);
+                }
             }
         }
     }

@@ -91,6 +91,21 @@ const OPEN: &str = r#"{"jsonrpc":"2.0","id":1,"method":"hive/open","params":{"to
 const BEAT: &str = r#"{"jsonrpc":"2.0","method":"hive/heartbeat","params":{"progress":1}}"#;
 const LOG: &str = r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"x"}}"#;
 
+#[test]
+fn who_ends_by_a_drain_says_so_and_what_nobody_knows_is_passed_over() {
+    for (declared, drains) in [
+        (json!({ "drain": true, "else": [1] }), true),
+        (json!({ "drain": false }), false),
+        (json!({ "drain": "yes" }), false),
+        (json!(["drain"]), false),
+        (Value::Null, false),
+    ] {
+        let mut bench = Bench::new();
+        let open = open_with(|open| open["capabilities"] = declared.clone());
+        assert_eq!(bench.say(&open).opened.unwrap().drains, drains, "{declared}");
+    }
+}
+
 fn open_with(change: impl FnOnce(&mut Value)) -> String {
     let mut open: Value = serde_json::from_str(OPEN).unwrap();
     change(&mut open["params"]);
@@ -127,7 +142,7 @@ fn open_answers_with_session_interval_and_limits() {
     assert_eq!(bench.session.line_bytes_max(), LINE_BYTES_MAX_UNOPENED);
     let effects = bench.say(OPEN);
     let agent: AgentId = "review/coder-1".parse().unwrap();
-    assert_eq!(effects.opened, Some(Opening { agent: agent.clone(), incarnation: 2 }));
+    assert_eq!(effects.opened, Some(Opening { agent: agent.clone(), incarnation: 2, drains: false }));
     let all = answers(&effects);
     assert_eq!(all.len(), 1);
     assert_eq!(all[0]["id"], 1);

@@ -33,6 +33,23 @@ pub struct Open<'a> {
     pub agent: Cow<'a, str>,
     /// Which start of it.
     pub incarnation: u64,
+    /// What the agent can do beyond what everyone must.
+    #[serde(default, deserialize_with = "known_capabilities")]
+    pub capabilities: Capabilities,
+}
+
+/// What an agent may declare.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Capabilities {
+    /// It ends by itself when it is asked to by `hive/drain`, so that SIGTERM may wait.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+/// What is declared in a form that nobody knows here is not declared.
+fn known_capabilities<'de, D: Deserializer<'de>>(from: D) -> Result<Capabilities, D::Error> {
+    let raw = <&RawValue>::deserialize(from)?;
+    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
 }
 
 /// `hive/heartbeat`.

@@ -77,10 +77,9 @@ fn drain_reaches_the_sessions_of_one_incarnation() {
     let plane = Plane::start(PlaneLimits::default());
     let (mut asked, mut other) = (plane.open("a"), plane.open("b"));
     let a = "s/a".parse().unwrap();
-    plane.handle.drain(&a, 2);
-    plane.handle.drain(&"s/nobody".parse().unwrap(), 1);
+    assert!(!plane.handle.drain(&a, 2) && !plane.handle.drain(&"s/nobody".parse().unwrap(), 1));
     asked.is_well();
-    plane.handle.drain(&a, 1);
+    assert!(!plane.handle.drain(&a, 1), "nobody declared that this is enough");
     let drain = asked.line();
     assert_eq!(drain["method"], "hive/drain");
     asked.send(format!("{}\n", json!({"jsonrpc": "2.0", "id": drain["id"], "result": {}})));

@@ -46,7 +46,9 @@ impl Witness for Seen {
 struct Quiet;
 
 impl Drain for Quiet {
-    fn drain(&self, _: &AgentId, _: u64) {}
+    fn drain(&self, _: &AgentId, _: u64) -> bool {
+        false
+    }
     fn ended(&self, _: &AgentId, _: u64) {}
 }
 
