@@ -2,6 +2,7 @@
 //! the fold is the contract alone: in one turn the house's own reports come first, then what agents said, and silence is judged last.
 
 mod agent;
+mod counts;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use counts::{Flap, Tokens, Used, Value};
 use hivekeeper_actors::EventKind;
 
 use super::Rule;
@@ -61,64 +63,6 @@ enum What {
     Nothing,
 }
 
-/// Tokens in and out.
-type Tokens = [u64; 2];
-
-/// What an agent has used, from totals of its incarnations.
-#[derive(Debug, Clone, Default)]
-struct Used {
-    /// The last word of each incarnation, and of each run inside one that started over.
-    runs: Vec<(u64, Tokens)>,
-}
-
-impl Used {
-    fn take(&mut self, incarnation: u64, tokens: Tokens) {
-        match self.runs.last_mut() {
-            Some((last, _)) if incarnation < *last => {}
-            Some((last, known)) if *last == incarnation && tokens[0] >= known[0] && tokens[1] >= known[1] => {
-                *known = tokens
-            }
-            _ => self.runs.push((incarnation, tokens)),
-        }
-    }
-
-    fn total(&self) -> Option<Tokens> {
-        let sum = |at: usize| self.runs.iter().map(|(_, tokens)| tokens[at]).sum();
-        (!self.runs.is_empty()).then(|| [sum(0), sum(1)])
-    }
-}
-
-/// The definition of flapping: three silences within five minutes, until heartbeats were in time for a minute.
-#[derive(Debug, Clone, Default)]
-struct Flap {
-    silences: Vec<Instant>,
-    is_silent: bool,
-    is_flapping: bool,
-    calm: Option<Instant>,
-}
-
-impl Flap {
-    fn silent(&mut self, now: Instant) {
-        if !self.is_silent {
-            (self.is_silent, self.calm) = (true, None);
-            self.silences.push(now);
-            let lately = |at: &&Instant| now.saturating_duration_since(**at) <= Duration::from_secs(300);
-            self.is_flapping |= self.silences.iter().filter(lately).count() >= 3;
-        }
-    }
-
-    fn beat(&mut self, now: Instant) {
-        self.is_silent = false;
-        if self.is_flapping && now.saturating_duration_since(*self.calm.get_or_insert(now)) >= Duration::from_secs(60) {
-            *self = Self::default();
-        }
-    }
-
-    fn shift(&mut self, by: Duration, now: Instant) {
-        self.silences.iter_mut().chain(&mut self.calm).for_each(|at| *at = (*at + by).min(now));
-    }
-}
-
 /// What one agent amounts to.
 #[derive(Debug, Clone)]
 struct Agent {
@@ -144,34 +88,6 @@ struct Agent {
     dropped: u64,
     used: Used,
     flap: Flap,
-}
-
-/// A measured value without its source.
-#[derive(Debug, Clone, PartialEq)]
-enum Value<T> {
-    Never,
-    Stale,
-    At(T, SystemTime),
-}
-
-impl<T: PartialEq> Value<T> {
-    fn outdate(&mut self) {
-        if matches!(self, Self::At(..)) {
-            *self = Self::Stale;
-        }
-    }
-
-    fn is(&self, measured: &Measured<T>) -> bool {
-        match (self, measured) {
-            (Self::Never, Measured::Absent(Absent::NeverObserved)) | (Self::Stale, Measured::Absent(Absent::Stale)) => {
-                true
-            }
-            (Self::At(value, at), Measured::Value { value: shown, observed_at, .. }) => {
-                value == shown && at == observed_at
-            }
-            _ => false,
-        }
-    }
 }
 
 #[derive(Debug, Default)]

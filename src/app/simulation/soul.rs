@@ -10,7 +10,7 @@ use hivekeeper_actors::{EventKind, ExitReason, SupervisionEvent};
 use super::chance::Chance;
 use crate::{
     health::{AgentSeed, Report, Standing},
-    model::{AgentId, AgentSpec, Desired, ExitCause, ExitRecord, Observation, Ready, RestartType, Target},
+    model::{AgentId, AgentSpec, Desired, ExitCause, ExitRecord, Observation, Ready, RestartType, Spent, Target},
 };
 
 /// Where an agent stands in truth.
@@ -38,6 +38,8 @@ pub(super) struct Soul {
     pub(super) standing: Standing,
     pub(super) desired: Desired,
     pub(super) last_exit: Option<Arc<ExitRecord>>,
+    /// What the journal knows of its usage.
+    pub(super) spent: Option<Spent>,
     pub(super) paused: bool,
     /// Whether its program lives.
     pub(super) lives: bool,
@@ -64,6 +66,7 @@ impl Soul {
             standing: Standing::Active,
             desired: Desired::Running,
             last_exit: None,
+            spent: None,
             paused: false,
             lives: false,
             opened: false,
@@ -109,7 +112,7 @@ impl Soul {
             recent: Vec::new(),
             last_exit: self.last_exit.clone(),
             standing,
-            spent: None,
+            spent: self.spent.clone(),
         }
     }
 

@@ -32,7 +32,7 @@ impl Agent {
             heartbeat: Value::Never,
             progress: Value::Never,
             dropped: 0,
-            used: Used::default(),
+            used: seed.spent.as_ref().map(Used::known).unwrap_or_default(),
             flap: Flap::default(),
         }
     }
