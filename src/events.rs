@@ -210,7 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{AgentHealth, AgentState, Desired, Measured, TelemetryHealth, health::Absent};
+    use crate::model::{AgentHealth, AgentState};
 
     const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -229,26 +229,9 @@ mod tests {
 
     fn document() -> AgentHealth {
         AgentHealth {
-            id: "review/coder".parse().unwrap(),
             state: AgentState::Running,
-            since: AT,
-            reasons: Vec::new(),
-            desired: Desired::Running,
             incarnation: 1,
-            pid: None,
-            restarts: 0,
-            restarts_in_window: 0,
-            retry_at: None,
-            last_exit: None,
-            cpu: Measured::Absent(Absent::NeverObserved),
-            memory: Measured::Absent(Absent::NeverObserved),
-            last_heartbeat: Measured::Absent(Absent::NeverObserved),
-            progress: Measured::Absent(Absent::NeverObserved),
-            dropped: 0,
-            usage: Measured::Absent(Absent::NeverObserved),
-            model: Measured::Absent(Absent::NeverObserved),
-            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-            telemetry: TelemetryHealth::default(),
+            ..AgentHealth::unknown("review/coder".parse().unwrap(), AT)
         }
     }
 

@@ -13,10 +13,7 @@ use anyhow::{Context, ensure};
 use hivekeeper::{
     events::Feed,
     health::{Handle, Identity, Options},
-    model::{
-        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Reason, Seq, TelemetryHealth,
-        health::Absent,
-    },
+    model::{AgentHealth, AgentState, Epoch, EventKind, HiveId, Reason, Seq},
     stream::{Hub, StreamLimits, hybrid_health, keep_socket},
 };
 use parking_lot::Mutex;
@@ -200,26 +197,11 @@ fn agent(n: u64) -> Arc<AgentHealth> {
     #[expect(clippy::unwrap_used, reason = "a name that is one")]
     let id = "review/coder".parse().unwrap();
     Arc::new(AgentHealth {
-        id,
         state: AgentState::BackingOff,
-        since: SystemTime::now(),
         reasons: vec![Reason { code: "restart_delayed", detail: "exited with 1; tried again soon".to_owned() }],
-        desired: Desired::Running,
         incarnation: n,
-        pid: None,
         restarts: n,
-        restarts_in_window: 0,
-        retry_at: None,
-        last_exit: None,
-        cpu: Measured::Absent(Absent::NeverObserved),
-        memory: Measured::Absent(Absent::NeverObserved),
-        last_heartbeat: Measured::Absent(Absent::NeverObserved),
-        progress: Measured::Absent(Absent::NeverObserved),
-        dropped: 0,
-        usage: Measured::Absent(Absent::NeverObserved),
-        model: Measured::Absent(Absent::NeverObserved),
-        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-        telemetry: TelemetryHealth::default(),
+        ..AgentHealth::unknown(id, SystemTime::now())
     })
 }
 

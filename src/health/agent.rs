@@ -20,10 +20,7 @@ use super::{
     flap::Flap,
     report::{AgentSeed, Now, Standing},
 };
-use crate::model::{
-    AgentHealth, AgentId, AgentSpec, AgentState, Desired, ExitRecord, Measured, Observation, TelemetryHealth,
-    health::Absent,
-};
+use crate::model::{AgentHealth, AgentId, AgentSpec, Desired, ExitRecord, Observation};
 
 /// Where the supervision tree has the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,26 +84,13 @@ impl Agent {
         let mut window: Vec<_> = seed.recent.iter().filter_map(|age| now.mono.checked_sub(*age)).collect();
         window.sort_unstable();
         let doc = AgentHealth {
-            id,
-            state: AgentState::Pending,
-            since: now.wall,
-            reasons: Vec::new(),
             desired,
             incarnation: seed.incarnation,
-            pid: None,
             restarts: seed.restarts,
             restarts_in_window: u32::try_from(window.len()).unwrap_or(u32::MAX),
             retry_at,
             last_exit: seed.last_exit.clone(),
-            cpu: Measured::Absent(Absent::NeverObserved),
-            memory: Measured::Absent(Absent::NeverObserved),
-            last_heartbeat: Measured::Absent(Absent::NeverObserved),
-            progress: Measured::Absent(Absent::NeverObserved),
-            dropped: 0,
-            usage: Measured::Absent(Absent::NeverObserved),
-            model: Measured::Absent(Absent::NeverObserved),
-            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-            telemetry: TelemetryHealth::default(),
+            ..AgentHealth::unknown(id, now.wall)
         };
         let mut agent = Self {
             live: Live::new(seed.spent.clone()),

@@ -169,6 +169,34 @@ pub struct AgentHealth {
     pub telemetry: TelemetryHealth,
 }
 
+impl AgentHealth {
+    /// The document of an agent of which nothing is known yet.
+    pub fn unknown(id: AgentId, since: SystemTime) -> Self {
+        Self {
+            id,
+            state: AgentState::Pending,
+            since,
+            reasons: Vec::new(),
+            desired: Desired::Running,
+            incarnation: 0,
+            pid: None,
+            restarts: 0,
+            restarts_in_window: 0,
+            retry_at: None,
+            last_exit: None,
+            cpu: Measured::Absent(Absent::NeverObserved),
+            memory: Measured::Absent(Absent::NeverObserved),
+            last_heartbeat: Measured::Absent(Absent::NeverObserved),
+            progress: Measured::Absent(Absent::NeverObserved),
+            dropped: 0,
+            usage: Measured::Absent(Absent::NeverObserved),
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
+        }
+    }
+}
+
 /// What came in from one agent since this daemon started, over all its incarnations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TelemetryHealth {

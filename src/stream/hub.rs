@@ -161,6 +161,8 @@ struct Shared {
     registry: Mutex<Registry>,
     /// The warden has something to look at before its next deadline.
     wake: Notify,
+    /// The last viewer has left.
+    empty: Notify,
     dropped_slow: AtomicU64,
     dropped_silent: AtomicU64,
     frames: AtomicU64,
@@ -196,6 +198,7 @@ impl Hub {
                 health,
                 registry: Mutex::default(),
                 wake: Notify::new(),
+                empty: Notify::new(),
                 dropped_slow: AtomicU64::new(0),
                 dropped_silent: AtomicU64::new(0),
                 frames: AtomicU64::new(0),
@@ -238,10 +241,7 @@ impl Hub {
         }
         // Longer than one linger, so that a viewer that leaves at the last moment still has its own.
         let deadline = Instant::now() + self.shared.limits.linger;
-        let gone = || self.shared.registry.lock().viewers.is_empty();
-        while !gone() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let _in_time = tokio::time::timeout_at(deadline.into(), self.emptied()).await;
         let (viewers, leaving) = {
             let mut registry = self.shared.registry.lock();
             (std::mem::take(&mut registry.viewers), std::mem::take(&mut registry.leaving))
@@ -251,6 +251,27 @@ impl Hub {
         }
         // Those that left with a close frame end by themselves; giving up our descriptor is enough.
         drop(leaving);
+    }
+
+    /// Waits until there is no viewer.
+    async fn emptied(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.shared.empty.notified());
+            // Before the look, so that who leaves behind it is heard of.
+            told.as_mut().enable();
+            if self.shared.registry.lock().viewers.is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// A viewer has been taken out.
+    fn note_gone(&self, registry: &mut Registry) {
+        registry.gone += 1;
+        if registry.viewers.is_empty() {
+            self.shared.empty.notify_waiters();
+        }
     }
 
     pub(super) fn limits(&self) -> &StreamLimits {
@@ -305,7 +326,7 @@ impl Hub {
         if let Some(record) = registry.viewers.remove(&id) {
             let (due, before) = (now + self.shared.limits.linger, registry.deadline());
             registry.leaving.push_back((due, record.socket.clone()));
-            registry.gone += 1;
+            self.note_gone(&mut registry);
             drop(registry);
             self.wake_before(before, due);
         }
@@ -361,7 +382,7 @@ impl Hub {
             Why::Silent => &self.shared.dropped_silent,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        registry.gone += 1;
+        self.note_gone(registry);
         tracing::info!(viewer = id, ?why, "viewer dropped");
         if record.kind == Kind::Events || why == (Why::Slow { stalled: true }) {
             // An event stream has no goodbye, and an actor that can't write gets none through.

@@ -15,8 +15,8 @@ use hivekeeper::{
     http::{HealthReader, MetricsReader, Readings},
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
-        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Measured, Operation, OperationId,
-        OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec, TelemetryHealth, health::Absent,
+        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId, OperationState,
+        Origin, Seq, SwarmHealth, SwarmName, SwarmSpec,
     },
     view::SwarmDocument,
 };
@@ -30,26 +30,10 @@ pub(crate) fn at(ms: u64) -> SystemTime {
 
 pub(crate) fn agent_health(id: &str) -> AgentHealth {
     AgentHealth {
-        id: id.parse().unwrap(),
         state: AgentState::Running,
-        since: at(0),
-        reasons: vec![],
-        desired: Desired::Running,
         incarnation: 1,
         pid: Some(4711),
-        restarts: 0,
-        restarts_in_window: 0,
-        retry_at: None,
-        last_exit: None,
-        cpu: Measured::Absent(Absent::NeverObserved),
-        memory: Measured::Absent(Absent::NeverObserved),
-        last_heartbeat: Measured::Absent(Absent::NeverObserved),
-        progress: Measured::Absent(Absent::NeverObserved),
-        dropped: 0,
-        usage: Measured::Absent(Absent::NeverObserved),
-        model: Measured::Absent(Absent::NeverObserved),
-        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-        telemetry: TelemetryHealth::default(),
+        ..AgentHealth::unknown(id.parse().unwrap(), at(0))
     }
 }
 

@@ -13,10 +13,7 @@ use actix_web::{App, HttpServer, dev::ServerHandle, rt::System, web};
 use hivekeeper::{
     events::Feed,
     health::{Handle, Identity, Options},
-    model::{
-        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Reason, Seq, TelemetryHealth,
-        health::Absent,
-    },
+    model::{AgentHealth, AgentState, Epoch, EventKind, HiveId, Reason, Seq},
     stream::{Hub, StreamLimits, hybrid_health, hybrid_health_events, keep_socket},
 };
 use serde_json::Value;
@@ -173,26 +170,10 @@ impl Viewer {
 
 pub(crate) fn agent(id: &str, incarnation: u64, detail: &str) -> Arc<AgentHealth> {
     Arc::new(AgentHealth {
-        id: id.parse().unwrap(),
         state: AgentState::BackingOff,
-        since: SystemTime::now(),
         reasons: vec![Reason { code: "restart_delayed", detail: detail.to_owned() }],
-        desired: Desired::Running,
         incarnation,
-        pid: None,
-        restarts: 0,
-        restarts_in_window: 0,
-        retry_at: None,
-        last_exit: None,
-        cpu: Measured::Absent(Absent::NeverObserved),
-        memory: Measured::Absent(Absent::NeverObserved),
-        last_heartbeat: Measured::Absent(Absent::NeverObserved),
-        progress: Measured::Absent(Absent::NeverObserved),
-        dropped: 0,
-        usage: Measured::Absent(Absent::NeverObserved),
-        model: Measured::Absent(Absent::NeverObserved),
-        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-        telemetry: TelemetryHealth::default(),
+        ..AgentHealth::unknown(id.parse().unwrap(), SystemTime::now())
     })
 }
 

@@ -13,10 +13,7 @@ use super::{
 use crate::{
     events::{Feed, RING_EVENTS_MAX},
     health,
-    model::{
-        AgentHealth, AgentState, Desired, Epoch, EventKind, HiveId, Measured, Seq, Source, Target, TelemetryHealth,
-        health::Absent,
-    },
+    model::{AgentHealth, AgentState, Epoch, EventKind, HiveId, Measured, Seq, Source, Target},
     store::{
         DataDir, HistoryPage, HistoryQuery, Options, Resolution, StoreError,
         history::{Stored, Tally},
@@ -35,26 +32,11 @@ struct Ground {
 
 fn document(restarts: u64, cpu: f64, observed_s: u64) -> Arc<AgentHealth> {
     Arc::new(AgentHealth {
-        id: "s/a".parse().unwrap(),
         state: AgentState::Running,
-        since: at(0),
-        reasons: Vec::new(),
-        desired: Desired::Running,
         incarnation: restarts + 1,
-        pid: None,
         restarts,
-        restarts_in_window: 0,
-        retry_at: None,
-        last_exit: None,
         cpu: Measured::Value { value: cpu, observed_at: at(observed_s), source: Source::Launcher },
-        memory: Measured::Absent(Absent::NeverObserved),
-        last_heartbeat: Measured::Absent(Absent::NeverObserved),
-        progress: Measured::Absent(Absent::NeverObserved),
-        dropped: 0,
-        usage: Measured::Absent(Absent::NeverObserved),
-        model: Measured::Absent(Absent::NeverObserved),
-        heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-        telemetry: TelemetryHealth::default(),
+        ..AgentHealth::unknown("s/a".parse().unwrap(), at(0))
     })
 }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::wire::rpc::write_line;
+
 /// The newest version of the protocol that we speak: metadata in each request, no handshake.
 pub(super) const MODERN: &str = "2026-07-28";
 /// The newest version with a handshake.
@@ -9,12 +11,12 @@ pub(super) const LEGACY: &str = "2025-11-25";
 
 /// Appends a request of ours.
 pub(super) fn request(out: &mut Vec<u8>, id: u64, method: &str, params: &Value) {
-    line(out, &json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
+    write_line(out, &json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
 }
 
 /// Appends a notification.
 pub(super) fn notification(out: &mut Vec<u8>, method: &str, params: &Value) {
-    line(out, &json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+    write_line(out, &json!({ "jsonrpc": "2.0", "method": method, "params": params }));
 }
 
 /// Appends the answer to a request of the server's: it may ask whether we live, and we offer nothing else.
@@ -23,7 +25,7 @@ pub(super) fn reply(out: &mut Vec<u8>, id: &Value, method: &str) {
         "ping" => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
         _ => json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "Method not found" } }),
     };
-    line(out, &answer);
+    write_line(out, &answer);
 }
 
 /// The parameters of `initialize`, as all versions with a handshake have it.
@@ -59,24 +61,10 @@ fn client() -> Value {
     json!({ "name": "hivekeeper", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// JSON escapes every newline within, so the one that we add is the only one.
-fn line(out: &mut Vec<u8>, message: &Value) {
-    out.extend_from_slice(message.to_string().as_bytes());
-    out.push(b'\n');
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
-        let mut out = Vec::new();
-        write(&mut out);
-        assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);
-        assert_eq!(out.last(), Some(&b'\n'));
-        serde_json::from_slice(&out).unwrap()
-    }
+    use crate::wire::rpc::written;
 
     #[test]
     fn a_call_of_each_era() {

@@ -69,6 +69,12 @@ pub fn write_request(out: &mut Vec<u8>, number: u64, method: &str) {
     out.extend_from_slice(b",\"params\":{}}\n");
 }
 
+/// Appends any message. JSON escapes every newline within, so the one behind it is the only one.
+pub fn write_line(out: &mut Vec<u8>, message: &impl Serialize) {
+    json(out, message);
+    out.push(b'\n');
+}
+
 fn begin(out: &mut Vec<u8>, id: Id<'_>) {
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     out.extend_from_slice(id.as_json().as_bytes());
@@ -81,12 +87,13 @@ fn json(out: &mut Vec<u8>, value: &impl Serialize) {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
+    /// What was written: one line.
+    pub(crate) fn written(write: impl FnOnce(&mut Vec<u8>)) -> Value {
         let mut out = Vec::new();
         write(&mut out);
         assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);

@@ -6,8 +6,12 @@ mod message;
 mod params;
 mod told;
 
-pub use answer::{Limits, Opened, write_error, write_request, write_result};
+#[cfg(test)]
+pub(crate) use answer::tests::written;
+pub use answer::{Limits, Opened, write_error, write_line, write_request, write_result};
 pub use code::Code;
 pub use message::{DEPTH_MAX, ID_BYTES_MAX, Id, Message, parse};
-pub use params::{BadParams, Batch, EventKind, Heartbeat, Item, Log, Metric, Open, Text, Usage, Version, object};
+pub use params::{
+    BadParams, Batch, Capabilities, EventKind, Heartbeat, Item, Log, Metric, Open, Text, Usage, Version, object,
+};
 pub use told::{Told, told};
