@@ -165,13 +165,14 @@ fn messages(kind: &TelemetryKind) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Usage, UsageReport};
+    use crate::model::{LogLevel, LogRecord, LogRecords, Usage, UsageReport};
 
     fn kinds() -> impl Strategy<Value = TelemetryKind> {
         let progress = proptest::option::of((0u8..3).prop_map(|n| Arc::from(n.to_string())));
@@ -195,6 +196,31 @@ mod tests {
             burst.add(SystemTime::UNIX_EPOCH + Duration::from_millis(*ms), kind.clone());
         }
         burst
+    }
+
+    #[test]
+    fn the_last_reading_counts_and_the_cores_of_the_one_before_where_it_has_none() {
+        let sample = |seconds, cpu_cores, memory_bytes| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            Burst::of_runtime(1, &Observation::Sample { at, cpu_cores, memory_bytes, processes: 1 }).unwrap()
+        };
+        let mut burst = sample(1, Some(0.5), 10);
+        burst.merge(sample(2, None, 20));
+        assert_eq!(burst.sample, Some((SystemTime::UNIX_EPOCH + Duration::from_secs(2), Some(0.5), 20)));
+        burst.merge(sample(3, Some(0.25), 30));
+        assert_eq!(burst.sample.unwrap().1, Some(0.25));
+    }
+
+    #[test]
+    fn who_writes_a_line_or_a_record_has_written() {
+        let at = SystemTime::UNIX_EPOCH;
+        let output = |lines| Burst::of_runtime(1, &Observation::Output { at, lines }).unwrap().wrote;
+        assert_eq!([output(0), output(1)], [false, true]);
+        let mut records = LogRecords::default();
+        records.push(LogRecord { level: LogLevel::Info, at: None, partial: false, text: "a" });
+        let read = burst(&[(0, TelemetryKind::Logs(records))]);
+        assert_eq!((read.wrote, read.messages), (true, 1));
+        assert!(!burst(&[(0, TelemetryKind::Counted(1))]).wrote);
     }
 
     proptest! {

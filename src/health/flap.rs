@@ -187,6 +187,17 @@ mod tests {
         assert!(!bench.flap.is_flapping());
     }
 
+    #[test]
+    fn time_in_which_nobody_listened_lies_between_no_silences() {
+        let mut bench = Bench::new();
+        bench.flaps(2, secs(10));
+        bench.now += secs(600);
+        bench.heard = bench.now;
+        bench.flap.shift(secs(600), bench.now);
+        bench.silence(secs(20));
+        assert!(bench.flap.is_flapping(), "the third, a minute after the first");
+    }
+
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Silence(u64),

@@ -300,6 +300,30 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_was_quiet_for_long_saves_up_no_more_than_its_burst() {
+        let mut intake = Intake::default();
+        intake.put(note(agent(), AT, 0));
+        for n in 0..2_000 {
+            intake.put(note(agent(), AT + Duration::from_secs(3_600), n));
+        }
+        let said = drained(&mut intake).iter().filter(|item| matches!(item, Item::Said(_))).count();
+        assert_eq!(said, 501);
+    }
+
+    #[test]
+    fn what_a_former_incarnation_lost_is_counted() {
+        let mut intake = Intake::default();
+        intake.put(telemetry(2, log()));
+        let lost = Lost { logs: 3, ..Lost::default() };
+        intake.put(Report::Dropped { agent: agent(), incarnation: 1, lost });
+        let items = drained(&mut intake);
+        assert!(
+            matches!(&items[0], Item::Burst(_, burst) if burst.incarnation == 2 && burst.lost == lost),
+            "{items:?}"
+        );
+    }
+
+    #[test]
     fn ends_and_starts_keep_their_order_and_are_never_dropped() {
         let mut intake = Intake::default();
         for incarnation in 1..=20_000 {

@@ -108,3 +108,41 @@ fn a_swarm_that_gave_up_says_whose_end_was_too_many() {
     bench.tick();
     assert!(!codes(&bench.swarm().reasons).contains(&"swarm_gave_up"), "somebody has started one of them");
 }
+
+#[test]
+fn the_window_of_a_group_is_shown_of_each() {
+    let mut bench = group();
+    bench.in_window = 2;
+    bench.supervise(&member("b"), 1, EventKind::Started { took: Duration::ZERO });
+    for name in ["a", "b", "c"] {
+        assert_eq!(bench.agent(&member(name)).restarts_in_window, 2, "{name}");
+    }
+}
+
+#[test]
+fn on_whose_account_one_ended_is_forgotten_once_it_is_stopped() {
+    let mut bench = group();
+    restart(&mut bench, Duration::from_secs(60));
+    bench.supervise(&member("c"), 1, EventKind::Stopping);
+    bench.supervise(&member("c"), 1, EventKind::Stopped);
+    bench.supervise(&member("c"), 1, EventKind::Pending);
+    assert_eq!(why(&bench, "c").1, "not_started");
+}
+
+#[test]
+fn a_temporary_agent_that_fails_by_itself_is_no_swarm_that_gave_up() {
+    let mut bench = Bench::new();
+    let alone = AgentSpec { restart: RestartType::Temporary, ..agent_spec("a") };
+    let agents = vec![alone, agent_spec("b")];
+    let spec = SwarmSpec { strategy: Strategy::OneForAll, ..(*swarm_spec("review", agents)).clone() };
+    bench.apply(Report::Declared { spec: Arc::new(spec), desired: Desired::Running, seeds: Vec::new() });
+    for name in ["a", "b"] {
+        bench.start(&member(name), 1);
+    }
+    bench.crash(&member("a"), 1, 1);
+    let reason = ExitReason::Error(Arc::from("it failed"));
+    bench.supervise(&member("a"), 1, EventKind::Failed { reason, retry_in: None });
+    bench.supervise(&member("b"), 1, EventKind::Completed);
+    bench.tick();
+    assert_eq!(codes(&bench.swarm().reasons), ["agents_failed", "no_agent_runs"]);
+}

@@ -158,6 +158,19 @@ fn the_planes_are_told_apart() {
 }
 
 #[test]
+fn an_engine_that_fails_is_a_control_plane_that_fails() {
+    let mut bench = two();
+    bench.apply(Report::Engine { ok: false, error: Some("no answer".to_owned()) });
+    bench.tick();
+    let hive = bench.fold.hive();
+    assert_eq!((hive.level, hive.control_plane.reachable), (Level::Degraded, false));
+    assert_eq!(hive.reasons[0].detail, "no answer");
+    bench.apply(Report::Engine { ok: true, error: None });
+    bench.tick();
+    assert!(bench.fold.hive().control_plane.reachable);
+}
+
+#[test]
 fn the_rate_is_measured() {
     let mut bench = two();
     bench.pass(Duration::from_secs(3));
@@ -167,6 +180,9 @@ fn the_rate_is_measured() {
     }
     bench.pass(Duration::from_secs(1));
     assert_eq!(bench.fold.hive().data_plane.events_per_second.value(), Some(&40.0));
+    bench.says(&coder(), 1, TelemetryKind::Event { kind: Arc::from("note"), data: Arc::from("{}") });
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.fold.hive().data_plane.events_per_second.value(), Some(&1.0), "an event of its own is one, too");
 }
 
 #[test]

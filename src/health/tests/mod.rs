@@ -3,6 +3,7 @@
 
 mod actor;
 mod agents;
+mod clocks;
 mod groups;
 mod levels;
 mod properties;
