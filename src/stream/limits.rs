@@ -55,3 +55,16 @@ impl Default for StreamLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_take_a_quarter_of_the_open_files_at_most() {
+        let most = StreamLimits::default().viewers_max;
+        for (files, viewers) in [(1024, 128), (8 * 2048, 2048), (u64::MAX, most), (0, 0)] {
+            assert_eq!(StreamLimits::with_open_files(files).viewers_max, viewers, "{files} open files");
+        }
+    }
+}

@@ -298,6 +298,10 @@ pub(super) fn sessions_tail(parts: &Parts<'_>) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::model::{
+        AgentState, BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Home, HomeHealth, Level,
+        Measured, TelemetryHealth, health::Absent,
+    };
 
     #[test]
     fn clients_messages() {
@@ -355,6 +359,116 @@ mod tests {
         for (topics, swarms) in [(Some("logs"), None), (None, Some("UPPER"))] {
             assert_eq!(asked(topics, swarms, None).unwrap_err().code, "invalid_query");
         }
+    }
+
+    fn agent(id: &str) -> Arc<AgentHealth> {
+        Arc::new(AgentHealth {
+            id: id.parse().unwrap(),
+            state: AgentState::Running,
+            since: SystemTime::UNIX_EPOCH,
+            reasons: Vec::new(),
+            desired: Desired::Running,
+            incarnation: 1,
+            pid: None,
+            restarts: 0,
+            restarts_in_window: 0,
+            retry_at: None,
+            last_exit: None,
+            cpu: Measured::Absent(Absent::NeverObserved),
+            memory: Measured::Absent(Absent::NeverObserved),
+            last_heartbeat: Measured::Absent(Absent::NeverObserved),
+            progress: Measured::Absent(Absent::NeverObserved),
+            dropped: 0,
+            usage: Measured::Absent(Absent::NeverObserved),
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
+        })
+    }
+
+    fn swarm(name: &str) -> Arc<SwarmHealth> {
+        Arc::new(SwarmHealth {
+            name: name.parse().unwrap(),
+            level: Level::Healthy,
+            since: SystemTime::UNIX_EPOCH,
+            reasons: Vec::new(),
+            desired: Desired::Running,
+            home: HomeHealth::of(&Home::Process { workdir: None }),
+            agents: Vec::new(),
+        })
+    }
+
+    fn only(name: &str) -> Filter {
+        Some([name.parse().unwrap()].into())
+    }
+
+    #[test]
+    fn an_event_is_for_those_who_want_its_topic_and_its_swarm() {
+        let event = |kind| Event { seq: Seq(1), epoch: Epoch(1), at: SystemTime::UNIX_EPOCH, kind };
+        let (all, none) = (BTreeSet::from([Topic::Status, Topic::Sessions]), BTreeSet::from([Topic::Performance]));
+        let removed = "a/x".parse().unwrap();
+        let of_a = [
+            EventKind::AgentChanged { from: None, agent: agent("a/x") },
+            EventKind::SwarmChanged { from: None, swarm: swarm("a") },
+            EventKind::AgentRemoved { agent: removed },
+        ];
+        for kind in of_a {
+            let event = event(kind);
+            assert!(matches!(push(&event, &all, &None), Push::Sessions(_)), "{event:?}");
+            assert!(matches!(push(&event, &all, &only("a")), Push::Sessions(_)), "{event:?}");
+            assert_eq!(push(&event, &all, &only("b")), Push::Nothing, "{event:?}");
+            assert_eq!(push(&event, &BTreeSet::from([Topic::Status]), &None), Push::Nothing, "{event:?}");
+        }
+        let both = event(EventKind::Samples { agents: vec![agent("a/x"), agent("b/y")] });
+        assert!(matches!(push(&both, &all, &None), Push::Sessions(parts) if parts.agents.len() == 2));
+        let part = push(&both, &all, &only("b"));
+        assert!(
+            matches!(part, Push::Filtered(parts) if parts.agents.len() == 1 && parts.agents[0].id.swarm.as_str() == "b")
+        );
+        assert_eq!(push(&both, &all, &only("c")), Push::Nothing);
+        let level = EventKind::HiveChanged { from: Level::Healthy, to: Level::Critical, reasons: Vec::new() };
+        let source = EventKind::SourceChanged {
+            source: "s".parse().unwrap(),
+            from: None,
+            to: BreakerState::Open,
+            reasons: Vec::new(),
+            agents: 0,
+            appeared: Vec::new(),
+            gone: Vec::new(),
+        };
+        for kind in [level, source] {
+            let event = event(kind);
+            assert_eq!(push(&event, &all, &only("b")), Push::Status, "{event:?}");
+            assert_eq!(push(&event, &none, &None), Push::Nothing, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_filtered_document_holds_its_swarms_and_their_agents_alone() {
+        let hive = HiveHealth {
+            hive: HiveId(uuid::Uuid::nil()),
+            name: "home".to_owned(),
+            level: Level::Critical,
+            since: SystemTime::UNIX_EPOCH,
+            reasons: Vec::new(),
+            control_plane: ControlPlaneHealth { reachable: true, since: SystemTime::UNIX_EPOCH, last_error: None },
+            data_plane: DataPlaneHealth::unknown(),
+            swarms: vec![swarm("a"), swarm("b")],
+            agents: vec![agent("a/x"), agent("b/y")],
+            sources: Vec::new(),
+        };
+        let shown = |filter: Filter| serde_json::from_str::<serde_json::Value>(&status_tail(&hive, &filter)).unwrap();
+        let names = |shown: &serde_json::Value, list: &str| -> Vec<String> {
+            shown[list].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let whole = shown(None);
+        assert_eq!(
+            (names(&whole, "swarms"), names(&whole, "agents")),
+            (vec!["a".into(), "b".into()], vec!["x".into(), "y".into()])
+        );
+        let part = shown(only("b"));
+        assert_eq!((names(&part, "swarms"), names(&part, "agents")), (vec!["b".into()], vec!["y".into()]));
+        assert_eq!(part["level"], "critical", "the hive's own stays");
     }
 
     #[test]

@@ -205,6 +205,31 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_late_between_two_pings_ends_it_then() {
+        let start = Instant::now();
+        let mut bench = Bench { start, pulse: Pulse::new(INTERVAL, Duration::from_millis(8_500), start) };
+        assert_eq!(bench.run(0, 60_000, true, false), Some((13_500, Why::Silent)));
+    }
+
+    #[test]
+    fn what_was_heard_and_written_is_not_unheard_by_older_news() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.run(0, 14_000, true, false), None);
+        bench.pulse.heard(bench.at(14_000));
+        bench.pulse.heard(bench.at(3_000));
+        bench.pulse.taken(1);
+        assert_eq!(bench.run(14_000, 60_000, true, false), Some((15_000, Why::Slow { stalled: false })));
+    }
+
+    #[test]
+    fn a_kernel_that_holds_nothing_any_more_has_delivered_the_ping() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.run(0, 9_000, true, false), None);
+        bench.pulse.acknowledged(100, 0, bench.at(9_000));
+        assert_eq!(bench.run(9_000, 60_000, true, false), Some((20_000, Why::Silent)), "the second is not answered");
+    }
+
+    #[test]
     fn acknowledged_bytes_stand_for_a_pong() {
         let mut bench = Bench::new();
         let mut now = bench.at(0);
