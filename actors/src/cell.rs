@@ -254,6 +254,14 @@ impl Seat {
         }
     }
 
+    /// Its supervisor is gone, or can't be heard of any more: it stops, and judges its deadline itself.
+    fn orphan(&self) {
+        if self.marks.fetch_or(ORPHAN, Ordering::AcqRel) & (ORPHAN | PARTED) == 0 {
+            self.env.count_orphan(1);
+        }
+        self.order(ORPHANED);
+    }
+
     fn order(&self, order: u8) {
         self.order.fetch_max(order, Ordering::AcqRel);
         self.waker.wake();
@@ -272,6 +280,11 @@ impl Leash {
         self.0.order(KILL);
     }
 
+    /// Does what dropping it does, early: its holder is fenced, and may never come to drop it.
+    pub(crate) fn let_go(&self) {
+        self.0.orphan();
+    }
+
     /// See [`Seat::fence`].
     pub(crate) fn fence(&self, reason: ExitReason) -> bool {
         self.0.fence(reason)
@@ -280,10 +293,7 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        if self.0.marks.fetch_or(ORPHAN, Ordering::AcqRel) & PARTED == 0 {
-            self.0.env.count_orphan(1);
-        }
-        self.0.order(ORPHANED);
+        self.0.orphan();
     }
 }
 

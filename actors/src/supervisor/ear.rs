@@ -68,7 +68,7 @@ impl Ear {
         Heard::AtOnce(decided.unwrap_or(Err(SupervisorError::Gone)))
     }
 
-    /// Tells those who wait for an incarnation that is fenced that it is gone. Nobody can tell those for whom it is in the middle of a step.
+    /// Ends the children of an incarnation that is fenced, and tells those who wait for it that it is gone. Nobody can while it is in the middle of a step.
     pub(super) fn let_go(&self) {
         let askers = self.mind.try_lock().and_then(|mut mind| mind.let_go());
         // They wake up here, outside the lock.

@@ -100,9 +100,15 @@ impl Mind {
         (std::mem::replace(&mut self.tree, nothing), std::mem::take(&mut self.askers))
     }
 
-    /// Whoever waits for an answer of an incarnation that is fenced.
+    /// Lets go of what an incarnation has that is fenced: its children elsewhere, whose places its successor needs, and whoever waits for an answer.
     pub(super) fn let_go(&mut self) -> Option<impl Sized + use<>> {
-        self.child.seat().is_fenced().then(|| std::mem::take(&mut self.askers))
+        if !self.child.seat().is_fenced() {
+            return None;
+        }
+        for leash in self.tree.payloads().filter_map(|bench| bench.leash.as_ref()) {
+            leash.let_go();
+        }
+        Some(std::mem::take(&mut self.askers))
     }
 
     /// Whether the actor has to end: every child has stopped, or a step has panicked.

@@ -15,7 +15,7 @@ use crate::event::{EventKind, EventSink, SupervisionEvent};
 use crate::exit::ExitReason;
 use crate::flags::Strategy;
 use crate::root::Root;
-use crate::spec::ChildSpec;
+use crate::spec::{ChildSpec, Placement};
 use crate::watch::ThreadId;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,8 +78,8 @@ impl Blueprint for Odd {
     }
 }
 
-fn odd(second: fn(&Seat)) -> (Child, ChildRef<Plain>) {
-    let (child, child_ref) = Child::actor(ChildSpec::new("odd"), |_| Ok(Plain));
+fn odd(placement: Placement, second: fn(&Seat)) -> (Child, ChildRef<Plain>) {
+    let (child, child_ref) = Child::actor(ChildSpec { placement, ..ChildSpec::new("odd") }, |_| Ok(Plain));
     let odd = Odd { real: Arc::clone(&child.blueprint), launches: AtomicU64::new(0), second };
     (Child { blueprint: Arc::new(odd), ..child }, child_ref)
 }
@@ -96,7 +96,7 @@ async fn until(what: &str, met: impl Fn() -> bool) {
 #[test]
 fn a_step_that_panics_on_the_thread_of_a_child_ends_the_supervisor() {
     System::new().block_on(async {
-        let (odd, odd_ref) = odd(|_| panic!("a bug in the supervisor"));
+        let (odd, odd_ref) = odd(Placement::Pool, |_| panic!("a bug in the supervisor"));
         let (sibling, sibling_ref) = Child::actor(ChildSpec::new("sibling"), |_| Ok(Plain));
         let flags = || SupervisorFlags::unlimited(Strategy::OneForOne);
         let (swarm, _) = Child::supervisor(ChildSpec::new("swarm"), flags(), vec![odd, sibling]);
@@ -121,7 +121,8 @@ fn a_step_that_panics_on_the_thread_of_a_child_ends_the_supervisor() {
 #[test]
 fn a_step_that_panics_over_an_order_ends_the_supervisor() {
     System::new().block_on(async {
-        let (odd, odd_ref) = odd(|_| panic!("a bug in the supervisor"));
+        // On one thread, so that nobody else has the lock.
+        let (odd, odd_ref) = odd(Placement::WithSupervisor, |_| panic!("a bug in the supervisor"));
         let (sibling, sibling_ref) = Child::actor(ChildSpec::new("sibling"), |_| Ok(Plain));
         let flags = || SupervisorFlags::unlimited(Strategy::OneForOne);
         let (swarm, swarm_ref) = Child::supervisor(ChildSpec::new("swarm"), flags(), vec![odd, sibling]);
@@ -149,8 +150,9 @@ fn a_step_that_panics_over_an_order_ends_the_supervisor() {
 #[test]
 fn a_notice_that_comes_in_the_middle_of_a_step_is_heard_after_it() {
     System::new().block_on(async {
-        let (odd, odd_ref) =
-            odd(|seat| seat.watcher.down(Spot::Turn, seat.key, seat.incarnation, ExitReason::ArbiterGone));
+        let (odd, odd_ref) = odd(Placement::Pool, |seat| {
+            seat.watcher.down(Spot::Turn, seat.key, seat.incarnation, ExitReason::ArbiterGone)
+        });
         let exits = Arc::new(Exits::default());
         let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
         let root = Root::start(flags, vec![odd], Arc::clone(&exits) as Arc<dyn EventSink>).unwrap();

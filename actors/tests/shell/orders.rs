@@ -80,7 +80,8 @@ async fn from<R: Send + 'static>(
 #[test]
 fn an_order_is_taken_in_before_the_one_who_gives_it_waits() {
     system(async {
-        let (root, record) = start(vec![plain(eager("a"))]);
+        // On one thread, so that nobody else has the lock.
+        let (root, record) = start(vec![plain(beside("a"))]);
         root.started().await.unwrap();
         let (supervisor, id) = (root.supervisor(), "a".into());
         let mut stop = Box::pin(supervisor.terminate_child(&id));
@@ -205,6 +206,60 @@ fn a_child_does_not_live_with_the_tasks_of_whoever_starts_it() {
         receiver.await.unwrap();
         assert_eq!(*homes.lock(), [std::thread::current().id()]);
         assert_eq!(record.lines(), ["a starting", "a started"]);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// Nor on a thread of the children, whose tasks are those of nobody in particular.
+#[test]
+fn a_child_in_the_pool_does_not_live_with_the_tasks_of_whoever_starts_it() {
+    system(async {
+        let (far, far_ref, _) = noted(eager("far"));
+        let record = Arc::new(Record::default());
+        let settings = Settings { threads: 1, ..Settings::default() };
+        let (flags, sink) =
+            (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
+        let root = Root::start_with(settings, flags, vec![far], sink).unwrap();
+        root.started().await.unwrap();
+        let (child, child_ref, _) = noted(eager("a"));
+        let (supervisor, (sender, receiver)) = (root.supervisor(), oneshot::channel());
+        far_ref
+            .run(move |_, _| {
+                actix_rt::spawn(async move {
+                    let started = LocalSet::new().run_until(supervisor.start_child(child)).await;
+                    sender.send(started)
+                });
+            })
+            .unwrap();
+        assert_eq!(receiver.await.unwrap(), Ok(Started::Running(1)));
+        let (sender, receiver) = oneshot::channel();
+        child_ref.run(|_, _| sender.send(()).unwrap()).unwrap();
+        receiver.await.unwrap();
+        assert_eq!(record.count("a starting"), 1);
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// What is launched for an order may need what its tree's threads have, and those of another are none of them.
+#[test]
+fn an_order_from_a_thread_of_another_tree_is_sent() {
+    system(async {
+        let (far, far_ref, _) = noted(eager("far"));
+        let ((other, _), (root, record)) = (start(vec![far]), start(vec![]));
+        other.started().await.unwrap();
+        root.started().await.unwrap();
+        let (supervisor, (sender, receiver)) = (root.supervisor(), std::sync::mpsc::channel());
+        far_ref
+            .run(move |_, _| {
+                let mut order = Box::pin(supervisor.start_child(plain(beside("a"))));
+                let pending = poll(&mut order).is_pending();
+                sender.send((pending, record.lines())).unwrap();
+                // Given up before anybody has seen it.
+            })
+            .unwrap();
+        // The thread of both supervisors is held here, so nobody can have taken it in but the one who gives it.
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), (true, vec![]));
+        other.shutdown().await.unwrap();
         root.shutdown().await.unwrap();
     });
 }

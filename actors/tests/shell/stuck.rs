@@ -1,12 +1,13 @@
 //! Handlers that block their thread: found out, fenced, replaced; and threads of one's own.
 
-use std::sync::atomic::Ordering;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use hivekeeper_actors::{
-    AskError, Child, ChildRef, ChildSpec, ChildState, ExitReason, Placement, RestartType, Root, Settings,
-    ShutdownError, Started, Strategy, SupervisorError, SupervisorFlags, ThreadEvent,
+    AskError, Child, ChildRef, ChildSpec, ChildState, EventSink, ExitReason, Placement, RestartType, Root, Settings,
+    ShutdownError, Started, Strategy, SupervisionEvent, SupervisorError, SupervisorFlags, ThreadEvent,
 };
 
 use crate::harness::*;
@@ -23,6 +24,10 @@ fn start_with(settings: Settings, children: Vec<Child>) -> (Root, std::sync::Arc
     let sink = std::sync::Arc::clone(&record) as std::sync::Arc<dyn hivekeeper_actors::EventSink>;
     let root = Root::start_with(settings, SupervisorFlags::unlimited(Strategy::OneForOne), children, sink).unwrap();
     (root, record)
+}
+
+fn beside(name: &str) -> ChildSpec {
+    ChildSpec { placement: Placement::WithSupervisor, ..eager(name) }
 }
 
 fn dedicated(name: &str) -> ChildSpec {
@@ -93,6 +98,140 @@ fn whoever_waits_for_a_supervisor_that_is_fenced_is_told_that_it_is_gone() {
         until("the leaked thread comes back", || root.stats().leaked == 0).await;
         assert_eq!(answers(&made_anew).await, 2);
         root.shutdown().await.unwrap();
+    });
+}
+
+/// No successor opens the door of this one, at which the others are told.
+#[test]
+fn whoever_waits_for_a_temporary_supervisor_that_is_fenced_is_told_that_it_is_gone() {
+    system(async {
+        let (a, blocked) = scripted(beside("a"), Script::default());
+        let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+        let spec = ChildSpec { restart: RestartType::Temporary, retain: true, ..eager("nested") };
+        let (nested, nested_ref) = Child::supervisor(spec, flags, vec![a]);
+        let (root, record) = start_with(settings(), vec![nested.apart()]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        let waits = nested_ref.start_child(scripted(beside("b"), Script::default()).0);
+        assert_eq!(tokio::time::timeout(PATIENCE, waits).await, Ok(Err(SupervisorError::Gone)));
+        assert_eq!((record.exits("nested"), record.count("nested starting")), (vec![ExitReason::Stuck], 1));
+        drop(gate);
+        until("the leaked thread comes back", || root.stats().leaked == 0).await;
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// Holds whoever tells of the start of `c` until `nested` has been fenced, and the one who tells of that until the former has gone on.
+#[derive(Default)]
+struct Holder {
+    record: Record,
+    held: AtomicBool,
+    let_go: AtomicBool,
+    gone_on: AtomicBool,
+}
+
+impl EventSink for Holder {
+    fn event(&self, event: SupervisionEvent) {
+        let line = format!("{} {}", event.id, short(&event.kind));
+        self.record.event(event);
+        match line.as_str() {
+            "c starting" => {
+                self.held.store(true, Ordering::SeqCst);
+                spin(&self.let_go);
+            }
+            "nested exited" => {
+                self.let_go.store(true, Ordering::SeqCst);
+                spin(&self.gone_on);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn spin(flag: &AtomicBool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !flag.load(Ordering::SeqCst) && std::time::Instant::now() < deadline {
+        std::thread::sleep(MS);
+    }
+}
+
+/// Nobody could tell them while the fence was made: their successor does.
+#[test]
+fn whoever_waits_for_a_supervisor_that_is_fenced_in_the_middle_of_a_step_is_told_by_its_successor() {
+    system(async {
+        let (a, blocked) = scripted(beside("a"), Script::default());
+        let flags = || SupervisorFlags::unlimited(Strategy::OneForOne);
+        let (nested, nested_ref) = Child::supervisor(eager("nested"), flags(), vec![a]);
+        let (far, far_ref) = probe("far");
+        let holder = std::sync::Arc::new(Holder::default());
+        let sink = std::sync::Arc::clone(&holder) as std::sync::Arc<dyn EventSink>;
+        // The one who is held blocks a thread of its own, which is not fenced beside the first.
+        let settings = Settings { threads: 2, leaked_max: 1, ..settings() };
+        let root = Root::start_with(settings, flags(), vec![nested.apart(), far], sink).unwrap();
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        let waits = actix_rt::spawn({
+            let nested = nested_ref.clone();
+            async move { nested.start_child(scripted(beside("b"), Script::default()).0).await }
+        });
+        until("the order is taken in", || holder.record.count("b starting") == 1).await;
+        let theirs = std::sync::Arc::clone(&holder);
+        far_ref
+            .run(move |_, _| {
+                let mut order = Box::pin(nested_ref.start_child(scripted(beside("c"), Script::default()).0));
+                let polled = order.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                assert!(polled.is_pending());
+                theirs.gone_on.store(true, Ordering::SeqCst);
+            })
+            .unwrap();
+        until("the next is in the middle of it", || holder.held.load(Ordering::SeqCst)).await;
+        assert_eq!(waits.await.unwrap(), Err(SupervisorError::Gone));
+        assert!(holder.gone_on.load(Ordering::SeqCst));
+        drop(gate);
+        until("the leaked thread comes back", || root.stats().leaked == 0).await;
+        root.shutdown().await.unwrap();
+    });
+}
+
+/// However long its thread is blocked. It hears of their ends no more: they are its successor's.
+#[test]
+fn the_children_of_a_supervisor_that_is_fenced_are_its_successors() {
+    system(async {
+        let ((a, blocked), (b, elsewhere)) = (probe("a"), scripted(dedicated("b"), Script::default()));
+        let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+        let (nested, _) = Child::supervisor(eager("nested"), flags, vec![b]);
+        let (root, record) = start_with(settings(), vec![nested.apart(), a]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        assert_eq!(answers(&blocked).await, 2);
+        while !matches!(elsewhere.ask(Add(0), PATIENCE).await, Ok((_, 2))) {
+            tokio::time::sleep(MS).await;
+        }
+        assert_eq!(root.stats().leaked, 1, "the thread is still blocked");
+        assert_eq!((record.exits("nested"), record.count("b starting")), (vec![ExitReason::Stuck], 2));
+        drop(gate);
+        until("the leaked thread comes back", || root.stats().leaked == 0).await;
+        elsewhere.tell(Boom).unwrap();
+        assert_eq!(answers(&elsewhere).await, 3);
+        // Nobody is waited for that ended long ago.
+        tokio::time::timeout(PATIENCE / 2, root.shutdown()).await.unwrap().unwrap();
+        assert_eq!(record.count("b starting"), 3);
+    });
+}
+
+#[test]
+fn a_supervisor_whose_thread_is_not_blocked_keeps_its_children() {
+    system(async {
+        let ((a, blocked), (b, bystander)) = (probe("a"), scripted(dedicated("b"), Script::default()));
+        let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+        let (nested, _) = Child::supervisor(eager("nested"), flags, vec![a, b]);
+        let (root, record) = start_with(settings(), vec![nested]);
+        root.started().await.unwrap();
+        let gate = block(&blocked).await;
+        assert_eq!((answers(&blocked).await, answers(&bystander).await), (2, 1));
+        drop(gate);
+        root.shutdown().await.unwrap();
+        assert_eq!((record.count("a starting"), record.count("b starting")), (2, 1));
     });
 }
 
