@@ -72,15 +72,15 @@ impl DataPlaneSlots {
                     }
                 }
             }
+            // The other may have been said by nobody, so the place is that of the one that was.
             (_, Some(path), None) => {
-                (key, key_key, "\"\"".to_owned(), format!("allowed: the file with the private key of {path:?}"))
+                let found = format!("{path:?} without its private key");
+                (certificate, cert_key, found, format!("allowed: both or neither; set {key_key}"))
             }
-            (_, None, Some(path)) => (
-                certificate,
-                cert_key,
-                "\"\"".to_owned(),
-                format!("allowed: the file with the certificate of {path:?}"),
-            ),
+            (_, None, Some(path)) => {
+                let found = format!("{path:?} without its certificate");
+                (key, key_key, found, format!("allowed: both or neither; set {cert_key}"))
+            }
             _ => return None,
         };
         problems.push(Complaint::rule(found, rule).at(said.place.clone(), name.to_owned()));

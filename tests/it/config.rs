@@ -2,6 +2,7 @@
 
 mod docker;
 mod sources;
+mod tls;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
