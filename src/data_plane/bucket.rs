@@ -78,7 +78,8 @@ mod tests {
     fn what_is_needed_is_had_on_credit_and_paid_back() {
         let start = Instant::now();
         let mut bucket = Bucket::new(start, 10, 5);
-        assert_eq!(bucket.claim(start, 2, 9), 3);
+        assert_eq!(bucket.claim(start, 0, 1), 1, "no more than is wanted");
+        assert_eq!(bucket.claim(start, 1, 9), 3);
         assert_eq!(bucket.claim(start, 4, 1), 0, "four below nothing");
         assert_eq!(bucket.next(start), start + Duration::from_millis(500));
         assert_eq!(bucket.claim(start + Duration::from_millis(500), 0, 9), 1);

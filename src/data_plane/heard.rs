@@ -110,6 +110,8 @@ mod tests {
         heard.beat(None, None);
         assert_eq!(heard.take(), [TelemetryKind::Heartbeat { progress: None, busy: None }]);
         assert_eq!(heard.take(), []);
+        heard.tell(TelemetryKind::SessionClosed);
+        assert_eq!((heard.needed(), heard.spare()), (1, 0), "what stands for itself is never let go");
     }
 
     #[test]

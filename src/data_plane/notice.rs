@@ -267,6 +267,9 @@ mod tests {
         let totals = Usage { input_tokens: Some(10), cost_usd: Some(0.5), ..Usage::default() };
         let report = UsageReport { totals, model: Some(text("m")) };
         assert_eq!(one("hive/usage", usage), TelemetryKind::Usage(Box::new(report)));
+        let both = r#"{"gen_ai.request.model":"asked","gen_ai.response.model":"answered"}"#;
+        let report = UsageReport { totals: Usage::default(), model: Some(text("answered")) };
+        assert_eq!(one("hive/usage", both), TelemetryKind::Usage(Box::new(report)), "the one that answered was used");
         let event = r#"{"kind":"merged","branch":"x"}"#;
         assert_eq!(one("hive/event", event), TelemetryKind::Event { kind: text("merged"), data: text(event) });
     }
@@ -305,6 +308,19 @@ mod tests {
             ("hive/event", format!(r#"{{"kind":"{}"}}"#, "y".repeat(NAME_BYTES_MAX + 1))),
         ] {
             assert_eq!(told(method, &params), (vec![], false), "{method}");
+        }
+        let long = "y".repeat(NAME_BYTES_MAX + 1);
+        for (method, params) in [
+            ("hive/log", format!(r#"{{"line":"x","stream":"{long}"}}"#)),
+            ("hive/log", r#"{"line":"x","stream":""}"#.to_owned()),
+            ("hive/metric", format!(r#"{{"name":"x","value":1,"unit":"{long}"}}"#)),
+            ("hive/metric", r#"{"name":"x","value":1,"attributes":{"a":1e999}}"#.to_owned()),
+            (
+                "hive/metric",
+                format!(r#"{{"name":"x","value":1,"attributes":{{"a":"{}"}}}}"#, "y".repeat(ATTRIBUTES_BYTES_MAX)),
+            ),
+        ] {
+            assert_eq!(told(method, &params), (vec![], false), "{method} {params:.80}");
         }
         assert!(read("hive/usage", None, &mut Heard::default()).unwrap().is_err());
         assert!(read("hive/nothing", None, &mut Heard::default()).is_none());

@@ -73,8 +73,8 @@ impl Breaker {
     /// It did not. `chance` lies in 0..1.
     pub(super) fn failed(&mut self, now: Instant, chance: f64) {
         self.failures = self.failures.saturating_add(1);
-        let opens = self.state != State::Closed || self.failures >= FAILURES_MAX;
-        if opens {
+        // A trial that fails is one more in the row that led to it.
+        if self.failures >= FAILURES_MAX {
             self.opened = self.opened.saturating_add(1);
             self.state = State::Open { until: now + self.backoff(chance) };
         }
@@ -100,6 +100,17 @@ mod tests {
 
     fn after(breaker: &Breaker, now: Instant) -> Option<u64> {
         breaker.open_until().map(|until| (until - now).as_secs())
+    }
+
+    #[test]
+    fn back_offs_are_spread_by_a_quarter_either_way() {
+        let now = Instant::now();
+        let waits = [0.0, 0.5, 1.0].map(|chance| {
+            let mut breaker = Breaker::new(Duration::from_secs(100));
+            (0..3).for_each(|_| breaker.failed(now, chance));
+            after(&breaker, now)
+        });
+        assert_eq!(waits, [Some(75), Some(100), Some(125)]);
     }
 
     #[test]

@@ -79,6 +79,14 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_that_begins_late_shifts_no_step() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(INTERVAL, start);
+        let _ = schedule.begin(start + Duration::from_secs(3));
+        assert_eq!(seconds(start, schedule.due()), 10);
+    }
+
+    #[test]
     fn failures_keep_the_step_until_the_breaker_opens() {
         let start = Instant::now();
         let mut schedule = Schedule::new(INTERVAL, start);
@@ -92,7 +100,8 @@ mod tests {
         assert_eq!(begun, [0, 10, 20, 30, 50, 90]);
         let back = schedule.due();
         assert_eq!(schedule.begin(back), Permit::Trial);
-        schedule.end(back, true, 0.5);
-        assert_eq!(schedule.due(), back + INTERVAL);
+        let ended = back + Duration::from_secs(4);
+        schedule.end(ended, true, 0.5);
+        assert_eq!(schedule.due(), ended + INTERVAL, "the steps begin anew where it came back");
     }
 }

@@ -234,6 +234,33 @@ fn code_1005_rate_limit_refuses_all_but_heartbeats() {
     assert_eq!(bench.say(LOG).telemetry.len(), 1);
 }
 
+/// In the usual form, in any other, and as a request.
+#[test]
+fn what_comes_too_fast_is_lost_by_its_class_however_it_is_written() {
+    let limits = PlaneLimits { notifications_burst: 1, notifications_per_second: 1, ..PlaneLimits::default() };
+    let lost = |logs, metrics, events| Lost { logs, metrics, events };
+    for (method, params, expected) in [
+        ("hive/log", json!({"line": "a"}), lost(1, 0, 0)),
+        ("hive/metric", json!({"name": "a", "value": 1}), lost(0, 1, 0)),
+        ("hive/usage", json!({"cost_usd": 1}), lost(0, 1, 0)),
+        ("hive/event", json!({"kind": "a"}), lost(0, 0, 1)),
+        ("hive/nothing", json!({}), Lost::default()),
+    ] {
+        let usual = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        let member = json!({"method": method, "params": params});
+        let batch = json!({"jsonrpc": "2.0", "method": "hive/batch", "params": {"notifications": [member]}});
+        for message in [usual.to_string(), format!("  {usual}"), batch.to_string()] {
+            let mut bench = Bench::with(&limits);
+            assert!(bench.say(OPEN).opened.is_some());
+            assert!(bench.say(BEAT).refused.is_empty());
+            let limited = bench.say(&message);
+            assert_eq!(limited.refused.iter().map(|c| c.number()).collect::<Vec<_>>(), [1005], "{message}");
+            assert_eq!(limited.heard.lost, expected, "{message}");
+            assert!(limited.telemetry.is_empty(), "{message}");
+        }
+    }
+}
+
 #[test]
 fn heartbeats_beyond_the_rate_merge() {
     let limits = PlaneLimits { notifications_burst: 1, notifications_per_second: 1, ..PlaneLimits::default() };
@@ -403,6 +430,30 @@ fn a_silent_session_is_pinged_and_given_up_at_last() {
         assert!(pings < 100);
     };
     assert_eq!((closed, pings), (limits.silence_max, 9));
+}
+
+#[test]
+fn silence_ends_a_session_when_it_is_over_and_not_at_the_next_ping() {
+    let limits = PlaneLimits { ping_after: Duration::from_secs(70), ..PlaneLimits::default() };
+    let mut bench = Bench::with(&limits);
+    assert!(bench.say(OPEN).opened.is_some());
+    let begun = bench.now.steady;
+    while !bench.tick().close {
+        bench.now.steady = bench.session.deadline();
+        assert!(bench.now.steady - begun <= limits.silence_max);
+    }
+    assert_eq!(bench.now.steady - begun, limits.silence_max);
+}
+
+#[test]
+fn behind_the_last_answer_nothing_is_answered() {
+    let mut bench = Bench::new();
+    bench.shutting_down = true;
+    refused(&bench.say(OPEN), &json!(1), 1007, true);
+    for line in [OPEN, BEAT, "garbage"] {
+        let after = bench.say(line);
+        assert!(after.replies.is_empty() && after.refused.is_empty(), "{line}");
+    }
 }
 
 #[test]
