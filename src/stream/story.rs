@@ -156,3 +156,77 @@ impl Story {
         head
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        events::Feed,
+        health::{Handle, Identity, Options},
+        model::{Epoch, EventKind, HiveId},
+        stream::StreamLimits,
+    };
+
+    fn hub() -> Hub {
+        let feed = Feed::new(Epoch(3), Seq(101));
+        let identity =
+            Identity { hive: HiveId(Uuid::nil()), name: "home".to_owned(), sample_interval: Duration::from_secs(2) };
+        let health = Handle::new(Options { identity, feed: feed.clone(), on_stuck: Arc::new(|_, _| {}) });
+        Hub::new(StreamLimits::default(), feed, health)
+    }
+
+    fn numbers(frame: &str) -> (u64, u64) {
+        let frame: Value = serde_json::from_str(frame).unwrap();
+        (frame["prev_seq"].as_u64().unwrap(), frame["seq"].as_u64().unwrap())
+    }
+
+    fn removed(seq: u64, at: SystemTime) -> Event {
+        let agent = "review/coder".parse().unwrap();
+        Event { seq: Seq(seq), epoch: Epoch(3), at, kind: EventKind::AgentRemoved { agent } }
+    }
+
+    #[test]
+    fn a_gap_is_made_up_for_where_anything_of_it_was_wanted() {
+        let gap = Gap { after: Seq(7), first_kept: Seq(50), head: Seq(90) };
+        for (topics, told) in [
+            (vec![Topic::Status], true),
+            (vec![Topic::Sessions], true),
+            (vec![Topic::Performance], false),
+            (vec![], false),
+        ] {
+            let mut story = Story::new(hub(), Seq(7));
+            *story.topics_mut() = topics.iter().copied().collect();
+            let frame = story.gap(&gap);
+            assert_eq!(frame.as_deref().map(numbers), told.then_some((7, 90)), "{topics:?}");
+            assert_eq!(story.seq(), Seq(if told { 90 } else { 7 }), "{topics:?}");
+        }
+    }
+
+    #[test]
+    fn those_who_come_from_different_frames_are_sent_one_event_each_behind_its_own() {
+        let (hub, event) = (hub(), removed(20, SystemTime::now()));
+        let frames = [7, 19, 7].map(|after| Story::new(hub.clone(), Seq(after)).event(&event).unwrap());
+        assert_eq!(frames.each_ref().map(|frame| numbers(frame)), [(7, 20), (19, 20), (7, 20)]);
+    }
+
+    #[test]
+    fn frames_are_counted_and_those_of_events_are_timed() {
+        let hub = hub();
+        let mut story = Story::new(hub.clone(), Seq(7));
+        story.pong();
+        assert_eq!((hub.stats().frames, hub.stats().timed), (1, 0));
+        let ago = SystemTime::now() - Duration::from_secs(5);
+        story.event(&removed(20, ago)).unwrap();
+        story.event(&removed(21, SystemTime::now())).unwrap();
+        let stats = hub.stats();
+        assert_eq!((stats.frames, stats.timed), (3, 2));
+        assert!(stats.push_time >= Duration::from_secs(5), "{stats:?}");
+        let shown = hub.performance(Instant::now() + Duration::from_secs(1)).push_latency_ms;
+        assert!(shown.is_some_and(|(mean, longest)| longest >= 5_000.0 && mean < longest), "{shown:?}");
+    }
+}

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
@@ -234,6 +234,49 @@ fn requests_are_answered_and_nonsense_is_objected_to() {
     assert_eq!(viewer.expect("error")["code"], "unsupported_frame");
     viewer.say(r#"{"type":"ping"}"#);
     viewer.expect("pong");
+}
+
+#[test]
+fn a_clients_own_ping_is_answered_with_what_it_says() {
+    let server = Server::start(StreamLimits::default());
+    let mut viewer = server.greeted();
+    viewer.socket.send(Message::Ping(vec![1, 2, 3].into())).unwrap();
+    let answer = viewer.socket.read().unwrap();
+    assert_eq!(answer, Message::Pong(vec![1, 2, 3].into()));
+}
+
+/// Written below the protocol: a client of it would send neither.
+#[test]
+fn what_is_no_text_in_one_piece_ends_it_with_a_code_of_its_own() {
+    let server = Server::start(StreamLimits::default());
+    let masked = |head: u8, payload: &[u8]| {
+        let length = 0x80 | u8::try_from(payload.len()).unwrap();
+        // The mask is zero, so the payload stands as it is.
+        [&[head, length, 0, 0, 0, 0], payload].concat()
+    };
+    for (frame, code) in
+        [(masked(0x01, b"half"), CloseCode::Unsupported), (masked(0x81, b"\xff\xfe"), CloseCode::Invalid)]
+    {
+        let viewer = server.greeted();
+        viewer.socket.get_ref().write_all(&frame).unwrap();
+        assert_eq!(viewer.end(), Some(code));
+    }
+}
+
+#[test]
+fn who_wants_no_rates_any_more_gets_none() {
+    let limits = StreamLimits { performance_interval: Duration::from_millis(50), ..StreamLimits::default() };
+    let server = Server::start(limits);
+    let mut viewer = server.greeted();
+    viewer.say(r#"{"type":"subscribe","subscriptions":["performance"]}"#);
+    viewer.expect("subscription_ack");
+    viewer.expect("performance_update");
+    viewer.say(r#"{"type":"unsubscribe","subscriptions":["performance"]}"#);
+    while viewer.next()["type"] != "subscription_ack" {}
+    // One may have waited for its turn already.
+    viewer.socket.get_ref().set_read_timeout(Some(limits.performance_interval * 6)).unwrap();
+    let more = (0..3).take_while(|_| viewer.socket.read().is_ok_and(|message| message.is_text())).count();
+    assert!(more <= 1, "{more} after the end of the subscription");
 }
 
 #[test]

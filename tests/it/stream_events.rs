@@ -103,6 +103,19 @@ fn a_resumed_reader_misses_nothing_or_gets_the_whole_document() {
     }
 }
 
+/// As browsers send it that have seen no frame with a number.
+#[test]
+fn an_empty_number_is_none() {
+    let server = Server::start(StreamLimits::default());
+    let mut reader = Reader::open(&server, "?after=100", &["Last-Event-ID: "]);
+    assert_eq!(reader.expect("connection_established")["seq"], 100);
+    let next = publish(&server, changed("review/coder", 1));
+    assert_eq!(reader.expect("session_update")["seq"], next, "it has seen the hundredth");
+    let mut reader = Reader::open(&server, "", &["Last-Event-ID: "]);
+    reader.expect("connection_established");
+    reader.expect("status_update");
+}
+
 #[test]
 fn the_address_says_what_is_told() {
     let limits = StreamLimits { performance_interval: Duration::from_millis(50), ..StreamLimits::default() };
@@ -126,6 +139,7 @@ fn the_address_says_what_is_told() {
         ("?subscriptions=logs", ""),
         ("?swarms=UPPER", ""),
         ("?after=-1", ""),
+        ("?after=1", "Last-Event-ID: -1\r\n"),
         ("?sworms=review", ""),
         ("", "Last-Event-ID: x\r\n"),
     ] {
