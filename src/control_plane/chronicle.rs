@@ -120,7 +120,9 @@ async fn write_one(journal: &dyn Journal, agent: &AgentId, note: (Standing, Syst
 async fn keep_usage(health: health::Handle, journal: Arc<dyn Journal>) {
     let mut all_due = Instant::now();
     loop {
-        let urgent = tokio::time::timeout_at(all_due.into(), health.usage_urgent()).await.is_ok();
+        // Both outcomes mean the same: look. Last words that keep coming must not put the others off.
+        let _ = tokio::time::timeout_at(all_due.into(), health.usage_urgent()).await;
+        let urgent = Instant::now() < all_due;
         if !urgent {
             all_due = Instant::now() + USAGE_EVERY;
         }
