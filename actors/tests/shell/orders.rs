@@ -248,7 +248,7 @@ fn an_order_from_a_thread_of_another_tree_is_sent() {
         let ((other, _), (root, record)) = (start(vec![far]), start(vec![]));
         other.started().await.unwrap();
         root.started().await.unwrap();
-        let (supervisor, (sender, receiver)) = (root.supervisor(), std::sync::mpsc::channel());
+        let (supervisor, (sender, receiver)) = (root.supervisor(), std::sync::mpsc::sync_channel(1));
         far_ref
             .run(move |_, _| {
                 let mut order = Box::pin(supervisor.start_child(plain(beside("a"))));
