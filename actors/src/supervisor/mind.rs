@@ -296,8 +296,8 @@ impl Bench {
     pub(crate) fn admit(child: Child) -> NewChild<Self> {
         let Child { spec, role, blueprint, .. } = child;
         let seed = match blueprint.incarnation() {
-            0 => spec.seed.clone(),
-            incarnation => Seed { incarnation, restarts: spec.seed.restarts, ..Seed::default() },
+            0 => None,
+            incarnation => Some(Box::new(Seed { incarnation, restarts: spec.seed.restarts, ..Seed::default() })),
         };
         NewChild { spec, seed, role, payload: Self { blueprint, leash: None } }
     }

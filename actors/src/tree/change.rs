@@ -20,7 +20,8 @@ impl<P> Tree<P> {
         self.flags = flags;
         for mut child in children {
             // That of a child which is there is not read.
-            child.seed.state = SeedState::Stopped;
+            let seed = child.seed.get_or_insert_with(|| Box::new(child.spec.seed.clone()));
+            seed.state = SeedState::Stopped;
             if let Err((key, child)) = self.insert(now, child) {
                 self.respecify(key, child);
             }

@@ -209,6 +209,8 @@ pub(super) struct Past {
 impl<P> Slot<P> {
     pub(super) fn new(now: Instant, path: Arc<str>, child: NewChild<P>) -> Self {
         let NewChild { spec, seed, role, payload } = child;
+        let seed = seed.as_deref().unwrap_or(&spec.seed);
+        let (incarnation, restarts, adopt) = (seed.incarnation, seed.restarts, seed.state == SeedState::Running);
         let state = match seed.state {
             SeedState::Fresh | SeedState::Running => State::Pending { cause: Cause::Asked },
             SeedState::Delayed { retry_in } => {
@@ -228,14 +230,14 @@ impl<P> Slot<P> {
             payload,
             state,
             since: now,
-            incarnation: seed.incarnation,
-            restarts: seed.restarts,
+            incarnation,
+            restarts,
             past: (!fresh).then(|| Box::new(past)),
             waiters: Waiters::default(),
             role,
             fate: Fate::default(),
             trial: Trial::default(),
-            adopt: seed.state == SeedState::Running,
+            adopt,
         }
     }
 

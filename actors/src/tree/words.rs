@@ -50,10 +50,10 @@ pub enum Cause {
 /// A child on its way under a supervisor. `payload` is the shell's own and comes back with [`Action::Dispose`].
 #[derive(Clone, Debug)]
 pub struct NewChild<P> {
-    /// Its specification; the seed in it is not read.
+    /// Its specification.
     pub spec: Named,
-    /// What is known of it from before.
-    pub seed: Seed,
+    /// What is known of it from before, where that is not what its specification says.
+    pub seed: Option<Box<Seed>>,
     /// Whether it works or supervises.
     pub role: Role,
     /// What the shell keeps with it.

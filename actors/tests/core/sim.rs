@@ -159,7 +159,7 @@ impl Sim {
 }
 
 pub(crate) fn new_child(spec: ChildSpec) -> NewChild<&'static str> {
-    NewChild { seed: spec.seed.clone(), spec: spec.into(), role: Role::Worker, payload: "payload" }
+    NewChild { seed: None, spec: spec.into(), role: Role::Worker, payload: "payload" }
 }
 
 pub(crate) fn id(name: &str) -> ChildId {

@@ -498,7 +498,7 @@ impl World {
 }
 
 fn new_child(spec: ChildSpec) -> NewChild<()> {
-    NewChild { seed: spec.seed.clone(), spec: spec.into(), role: Role::Worker, payload: () }
+    NewChild { seed: None, spec: spec.into(), role: Role::Worker, payload: () }
 }
 
 /// The child that a request is about.
