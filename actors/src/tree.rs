@@ -225,11 +225,17 @@ impl<P> Tree<P> {
     /// The child that has its id, and the child itself, of which there is no trace.
     fn insert(&mut self, now: Instant, child: NewChild<P>) -> Result<Key, (Key, NewChild<P>)> {
         let key = Key(self.next_key);
-        if let Err(taken) = self.ids.insert(&child.spec.id, key) {
-            return Err((taken, child));
-        }
+        // The path is put together well before it is copied: to read in one piece what was just written in two waits until all that was written
+        // before has reached memory.
+        let front = self.path_front.len();
+        self.path_front.push_str(child.spec.id.as_str());
+        let named = self.ids.insert(&child.spec.id, key).map(|()| Arc::from(self.path_front.as_str()));
+        self.path_front.truncate(front);
+        let path = match named {
+            Ok(path) => path,
+            Err(taken) => return Err((taken, child)),
+        };
         self.next_key += 1;
-        let path = self.path_of(&child.spec.id);
         let slot = Box::new(Slot::new(now, path, child));
         if slot.state.rests() {
             self.out.push(Action::Close(key));
@@ -238,15 +244,6 @@ impl<P> Tree<P> {
         self.backoffs.join(&slot.spec);
         self.slots.push(key, slot);
         Ok(key)
-    }
-
-    /// The way from the root to a child.
-    fn path_of(&mut self, id: &ChildId) -> Arc<str> {
-        let front = self.path_front.len();
-        self.path_front.push_str(id.as_str());
-        let path = Arc::from(self.path_front.as_str());
-        self.path_front.truncate(front);
-        path
     }
 
     fn is_pending(&self, key: Key) -> bool {
