@@ -40,6 +40,16 @@ impl<A: Actor> Inbox<A> {
 
     /// Takes the place of the one living incarnation; when it is taken, the task is woken once it is free. A fenced incarnation comes too late.
     pub(crate) fn enter(&self, seat: &Arc<Seat>, cx: &TaskContext<'_>) -> bool {
+        // As a rule the place is free.
+        let mut reading = self.reading.lock();
+        if reading.tenant.is_none() {
+            let enters = !seat.is_fenced();
+            if enters {
+                reading.tenant = Some(Arc::clone(seat));
+            }
+            return enters;
+        }
+        drop(reading);
         self.fence_leaked();
         let (out, previous) = {
             let mut reading = self.reading.lock();
