@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Sleep;
 
-use crate::child::{ChildCtx, Factory, Ignore};
+use crate::child::{ChildCtx, Ignore, Made};
 use crate::exit::ExitReason;
 use crate::inbox::Inbox;
 use crate::panics::{caught, guarded};
@@ -323,12 +323,12 @@ impl<A: Actor> Drop for Report<A> {
 /// A cell before it reaches its thread; dropping it unspawned reports the thread as gone.
 pub(crate) struct Unborn<A: Actor<Context = Context<A>>> {
     report: Report<A>,
-    factory: Arc<Factory<A>>,
+    made: Arc<Made<A>>,
 }
 
 impl<A: Actor<Context = Context<A>>> Unborn<A> {
-    pub(crate) fn new(seat: Arc<Seat>, inbox: Arc<Inbox<A>>, factory: Arc<Factory<A>>) -> Self {
-        Self { report: Report { seat, inbox }, factory }
+    pub(crate) fn new(seat: Arc<Seat>, made: Arc<Made<A>>) -> Self {
+        Self { report: Report { seat, inbox: Arc::clone(&made.inbox) }, made }
     }
 
     /// Ends the incarnation before it begins.
@@ -340,15 +340,15 @@ impl<A: Actor<Context = Context<A>>> Unborn<A> {
     /// Starts the incarnation on the thread that calls.
     pub(crate) fn spawn_here(self) {
         // The cell reports its own end; its owner is the leash, which ends it.
-        let Self { report, factory } = self;
-        drop(actix_rt::spawn(Cell { actor: None, factory, passed_on: 0, judge: None, report }));
+        let Self { report, made } = self;
+        drop(actix_rt::spawn(Cell { actor: None, made, passed_on: 0, judge: None, report }));
     }
 }
 
 /// The task of one incarnation.
 struct Cell<A: Actor<Context = Context<A>>> {
     actor: Option<ContextFut<A, Context<A>>>,
-    factory: Arc<Factory<A>>,
+    made: Arc<Made<A>>,
     /// The strongest order to stop that the actor knows of.
     passed_on: u8,
     /// Runs out when an orphan has had its time.
@@ -376,7 +376,7 @@ impl<A: Actor<Context = Context<A>>> Future for Cell<A> {
 
 impl<A: Actor<Context = Context<A>>> Cell<A> {
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
-        let Self { actor, factory, passed_on, judge, report } = self;
+        let Self { actor, made, passed_on, judge, report } = self;
         let Report { seat, inbox } = report;
         seat.waker.register(cx.waker());
         let order = seat.order.load(Ordering::Acquire);
@@ -390,8 +390,8 @@ impl<A: Actor<Context = Context<A>>> Cell<A> {
                 return Poll::Ready(ExitReason::Shutdown);
             }
             None if !inbox.enter(seat, cx) => return Poll::Pending,
-            None => match make(seat, inbox, factory) {
-                Ok(made) => actor.insert(made),
+            None => match make(seat, made) {
+                Ok(fresh) => actor.insert(fresh),
                 Err(reason) => return Poll::Ready(reason),
             },
         };
@@ -452,9 +452,9 @@ impl<A: Actor<Context = Context<A>>> Drop for Cell<A> {
 
 fn make<A: Actor<Context = Context<A>>>(
     seat: &Arc<Seat>,
-    inbox: &Arc<Inbox<A>>,
-    factory: &Arc<Factory<A>>,
+    made: &Made<A>,
 ) -> Result<ContextFut<A, Context<A>>, ExitReason> {
+    let Made { inbox, factory, .. } = made;
     seat.env.registry.take(seat, inbox).map_err(|name_taken| ExitReason::StartFailed(name_taken.to_string().into()))?;
     let child = ChildCtx::new(Arc::clone(seat), Arc::clone(inbox));
     // The error is the factory's, too: to show it and to drop it may panic.

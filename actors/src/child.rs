@@ -59,7 +59,7 @@ impl Child {
         let inbox = Arc::new(Inbox::new(&spec));
         let child_ref = ChildRef::new(Arc::clone(&inbox));
         let factory = Careful(Some(factory));
-        let made = Made { inbox, factory: Arc::new(move |child| factory.make(child)), nested: None };
+        let made = Made { inbox, nested: None, factory: move |child: ChildCtx<A>| factory.make(child) };
         (Self { spec, role: Role::Worker, blueprint: Arc::new(made), problem: None }, child_ref)
     }
 
@@ -122,10 +122,10 @@ impl fmt::Debug for Child {
 }
 
 /// How a supervisor makes incarnations of a child whose type it doesn't know.
-pub(crate) trait Blueprint: Any + Send + Sync {
+pub(crate) trait Blueprint: Send + Sync {
     /// Makes an incarnation; its end is reported to the seat's watcher whatever happens. `spot` is where that is decided, and `home` the thread of
     /// its supervisor, unless that is the one that calls.
-    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>);
+    fn launch(self: Arc<Self>, seat: Arc<Seat>, spot: Spot, home: Option<&Home>);
     /// Refuses and forgets messages.
     fn close(&self);
     /// Fences the incarnation if it lives on this thread, which is blocked.
@@ -135,22 +135,30 @@ pub(crate) trait Blueprint: Any + Send + Sync {
     /// The handle on the supervisor, if it is one.
     fn nested(&self) -> Option<&SupervisorRef>;
     /// The same child with the factory of `other`; `None` when that makes another type of actor.
-    fn heir(&self, other: &dyn Blueprint) -> Option<Arc<dyn Blueprint>>;
+    fn heir(&self, other: &Arc<dyn Blueprint>) -> Option<Arc<dyn Blueprint>>;
+    /// What makes its actors, as an `Arc<Made<A>>`.
+    fn maker(self: Arc<Self>) -> Box<dyn Any>;
     /// Tells children apart: the address of where the messages are.
     fn inbox(&self) -> usize;
 }
 
-pub(crate) struct Made<A: Actor<Context = Context<A>>> {
+/// What a child is made of, in one piece with its factory: there may be very many children.
+pub(crate) struct Made<A: Actor<Context = Context<A>>, F: ?Sized = Factory<A>> {
     pub(crate) inbox: Arc<Inbox<A>>,
-    pub(crate) factory: Arc<Factory<A>>,
     pub(crate) nested: Option<SupervisorRef>,
+    pub(crate) factory: F,
 }
 
-impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
-    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
+impl<A: Actor<Context = Context<A>>> Made<A> {
+    /// A child with this one's factory.
+    fn lend(self: Arc<Self>, inbox: Arc<Inbox<A>>, nested: Option<SupervisorRef>) -> Arc<dyn Blueprint> {
+        Arc::new(Made { inbox, nested, factory: move |child: ChildCtx<A>| (self.factory)(child) })
+    }
+
+    fn launch(self: Arc<Self>, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
         self.inbox.launch(&seat);
         let (env, placement) = (Arc::clone(&seat.env), seat.spec.placement);
-        let unborn = Unborn::new(Arc::clone(&seat), Arc::clone(&self.inbox), Arc::clone(&self.factory));
+        let unborn = Unborn::new(Arc::clone(&seat), self);
         match placement {
             Placement::Pool => env.pool.place(&seat, spot, move || unborn.spawn_here()),
             Placement::WithSupervisor => match home {
@@ -164,6 +172,17 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
                 Err(error) => unborn.refuse(ExitReason::StartFailed(format!("no thread of its own: {error}").into())),
             },
         }
+    }
+}
+
+impl<A, F> Blueprint for Made<A, F>
+where
+    A: Actor<Context = Context<A>>,
+    F: Fn(ChildCtx<A>) -> Result<A, BoxError> + Send + Sync + 'static,
+{
+    fn launch(self: Arc<Self>, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
+        let made: Arc<Made<A>> = self;
+        made.launch(seat, spot, home);
     }
 
     fn close(&self) {
@@ -182,11 +201,14 @@ impl<A: Actor<Context = Context<A>>> Blueprint for Made<A> {
         self.nested.as_ref()
     }
 
-    fn heir(&self, other: &dyn Blueprint) -> Option<Arc<dyn Blueprint>> {
-        let other: &dyn Any = other;
-        let Self { factory, .. } = other.downcast_ref()?;
-        let inbox = Arc::clone(&self.inbox);
-        Some(Arc::new(Self { inbox, factory: Arc::clone(factory), nested: self.nested.clone() }))
+    fn heir(&self, other: &Arc<dyn Blueprint>) -> Option<Arc<dyn Blueprint>> {
+        let other = Arc::clone(other).maker().downcast::<Arc<Made<A>>>().ok()?;
+        Some(other.lend(Arc::clone(&self.inbox), self.nested.clone()))
+    }
+
+    fn maker(self: Arc<Self>) -> Box<dyn Any> {
+        let made: Arc<Made<A>> = self;
+        Box::new(made)
     }
 
     fn inbox(&self) -> usize {

@@ -79,8 +79,8 @@ fn supervisor(
     let inbox = Arc::new(Inbox::new(&spec));
     let supervisor_ref = SupervisorRef::new(ChildRef::new(Arc::clone(&inbox)));
     let me = supervisor_ref.clone();
-    let factory = Arc::new(move |child| make(SupervisorCtx { child, me: me.clone() }));
-    let made = Made { inbox, factory, nested: Some(supervisor_ref.clone()) };
+    let factory = move |child| make(SupervisorCtx { child, me: me.clone() });
+    let made = Made { inbox, nested: Some(supervisor_ref.clone()), factory };
     let role = Role::Supervisor(strategy);
     (Child { spec: spec.into(), role, blueprint: Arc::new(made), problem }, supervisor_ref)
 }

@@ -40,7 +40,7 @@ impl Mind {
         children: &[Child],
     ) -> Result<oneshot::Receiver<Answer>, SupervisorError> {
         for child in children {
-            if self.known(child.id()).is_some_and(|bench| bench.blueprint.heir(&*child.blueprint).is_none()) {
+            if self.known(child.id()).is_some_and(|bench| bench.blueprint.heir(&child.blueprint).is_none()) {
                 return Err(SupervisorError::OtherActor { id: child.id().clone() });
             }
             self.given_again.extend(self.same(child.id(), &*child.blueprint));
@@ -59,7 +59,7 @@ impl Mind {
     }
 
     /// A child has a new specification: what it has keeps its inbox and gets the factory of `new`.
-    pub(super) fn adopt(&mut self, key: Key, new: &dyn Blueprint) {
+    pub(super) fn adopt(&mut self, key: Key, new: &Arc<dyn Blueprint>) {
         let Some(bench) = self.tree.payload_mut(key) else { return };
         if new.inbox() != bench.blueprint.inbox() {
             new.close();

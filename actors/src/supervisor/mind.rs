@@ -213,7 +213,7 @@ impl Mind {
                     bench.blueprint.close();
                 }
             }
-            Action::Adopt { key, payload } => self.adopt(key, &*payload.blueprint),
+            Action::Adopt { key, payload } => self.adopt(key, &payload.blueprint),
             Action::Answer { token, child, result } => self.answer(token, child, result),
             Action::Ready => {
                 self.enter(ChildState::Running);
@@ -241,7 +241,7 @@ impl Mind {
             } else if let Some(thread) = before {
                 seat.live_on(thread);
             }
-            bench.blueprint.launch(seat, spot, home);
+            Arc::clone(&bench.blueprint).launch(seat, spot, home);
         }
     }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::any::Any;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -45,11 +46,11 @@ struct Odd {
 }
 
 impl Blueprint for Odd {
-    fn launch(&self, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
+    fn launch(self: Arc<Self>, seat: Arc<Seat>, spot: Spot, home: Option<&Home>) {
         if self.launches.fetch_add(1, Ordering::SeqCst) == 1 {
             (self.second)(&seat);
         } else {
-            self.real.launch(seat, spot, home);
+            Arc::clone(&self.real).launch(seat, spot, home);
         }
     }
 
@@ -69,8 +70,12 @@ impl Blueprint for Odd {
         None
     }
 
-    fn heir(&self, _: &dyn Blueprint) -> Option<Arc<dyn Blueprint>> {
+    fn heir(&self, _: &Arc<dyn Blueprint>) -> Option<Arc<dyn Blueprint>> {
         None
+    }
+
+    fn maker(self: Arc<Self>) -> Box<dyn Any> {
+        Box::new(())
     }
 
     fn inbox(&self) -> usize {
