@@ -103,10 +103,14 @@ impl Handle {
 
     /// Takes a report. Never blocks.
     pub fn report(&self, report: Report) {
+        self.report_at(report, Instant::now());
+    }
+
+    pub(super) fn report_at(&self, report: Report, now: Instant) {
         match report {
             // Summed up before the lock, which every connection needs.
-            Report::Telemetry(batch) => Burst::sum_up(batch, |one| self.shared.intake.lock().hear(one)),
-            other => self.shared.intake.lock().put(other),
+            Report::Telemetry(batch) => Burst::sum_up(batch, |one| self.shared.intake.lock().hear(one, now)),
+            other => self.shared.intake.lock().put(other, now),
         }
         self.shared.wake.notify_one();
     }

@@ -1,7 +1,7 @@
-//! Where reports wait for the health actor. Never blocks and never grows with what agents send.
+//! Where reports wait for the health actor. Never blocks, and what agents send can't make it grow beyond a bound.
 //!
-//! - What the daemon's own rooms tell (supervision, runtime, commands) waits in order and is never dropped. It is bounded by what they do: a
-//!   few reports for each start and end of an agent, which back-off and intensity limit.
+//! - What the daemon's own rooms tell (supervision, runtime, commands) waits in order and is never dropped. No number bounds it, only what they do: a
+//!   few reports for each start and end of an agent, which back-off and intensity limit, and for each loss of a runtime.
 //! - What agents send is summed up: one [`Burst`] an agent, whatever its rate. Heartbeats, readings and sessions lose nothing by it, since
 //!   only the latest counts; log records and metrics count only as signs here, their contents go to the log book.
 //! - Agents' own events are kept whole, at most [`SAID_MAX`]; beyond that the oldest goes and is counted on its agent. Each goes into the
@@ -11,7 +11,7 @@ use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasherDefault, DefaultHasher},
-    time::SystemTime,
+    time::Instant,
 };
 
 use super::{burst::Burst, fold::STALE_INCARNATION, report::Report};
@@ -64,19 +64,29 @@ impl Uses {
 #[derive(Debug)]
 struct Share {
     left: f64,
-    at: SystemTime,
+    at: Instant,
 }
 
 impl Share {
-    fn take(&mut self, at: SystemTime) -> bool {
-        let passed = at.duration_since(self.at).unwrap_or_default();
-        self.at = at;
-        self.left = (self.left + passed.as_secs_f64() * SHARE_PER_SECOND).min(SHARE_BURST);
+    fn take(&mut self, now: Instant) -> bool {
+        self.fill(now);
         let may = self.left >= 1.0;
         if may {
             self.left -= 1.0;
         }
         may
+    }
+
+    /// A full one is as good as none.
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.left >= SHARE_BURST
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at);
+        self.at = self.at.max(now);
+        self.left = (self.left + passed.as_secs_f64() * SHARE_PER_SECOND).min(SHARE_BURST);
     }
 }
 
@@ -98,10 +108,10 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn put(&mut self, report: Report) {
+    pub(super) fn put(&mut self, report: Report, now: Instant) {
         match report {
             Report::Telemetry(batch) => {
-                Burst::sum_up(batch, |one| self.hear(one));
+                Burst::sum_up(batch, |one| self.hear(one, now));
             }
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(agent, burst),
@@ -123,8 +133,12 @@ impl Intake {
             Report::Engine { ok, error } => self.engine.note(ok, error),
             Report::Journal { ok, error } => self.journal.note(ok, error),
             Report::History { ok, error } => self.history.note(ok, error),
+            Report::Removed(name) => {
+                // With them go the full ones of agents that its last document left out, or that were heard behind its end.
+                self.shares.retain(|agent, share| agent.swarm != name && !share.is_full(now));
+                self.urgent.push_back(Item::Report(Report::Removed(name)));
+            }
             Report::Declared { .. }
-            | Report::Removed(_)
             | Report::Desired { .. }
             | Report::Adjusted { .. }
             | Report::Supervision { .. }
@@ -134,10 +148,10 @@ impl Intake {
     }
 
     /// Takes what some messages of an agent amount to, or one of its own events.
-    pub(super) fn hear(&mut self, said: Result<(AgentId, Burst), Telemetry>) {
+    pub(super) fn hear(&mut self, said: Result<(AgentId, Burst), Telemetry>, now: Instant) {
         match said {
             Ok((agent, burst)) => self.burst(agent, burst),
-            Err(event) => self.say(event),
+            Err(event) => self.say(event, now),
         }
     }
 
@@ -183,10 +197,9 @@ impl Intake {
         }
     }
 
-    fn say(&mut self, telemetry: Telemetry) {
-        let at = telemetry.at;
-        let share = self.shares.entry(telemetry.agent.clone()).or_insert(Share { left: SHARE_BURST, at });
-        if !share.take(at) {
+    fn say(&mut self, telemetry: Telemetry, now: Instant) {
+        let share = self.shares.entry(telemetry.agent.clone()).or_insert(Share { left: SHARE_BURST, at: now });
+        if !share.take(now) {
             return self.lose(telemetry);
         }
         self.said.push_back(telemetry);
@@ -211,7 +224,10 @@ impl Intake {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::{Arc, LazyLock},
+        time::{Duration, SystemTime},
+    };
 
     use super::*;
     use crate::model::TelemetryKind;
@@ -222,13 +238,19 @@ mod tests {
         "review/coder".parse().unwrap()
     }
 
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    fn put(intake: &mut Intake, report: Report) {
+        intake.put(report, *BEGAN);
+    }
+
     fn telemetry(incarnation: u64, kind: TelemetryKind) -> Report {
         Report::Telemetry(vec![Telemetry { agent: agent(), incarnation, at: AT, kind }])
     }
 
-    fn note(agent: AgentId, at: SystemTime, n: usize) -> Report {
+    fn note(agent: AgentId, n: usize) -> Report {
         let kind = TelemetryKind::Event { kind: Arc::from("note"), data: Arc::from(n.to_string()) };
-        Report::Telemetry(vec![Telemetry { agent, incarnation: 1, at, kind }])
+        Report::Telemetry(vec![Telemetry { agent, incarnation: 1, at: AT, kind }])
     }
 
     fn log() -> TelemetryKind {
@@ -244,11 +266,11 @@ mod tests {
     #[test]
     fn a_flood_of_telemetry_is_one_burst() {
         let mut intake = Intake::default();
-        intake.put(telemetry(1, TelemetryKind::SessionOpened));
+        put(&mut intake, telemetry(1, TelemetryKind::SessionOpened));
         for _ in 0..100_000 {
-            intake.put(telemetry(1, log()));
+            put(&mut intake, telemetry(1, log()));
         }
-        intake.put(telemetry(1, TelemetryKind::Heartbeat { progress: Some(Arc::from("7")), busy: None }));
+        put(&mut intake, telemetry(1, TelemetryKind::Heartbeat { progress: Some(Arc::from("7")), busy: None }));
         let items = drained(&mut intake);
         assert_eq!(items.len(), 1);
         let Item::Burst(_, burst) = &items[0] else { panic!("{items:?}") };
@@ -262,7 +284,7 @@ mod tests {
     fn a_flood_of_events_drops_the_oldest_and_counts_it() {
         let mut intake = Intake::default();
         for n in 0..SAID_MAX + 5 {
-            intake.put(note(format!("review/coder-{}", n % 100).parse().unwrap(), AT, n));
+            put(&mut intake, note(format!("review/coder-{}", n % 100).parse().unwrap(), n));
         }
         let items = drained(&mut intake);
         let dropped: u64 =
@@ -277,17 +299,15 @@ mod tests {
     fn an_agent_that_floods_events_gets_its_share_and_the_others_theirs() {
         let mut intake = Intake::default();
         let other: AgentId = "review/quiet".parse().unwrap();
-        let later = AT + Duration::from_secs(2);
         for n in 0..10_000 {
-            intake.put(note(agent(), AT, n));
+            put(&mut intake, note(agent(), n));
         }
-        intake.put(note(other.clone(), AT, 0));
-        // A clock that is set back stops nobody: the share fills again from there.
+        put(&mut intake, note(other.clone(), 0));
         for n in 0..100 {
-            intake.put(note(agent(), AT - Duration::from_secs(1), n));
+            put(&mut intake, note(agent(), n));
         }
         for n in 0..100 {
-            intake.put(note(agent(), later, n));
+            intake.put(note(agent(), n), *BEGAN + Duration::from_secs(2));
         }
         let items = drained(&mut intake);
         let said = |who: &AgentId| items.iter().filter(|item| matches!(item, Item::Said(t) if t.agent == *who)).count();
@@ -295,8 +315,21 @@ mod tests {
             Item::Burst(_, burst) => Some((burst.lost.events, burst.messages)),
             _ => None,
         });
-        assert_eq!((said(&agent()), said(&other)), (530, 1));
-        assert_eq!(dropped, Some((10_200 - 530, 10_200 - 530)));
+        assert_eq!((said(&agent()), said(&other)), (520, 1));
+        assert_eq!(dropped, Some((10_200 - 520, 10_200 - 520)));
+    }
+
+    #[test]
+    fn of_a_swarm_that_is_gone_nothing_stays() {
+        let mut intake = Intake::default();
+        let (other, idle): (AgentId, AgentId) = ("build/coder".parse().unwrap(), "build/idle".parse().unwrap());
+        put(&mut intake, note(idle, 0));
+        for agent in [agent(), other.clone()] {
+            (0..SAID_MAX).for_each(|n| put(&mut intake, note(agent.clone(), n)));
+        }
+        intake.put(Report::Removed("review".parse().unwrap()), *BEGAN + Duration::from_secs(1));
+        assert_eq!(intake.shares.keys().collect::<Vec<_>>(), [&other], "the idle one's is full again");
+        assert!(matches!(drained(&mut intake)[..], [Item::Report(Report::Removed(_)), ..]));
     }
 
     #[test]
@@ -328,7 +361,7 @@ mod tests {
         let mut intake = Intake::default();
         for incarnation in 1..=20_000 {
             let event = Observation::Alive { pid: 1, at: AT };
-            intake.put(Report::Runtime { agent: agent(), incarnation, event });
+            put(&mut intake, Report::Runtime { agent: agent(), incarnation, event });
         }
         let seen: Vec<u64> = drained(&mut intake)
             .iter()
@@ -345,15 +378,15 @@ mod tests {
     fn what_was_heard_before_a_loss_comes_before_it() {
         let mut intake = Intake::default();
         let told = |event| Report::Runtime { agent: agent(), incarnation: 1, event };
-        intake.put(telemetry(1, log()));
-        intake.put(told(Observation::Unreachable));
+        put(&mut intake, telemetry(1, log()));
+        put(&mut intake, told(Observation::Unreachable));
         let items = drained(&mut intake);
         assert!(
             matches!(&*items, [Item::Burst(_, burst), Item::Report(Report::Runtime { .. })] if burst.wrote),
             "{items:?}"
         );
-        intake.put(told(Observation::Unreachable));
-        intake.put(telemetry(1, log()));
+        put(&mut intake, told(Observation::Unreachable));
+        put(&mut intake, telemetry(1, log()));
         assert!(
             matches!(&*drained(&mut intake), [Item::Report(_), Item::Burst(..)]),
             "what is heard after it brings it back"
@@ -363,9 +396,9 @@ mod tests {
     #[test]
     fn a_younger_incarnation_follows_the_burst_of_the_older() {
         let mut intake = Intake::default();
-        intake.put(telemetry(1, log()));
-        intake.put(telemetry(2, TelemetryKind::SessionOpened));
-        intake.put(telemetry(1, log()));
+        put(&mut intake, telemetry(1, log()));
+        put(&mut intake, telemetry(2, TelemetryKind::SessionOpened));
+        put(&mut intake, telemetry(1, log()));
         let items = drained(&mut intake);
         let [Item::Burst(_, older), Item::Burst(_, younger), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else {
             panic!("{items:?}")
@@ -377,10 +410,10 @@ mod tests {
     #[test]
     fn a_failure_in_between_is_not_lost() {
         let mut intake = Intake::default();
-        intake.put(Report::Journal { ok: true, error: None });
-        intake.put(Report::Journal { ok: false, error: Some("disk full".to_owned()) });
+        put(&mut intake, Report::Journal { ok: true, error: None });
+        put(&mut intake, Report::Journal { ok: false, error: Some("disk full".to_owned()) });
         for _ in 0..10_000 {
-            intake.put(Report::Journal { ok: true, error: None });
+            put(&mut intake, Report::Journal { ok: true, error: None });
         }
         let items = drained(&mut intake);
         assert_eq!(items.len(), 2, "{items:?}");

@@ -45,6 +45,7 @@ pub use fold::{Fold, SAMPLES_INTERVAL};
 pub use handle::{Handle, OnStuck, Options};
 pub use monitor::Monitor;
 pub use report::{AgentSeed, Now, Report, Standing};
+pub(crate) use usage::{starts_over, updated};
 
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,11 @@ pub(crate) fn begin(options: Options, now: Now) -> Handle {
     Handle::begin(options, now)
 }
 
+/// Somebody reports.
+pub(crate) fn report(handle: &Handle, now: Now, report: Report) {
+    handle.report_at(report, now.mono);
+}
+
 /// One turn of the actor. `None` instead of a fall is a whole one. Returns what was folded, in order, and whether silence was judged behind it.
 pub(crate) fn turn(handle: &Handle, now: Now, fall: Option<Fall>) -> (Vec<Folded>, bool) {
     let shared = &handle.shared;

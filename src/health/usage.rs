@@ -98,7 +98,7 @@ fn tokens(usage: &Usage) -> [Option<u64>; 5] {
 }
 
 /// Whether a report can't belong to the run of the one before.
-fn starts_over(last: &Usage, next: &Usage) -> bool {
+pub(crate) fn starts_over(last: &Usage, next: &Usage) -> bool {
     let mut both =
         tokens(last).into_iter().zip(tokens(next)).filter_map(|(last, next)| Some((last?, next?))).peekable();
     if both.peek().is_some() {
@@ -124,7 +124,7 @@ fn join(
 }
 
 /// What was said last of each.
-fn updated(last: &Usage, next: &Usage) -> Usage {
+pub(crate) fn updated(last: &Usage, next: &Usage) -> Usage {
     join(last, next, |last, next| next.or(last), |last, next| next.or(last))
 }
 

@@ -169,7 +169,7 @@ impl World {
         self.remember(&report);
         self.trace.note(self.ms, format_args!("told {report:?}"));
         self.house.model.put(&report);
-        self.house.health.report(report);
+        actor::report(&self.house.health, self.now(), report);
     }
 
     pub(super) fn step(&mut self) -> Ended {
