@@ -85,8 +85,7 @@ pub fn session(data: &[u8]) {
         match order {
             Some(1..=3 | 5) => {}
             Some(4) => session.tick(now, gate, &mut out),
-            Some(6) => session.part(gate, &mut out),
-            Some(7) => session.verify(gate),
+            Some(6 | 7) => session.verify(now, gate),
             _ => {
                 session.line(now, &line, gate, &mut out);
                 if !was_closed {

@@ -18,7 +18,7 @@ use super::{
     limits::{ANSWER_BYTES_HELD, LINGER, LINGER_BYTES_MAX, ORDERS_MAX},
     newcomers::Newcomer,
     plane::{Phase, Plane, Presence, count},
-    scratch::{self, Scratch},
+    scratch::{self, Scratch, Stint},
     seats::{Order, Seat},
     session::{Effects, Now, Session},
 };
@@ -35,7 +35,18 @@ pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Opt
     let (order, orders) = mpsc::channel(ORDERS_MAX);
     let phase = plane.phase.subscribe();
     let newcomer = Some(newcomer);
-    let mut connection = Connection { plane, stream, via, session, lines, order, newcomer, seat: None };
+    let mut connection = Connection {
+        plane,
+        stream,
+        via,
+        session,
+        lines,
+        order,
+        newcomer,
+        seat: None,
+        stint: Stint::default(),
+        deaf: false,
+    };
     match connection.run(orders, phase).await {
         End::Said => connection.say_goodbye().await,
         End::Left => connection.close().await,
@@ -52,6 +63,9 @@ struct Connection<S> {
     order: mpsc::Sender<Order>,
     newcomer: Option<Newcomer>,
     seat: Option<(Seat, Counted)>,
+    stint: Stint,
+    /// Whether nothing that we write arrives any more.
+    deaf: bool,
 }
 
 /// Why a connection ends.
@@ -91,10 +105,10 @@ impl<S: DuplexStream> Connection<S> {
                 Turn::Phase => continue,
                 Turn::Read(Ok(scratch)) if !scratch.bytes().is_empty() => {
                     let taken = self.take(now, scratch.bytes(), &mut effects).await;
-                    let more = scratch.is_full();
+                    let over = self.stint.is_over(scratch.bytes().len());
                     drop(scratch);
-                    if more {
-                        // More waits behind it. Everybody else gets a turn first, or a few floods would hold up the quiet ones.
+                    if over {
+                        // Everybody else gets a turn first, or a few floods would hold up the quiet ones.
                         yield_now().await;
                     }
                     taken
@@ -110,12 +124,16 @@ impl<S: DuplexStream> Connection<S> {
                     self.perform(now, &mut effects).await
                 }
                 Turn::Order(Order::Part) => {
-                    self.session.part(self.plane.gate(), &mut effects);
-                    self.perform(now, &mut effects).await
+                    self.session.verify(now, self.plane.gate());
+                    Ok(())
+                }
+                Turn::Order(Order::Yield) => {
+                    count(&self.plane.counters.displaced);
+                    return End::Said;
                 }
                 Turn::Deadline => {
                     self.session.tick(now, self.plane.gate(), &mut effects);
-                    if effects.close && effects.refused.is_empty() {
+                    if effects.overdue {
                         count(&self.plane.counters.overdue);
                     }
                     self.perform(now, &mut effects).await
@@ -137,7 +155,7 @@ impl<S: DuplexStream> Connection<S> {
     async fn take(&mut self, now: Now, mut chunk: &[u8], effects: &mut Effects) -> io::Result<()> {
         let plane = Arc::clone(&self.plane);
         let gate = plane.gate();
-        self.session.verify(gate);
+        self.session.verify(now, gate);
         let mut lines = 0;
         while let Some(line) = self.lines.next(&mut chunk) {
             lines += 1;
@@ -163,19 +181,28 @@ impl<S: DuplexStream> Connection<S> {
     async fn perform(&mut self, now: Now, effects: &mut Effects) -> io::Result<()> {
         let seat = self.seat.as_ref().map(|(seat, _)| seat);
         hand_up(&self.plane, &self.session, seat, self.via.as_ref(), now, effects);
-        if effects.replies.is_empty() {
+        if effects.replies.is_empty() || self.deaf {
+            effects.replies.clear();
             return Ok(());
         }
         let written = timeout(self.plane.limits.write_deadline, async {
             self.stream.write_all(&effects.replies).await?;
             self.stream.flush().await
         });
-        let written = written.await.unwrap_or_else(|_| {
-            count(&self.plane.counters.overdue);
-            Err(io::ErrorKind::TimedOut.into())
-        });
+        let written = written.await;
         effects.replies.clear();
-        written
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => {
+                // A program that has ended hears nothing, and its last words may still wait to be read.
+                self.deaf = true;
+                Ok(())
+            }
+            Err(_) => {
+                count(&self.plane.counters.overdue);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     /// Ends our side, too: behind TLS an end that is not said looks like a cut.
@@ -222,9 +249,7 @@ pub(super) fn hand_up(
         let granted = plane.rate.lock().claim(now.steady, needed, spare);
         effects.heard.shed(spare - granted);
     }
-    if effects.heard.tells_usage() && !seat.is_some_and(Seat::speaks_of_usage) {
-        effects.heard.shed_usage();
-    }
+    effects.heard.retain_usage(|totals| seat.is_some_and(|seat| seat.may_tell(totals)));
     session.gather(now, effects);
     if !effects.telemetry.is_empty() {
         plane.sink.accept(std::mem::take(&mut effects.telemetry));

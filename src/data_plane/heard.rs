@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::model::{LogRecords, Lost, TelemetryKind};
+use crate::model::{LogRecords, Lost, TelemetryKind, Usage, UsageReport};
 
 /// Gathered from the messages of one read.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
+    /// Whether what is told next comes beyond the rate of its connection.
+    pub(super) beyond: bool,
     beats: u64,
+    /// Whether one of them came within the rate of its connection.
+    beat_within: bool,
     progress: String,
     busy: Option<bool>,
     /// Log records.
@@ -16,6 +20,10 @@ pub(super) struct Heard {
     /// Metric samples.
     pub(super) metrics: u64,
     kinds: Vec<TelemetryKind>,
+    /// The last totals that came beyond the rate of the connection.
+    totals: Option<Box<UsageReport>>,
+    /// Totals that these have overtaken.
+    overtaken: u64,
     /// What was let go.
     pub(super) lost: Lost,
 }
@@ -24,6 +32,7 @@ impl Heard {
     /// A heartbeat. What the younger one does not say, the older one has said.
     pub(super) fn beat(&mut self, progress: Option<&str>, busy: Option<bool>) {
         self.beats += 1;
+        self.beat_within |= !self.beyond;
         if let Some(progress) = progress {
             self.progress.clear();
             self.progress.push_str(progress);
@@ -31,21 +40,22 @@ impl Heard {
         self.busy = busy.or(self.busy);
     }
 
-    /// Something that stands for itself.
+    /// Something that stands for itself. Totals are absolute, so those that come beyond the rate take the place of the ones before that came so.
     pub(super) fn tell(&mut self, kind: TelemetryKind) {
-        self.kinds.push(kind);
+        match kind {
+            TelemetryKind::Usage(report) if self.beyond => {
+                self.overtaken += u64::from(self.totals.replace(report).is_some());
+            }
+            kind => self.kinds.push(kind),
+        }
     }
 
-    /// Whether it says what was used.
-    pub(super) fn tells_usage(&self) -> bool {
-        self.kinds.iter().any(|kind| matches!(kind, TelemetryKind::Usage(_)))
-    }
-
-    /// Lets go what it says was used.
-    pub(super) fn shed_usage(&mut self) {
+    /// Lets go what it says was used, as far as somebody else is to say that. Asked in order, of each of the totals.
+    pub(super) fn retain_usage(&mut self, mut is_kept: impl FnMut(&Usage) -> bool) {
         let all = self.kinds.len();
-        self.kinds.retain(|kind| !matches!(kind, TelemetryKind::Usage(_)));
-        self.lost.metrics += (all - self.kinds.len()) as u64;
+        self.kinds.retain(|kind| if let TelemetryKind::Usage(report) = kind { is_kept(&report.totals) } else { true });
+        let foreign = self.totals.take_if(|report| !is_kept(&report.totals));
+        self.lost.metrics += (all - self.kinds.len()) as u64 + u64::from(foreign.is_some());
     }
 
     /// Messages that may be let go when too much comes from everybody together: log records and samples.
@@ -53,9 +63,10 @@ impl Heard {
         self.logs.len() as u64 + self.metrics
     }
 
-    /// Messages that are never let go.
+    /// What is never let go, as it burdens those above: heartbeats are one look there, however many they are, and what came beyond the rate of its
+    /// connection costs nobody else his share.
     pub(super) fn needed(&self) -> u64 {
-        self.beats + self.kinds.len() as u64
+        u64::from(self.beat_within) + self.kinds.len() as u64
     }
 
     /// Lets so many go: samples first, which nobody keeps, then the oldest records.
@@ -70,7 +81,8 @@ impl Heard {
     /// Takes all of it out, save what was let go.
     pub(super) fn take(&mut self) -> Vec<TelemetryKind> {
         let mut all = Vec::new();
-        let mut counted = std::mem::take(&mut self.metrics);
+        let mut counted = std::mem::take(&mut self.metrics) + std::mem::take(&mut self.overtaken);
+        self.beat_within = false;
         if self.beats > 0 {
             counted += self.beats - 1;
             let progress = (!self.progress.is_empty()).then(|| Arc::from(self.progress.as_str()));
@@ -85,6 +97,7 @@ impl Heard {
             all.push(TelemetryKind::Counted(counted));
         }
         all.append(&mut self.kinds);
+        all.extend(self.totals.take().map(TelemetryKind::Usage));
         all
     }
 }
@@ -101,12 +114,17 @@ mod tests {
     #[test]
     fn heartbeats_become_one_and_none_is_forgotten() {
         let mut heard = Heard::default();
+        heard.beyond = true;
         heard.beat(Some("1"), None);
         heard.beat(Some("2"), Some(true));
         heard.beat(None, None);
-        assert_eq!((heard.needed(), heard.spare()), (3, 0));
+        assert_eq!((heard.needed(), heard.spare()), (0, 0), "beyond the rate they are no burden");
+        heard.beyond = false;
+        heard.beat(None, None);
+        heard.beat(None, None);
+        assert_eq!((heard.needed(), heard.spare()), (1, 0), "they are one look");
         let kind = TelemetryKind::Heartbeat { progress: Some(Arc::from("2")), busy: Some(true) };
-        assert_eq!(heard.take(), [kind, TelemetryKind::Counted(2)]);
+        assert_eq!(heard.take(), [kind, TelemetryKind::Counted(4)]);
         heard.beat(None, None);
         assert_eq!(heard.take(), [TelemetryKind::Heartbeat { progress: None, busy: None }]);
         assert_eq!(heard.take(), []);
@@ -114,17 +132,40 @@ mod tests {
         assert_eq!((heard.needed(), heard.spare()), (1, 0), "what stands for itself is never let go");
     }
 
+    fn used(tokens: u64) -> Box<UsageReport> {
+        let totals = Usage { input_tokens: Some(tokens), ..Usage::default() };
+        Box::new(UsageReport { totals, model: None })
+    }
+
     #[test]
     fn usage_is_let_go_alone_and_counted() {
         let mut heard = Heard::default();
-        assert!(!heard.tells_usage());
         let event = TelemetryKind::Event { kind: Arc::from("note"), data: Arc::from("{}") };
-        for kind in [TelemetryKind::Usage(Box::default()), event.clone(), TelemetryKind::Usage(Box::default())] {
+        for kind in [TelemetryKind::Usage(used(1)), event.clone(), TelemetryKind::Usage(used(2))] {
             heard.tell(kind);
         }
-        assert!(heard.tells_usage());
-        heard.shed_usage();
-        assert_eq!((heard.lost, heard.take()), (Lost { metrics: 2, ..Lost::default() }, vec![event]));
+        heard.beyond = true;
+        heard.tell(TelemetryKind::Usage(used(3)));
+        let mut asked = Vec::new();
+        heard.retain_usage(|totals| {
+            asked.push(totals.input_tokens.unwrap_or(0));
+            totals.input_tokens == Some(2)
+        });
+        assert_eq!((heard.lost, asked), (Lost { metrics: 2, ..Lost::default() }, vec![1, 2, 3]));
+        assert_eq!(heard.take(), [event, TelemetryKind::Usage(used(2))]);
+    }
+
+    #[test]
+    fn of_totals_beyond_the_rate_the_last_stay_behind_all_others() {
+        let mut heard = Heard::default();
+        for (tokens, beyond) in [(1, false), (2, true), (3, true)] {
+            heard.beyond = beyond;
+            heard.tell(TelemetryKind::Usage(used(tokens)));
+        }
+        assert_eq!(heard.needed(), 1);
+        let kept = [TelemetryKind::Counted(1), TelemetryKind::Usage(used(1)), TelemetryKind::Usage(used(3))];
+        assert_eq!((heard.take(), heard.lost), (kept.to_vec(), Lost::default()));
+        assert_eq!(heard.take(), []);
     }
 
     #[test]

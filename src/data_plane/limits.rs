@@ -88,8 +88,13 @@ pub(super) const BACKLOG_MAX: i32 = 4096;
 pub(super) const HANDSHAKES_PER_SECOND: u32 = 2_000;
 /// Answers that are gathered before they are written out and no further line is taken: bounds what a peer can make us hold.
 pub(super) const ANSWER_BYTES_HELD: usize = 64 * 1024;
-/// Orders that wait for one connection: drain and part, each once.
-pub(super) const ORDERS_MAX: usize = 2;
+/// Orders that wait for one connection: each of them once.
+pub(super) const ORDERS_MAX: usize = 3;
+/// Sessions of one agent at a time: a program has one, one that forks some, and each that was lost without our knowing may be open for
+/// [`PlaneLimits::silence_max`]. Each may hold a line of a MiB that does not end.
+pub(super) const SESSIONS_PER_AGENT_MAX: usize = 16;
+/// How long we read what an incarnation wrote before it ended: its connections end with it, so this is for those that somebody else holds open.
+pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_millis(500);
 /// Relayed connections that wait for the listener, while it is restarted: every agent of a large swarm may reconnect at once.
 pub(super) const RELAYS_WAITING_MAX: usize = 1024;
 /// How long, and for how many bytes, we read on after our last word, so that the peer's system does not throw that word away for unread data.

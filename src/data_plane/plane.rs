@@ -73,7 +73,7 @@ pub struct PlaneStats {
     pub accept_errors: u64,
     /// Connections that waited in the system's queue because too many came at once.
     pub delayed: u64,
-    /// Connections without a session that were closed for others.
+    /// Connections that were closed for others: without a session, or the oldest of an agent that has too many.
     pub displaced: u64,
     /// TLS handshakes that failed or came to nothing in time.
     pub handshakes_failed: u64,

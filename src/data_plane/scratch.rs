@@ -29,11 +29,6 @@ impl Scratch {
         &self.bytes[..self.filled]
     }
 
-    /// Whether more may wait behind it.
-    pub(super) fn is_full(&self) -> bool {
-        self.filled == self.bytes.len()
-    }
-
     fn borrow() -> Self {
         let bytes = SPARE.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
         Self { bytes, filled: 0 }
@@ -43,6 +38,25 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         SPARE.set(Some(std::mem::take(&mut self.bytes)));
+    }
+}
+
+/// How much one connection reads before everybody else gets a turn. By bytes and not by the size of a read, which behind TLS is never a whole
+/// buffer.
+#[derive(Debug, Default)]
+pub(super) struct Stint {
+    bytes: usize,
+}
+
+impl Stint {
+    /// Adds a read. Whether it is enough now; then the next stint begins.
+    pub(super) fn is_over(&mut self, read: usize) -> bool {
+        self.bytes += read;
+        let over = self.bytes >= READ_BYTES;
+        if over {
+            self.bytes = 0;
+        }
+        over
     }
 }
 
@@ -56,4 +70,19 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Sc
         Poll::Ready(Ok(scratch))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of TLS has 16 KiB at most, and a read brings no more.
+    #[test]
+    fn a_flood_in_small_reads_gives_way_as_one_in_large_reads_does() {
+        for read in [READ_BYTES, READ_BYTES / 4, 4096] {
+            let mut stint = Stint::default();
+            let over = (0..64 * READ_BYTES / read).filter(|_| stint.is_over(read)).count();
+            assert_eq!(over, 64, "reads of {read} bytes");
+        }
+    }
 }

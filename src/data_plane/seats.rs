@@ -12,16 +12,21 @@ use std::{
 use dashmap::{DashMap, Entry};
 use tokio::sync::mpsc;
 
-use super::session::Opening;
-use crate::model::{AgentId, Telemetry, TelemetryKind, TelemetrySink};
+use super::{limits::SESSIONS_PER_AGENT_MAX, session::Opening};
+use crate::{
+    health::{starts_over, updated},
+    model::{AgentId, Telemetry, TelemetryKind, TelemetrySink, Usage},
+};
 
 /// What a connection is told from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Ask the agent to finish.
     Drain,
-    /// Close, if the incarnation has ended.
+    /// See whether the incarnation has ended.
     Part,
+    /// Close: the agent has too many.
+    Yield,
 }
 
 struct Taken {
@@ -30,8 +35,10 @@ struct Taken {
     orders: mpsc::Sender<Order>,
     /// Whether it has declared that `hive/drain` is enough to end its agent.
     drains: bool,
-    /// Whether it tells what its incarnation has used.
-    speaks: bool,
+    /// The last totals of its incarnation, if it is the session that tells them.
+    told: Option<Usage>,
+    /// Whether it was asked to go for a younger one.
+    yields: bool,
 }
 
 /// All open sessions by agent.
@@ -51,7 +58,14 @@ impl Seats {
     pub(super) fn take(self: &Arc<Self>, opening: Opening, orders: mpsc::Sender<Order>) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut taken = self.by_agent.entry(opening.agent.clone()).or_default();
-        taken.push(Taken { number, incarnation: opening.incarnation, orders, drains: opening.drains, speaks: false });
+        taken.push(Taken { number, incarnation: opening.incarnation, orders, drains: opening.drains, told: None, yields: false });
+        // The oldest is the likeliest to be a lost one, and whoever comes back must get in.
+        if taken.iter().filter(|seat| !seat.yields).count() > SESSIONS_PER_AGENT_MAX
+            && let Some(oldest) = taken.iter_mut().find(|seat| !seat.yields)
+        {
+            oldest.yields = true;
+            let _already_told = oldest.orders.try_send(Order::Yield);
+        }
         // Before anybody is told: if telling panics, the seat is left again.
         let seat = Seat { seats: Arc::clone(self), number, opening };
         let told = catch_unwind(AssertUnwindSafe(|| self.tell(&seat.opening, TelemetryKind::SessionOpened)));
@@ -73,13 +87,23 @@ impl Seats {
         drains
     }
 
-    fn speak(&self, number: u64, opening: &Opening) -> bool {
+    fn speak(&self, number: u64, opening: &Opening, totals: &Usage) -> bool {
         let Some(mut taken) = self.by_agent.get_mut(&opening.agent) else { return false };
-        let speaker = taken.iter().find(|seat| seat.incarnation == opening.incarnation && seat.speaks);
-        if let Some(speaker) = speaker {
-            return speaker.number == number;
+        let mut told = *totals;
+        let speaker = taken.iter_mut().find(|seat| seat.incarnation == opening.incarnation && seat.told.is_some());
+        if let Some(speaker) = speaker
+            && let Some(before) = speaker.told
+        {
+            let starts_over = starts_over(&before, totals);
+            if starts_over && speaker.number != number {
+                return false;
+            }
+            speaker.told = None;
+            if !starts_over {
+                told = updated(&before, totals);
+            }
         }
-        taken.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.speaks = true);
+        taken.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.told = Some(told));
         true
     }
 
@@ -108,11 +132,12 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Whether it may tell what its incarnation has used. Totals are absolute, and those of one incarnation have one voice: the session that told
-    /// some first, until it ends. A second one that counts for itself, or lags behind, would otherwise look like a program that starts over each
-    /// time the two take turns, and the sum would grow without end.
-    pub(super) fn speaks_of_usage(&self) -> bool {
-        self.seats.speak(self.number, &self.opening)
+    /// Whether it may tell these totals of its incarnation. They are absolute, and have one voice: the session that told some first, until it ends or
+    /// another one goes on from there, with none of the counts below what it told last. So a program that comes back is heard while its lost connection is still open here, and
+    /// a second session that counts for itself, or lags behind, does not look like a program that starts over each time the two take turns, by
+    /// which the sum would grow without end.
+    pub(super) fn may_tell(&self, totals: &Usage) -> bool {
+        self.seats.speak(self.number, &self.opening, totals)
     }
 }
 
@@ -137,21 +162,64 @@ mod tests {
         fn refused(&self, _: Option<&AgentId>, _: i64, _: u64) {}
     }
 
+    fn used(tokens: u64) -> Usage {
+        Usage { input_tokens: Some(tokens), ..Usage::default() }
+    }
+
+    fn seats() -> Arc<Seats> {
+        Arc::new(Seats::new(Arc::new(Nobody)))
+    }
+
+    fn take(seats: &Arc<Seats>, agent: &str, incarnation: u64) -> (Seat, mpsc::Receiver<Order>) {
+        let (order, orders) = mpsc::channel(1);
+        (seats.take(Opening { agent: agent.parse().unwrap(), incarnation, drains: false }, order), orders)
+    }
+
     #[test]
     fn one_session_of_an_incarnation_tells_what_was_used_until_it_ends() {
-        let seats = Arc::new(Seats::new(Arc::new(Nobody)));
-        let take = |agent: &str, incarnation| {
-            let (orders, _) = mpsc::channel(1);
-            seats.take(Opening { agent: agent.parse().unwrap(), incarnation, drains: false }, orders)
-        };
+        let seats = seats();
+        let take = |agent, incarnation| take(&seats, agent, incarnation).0;
         let (idle, first, second) = (take("s/a", 2), take("s/a", 2), take("s/a", 2));
         let (other, older) = (take("s/b", 2), take("s/a", 1));
-        assert!(first.speaks_of_usage() && first.speaks_of_usage());
-        assert!(!second.speaks_of_usage() && !idle.speaks_of_usage());
-        assert!(other.speaks_of_usage() && older.speaks_of_usage(), "they count something else");
+        assert!(first.may_tell(&used(10)) && first.may_tell(&used(5)), "it may start over");
+        assert!(!second.may_tell(&used(4)) && !idle.may_tell(&used(0)));
+        assert!(other.may_tell(&used(1)) && older.may_tell(&used(1)), "they count something else");
         drop(first);
-        assert!(second.speaks_of_usage() && !idle.speaks_of_usage());
+        assert!(second.may_tell(&used(4)) && !idle.may_tell(&used(3)));
         drop(second);
-        assert!(idle.speaks_of_usage());
+        assert!(idle.may_tell(&used(0)));
+    }
+
+    #[test]
+    fn who_comes_back_is_heard_while_the_lost_session_is_still_open() {
+        let seats = seats();
+        let take = || take(&seats, "s/a", 2).0;
+        let (lost, back) = (take(), take());
+        let out = |tokens| Usage { output_tokens: Some(tokens), ..Usage::default() };
+        assert!(lost.may_tell(&used(100)) && lost.may_tell(&out(7)));
+        assert!(!back.may_tell(&used(99)), "it counts for itself, or lags behind");
+        assert!(back.may_tell(&used(100)));
+        assert!(!lost.may_tell(&out(6)), "what one report leaves out stays as the last one had it");
+        assert!(back.may_tell(&used(1)), "it may start over now");
+        assert!(!lost.may_tell(&used(0)));
+    }
+
+    #[test]
+    fn the_oldest_sessions_of_an_agent_go_for_those_beyond_the_limit() {
+        let seats = seats();
+        let mut first: Vec<_> = (0..SESSIONS_PER_AGENT_MAX).map(|_| take(&seats, "s/a", 2)).collect();
+        let _of_another = take(&seats, "s/b", 2);
+        assert!(first.iter_mut().all(|(_, orders)| orders.try_recv().is_err()));
+        let _two_more = (take(&seats, "s/a", 3), take(&seats, "s/a", 2));
+        let told: Vec<_> = first.iter_mut().map(|(_, orders)| orders.try_recv().ok()).collect();
+        let mut expected = vec![None; SESSIONS_PER_AGENT_MAX];
+        expected[..2].fill(Some(Order::Yield));
+        assert_eq!(told, expected);
+        first.truncate(2);
+        let _third = take(&seats, "s/a", 2);
+        assert!(
+            first.iter_mut().all(|(_, orders)| orders.try_recv().is_err()),
+            "there is room, and nobody is asked twice"
+        );
     }
 }

@@ -11,8 +11,8 @@ use super::{
     bucket::Bucket,
     heard::Heard,
     limits::{
-        ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LINE_BYTES_MAX_UNOPENED, PROGRESS_BYTES_MAX,
-        PlaneLimits,
+        ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LAST_WORDS_WAIT, LINE_BYTES_MAX_UNOPENED,
+        PROGRESS_BYTES_MAX, PlaneLimits,
     },
     notice,
 };
@@ -81,6 +81,8 @@ pub(super) struct Effects {
     pub(super) opened: Option<Opening>,
     /// Nothing more is read. Replies are written before.
     pub(super) close: bool,
+    /// It closes because a deadline was missed.
+    pub(super) overdue: bool,
 }
 
 enum State {
@@ -90,8 +92,8 @@ enum State {
     Open(Pass),
     /// Proven, and asked to finish.
     Draining(Pass),
-    /// The incarnation has ended; the next line is the last.
-    Stale,
+    /// The incarnation has ended. What it wrote last is read until then.
+    Leaving(Pass, Instant),
     /// Nothing more is read.
     Closed,
 }
@@ -148,12 +150,15 @@ impl Session {
         if matches!(self.state, State::New) { LINE_BYTES_MAX_UNOPENED } else { LINE_BYTES_MAX }
     }
 
-    /// Asks again whether the incarnation still lives. To be called before the lines of each read.
-    pub(super) fn verify(&mut self, gate: Gate<'_>) {
-        let ended = self.pass().is_some_and(|pass| !gate.admission.lives(&pass.agent, pass.incarnation));
-        if ended {
-            self.state = State::Stale;
-        }
+    /// Asks again whether the incarnation still lives. To be called before the lines of each read, and when it is said to have ended. Who tells its
+    /// last totals and ends leaves them behind in a socket: they are read for a moment, and nobody can open a session in its name any more.
+    pub(super) fn verify(&mut self, now: Now, gate: Gate<'_>) {
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Open(pass) | State::Draining(pass) if !gate.admission.lives(&pass.agent, pass.incarnation) => {
+                State::Leaving(pass, now.steady + LAST_WORDS_WAIT)
+            }
+            other => other,
+        };
     }
 
     /// Takes one line.
@@ -186,19 +191,13 @@ impl Session {
             (State::New, Ok(Message::Notification { .. } | Message::Answer { .. })) => {
                 out.refuse(None, Code::NotOpen, "")
             }
-            (State::Stale, Ok(Message::Request { id, .. })) => self.end_stale(Some(id), out),
-            (State::Stale, Ok(_)) => self.end_stale(None, out),
-            (State::Open(_) | State::Draining(_), Ok(Message::Answer { .. })) => self.answered(out),
-            (State::Open(_) | State::Draining(_), Ok(Message::Request { id, method, .. })) if method == "hive/open" => {
+            (State::Closed, Ok(_)) => {}
+            (_, Ok(Message::Answer { .. })) => self.answered(out),
+            (_, Ok(Message::Request { id, method, .. })) if method == "hive/open" => {
                 out.refuse(Some(id), Code::InvalidRequest, "the session is open already");
             }
-            (State::Open(_) | State::Draining(_), Ok(Message::Request { id, method, params })) => {
-                self.notice(now, Some(id), &method, params, out);
-            }
-            (State::Open(_) | State::Draining(_), Ok(Message::Notification { method, params })) => {
-                self.notice(now, None, &method, params, out);
-            }
-            (State::Closed, Ok(_)) => {}
+            (_, Ok(Message::Request { id, method, params })) => self.notice(now, Some(id), &method, params, out),
+            (_, Ok(Message::Notification { method, params })) => self.notice(now, None, &method, params, out),
         }
     }
 
@@ -213,14 +212,6 @@ impl Session {
         };
     }
 
-    /// Closes without a word if the incarnation has ended: whoever held the session open has sent nothing that could be refused.
-    pub(super) fn part(&mut self, gate: Gate<'_>, out: &mut Effects) {
-        self.verify(gate);
-        if matches!(self.state, State::Stale) {
-            self.close(out);
-        }
-    }
-
     /// When [`Session::tick`] is due.
     pub(super) fn deadline(&self) -> Instant {
         match self.state {
@@ -229,7 +220,8 @@ impl Session {
                 let since = self.pinged.map_or(self.heard, |asked| asked.max(self.heard));
                 (since + self.limits.ping_after).min(self.heard + self.limits.silence_max)
             }
-            State::Stale | State::Closed => self.heard,
+            State::Leaving(_, until) => until,
+            State::Closed => self.heard,
         }
     }
 
@@ -238,22 +230,26 @@ impl Session {
         if now.steady < self.deadline() {
             return;
         }
-        self.verify(gate);
+        self.verify(now, gate);
         let silent = now.steady.saturating_duration_since(self.heard);
         match self.state {
-            State::Stale => self.end_stale(None, out),
+            State::Leaving(_, until) if now.steady < until => {}
             State::Open(_) | State::Draining(_) if silent < self.limits.silence_max => {
                 self.pinged = Some(now.steady);
                 self.request("hive/ping", out);
             }
-            State::New | State::Open(_) | State::Draining(_) | State::Closed => self.close(out),
+            State::New | State::Open(_) | State::Draining(_) => {
+                out.overdue = true;
+                self.close(out);
+            }
+            State::Leaving(..) | State::Closed => self.close(out),
         }
     }
 
     fn pass(&self) -> Option<&Pass> {
         match &self.state {
-            State::Open(pass) | State::Draining(pass) => Some(pass),
-            State::New | State::Stale | State::Closed => None,
+            State::Open(pass) | State::Draining(pass) | State::Leaving(pass, _) => Some(pass),
+            State::New | State::Closed => None,
         }
     }
 
@@ -351,7 +347,8 @@ impl Session {
         if known { Ok(()) } else { Err((Code::MethodNotFound, String::new())) }
     }
 
-    /// Takes a message if it comes within the rate of the connection, or is a heartbeat.
+    /// Takes a message if it comes within the rate of the connection. Heartbeats and totals come through beyond it, too: of each read the last word
+    /// stands for all.
     fn within_rate(
         &mut self,
         now: Now,
@@ -359,13 +356,14 @@ impl Session {
         out: &mut Effects,
         take: impl FnOnce(&mut Heard) -> Result<(), BadParams>,
     ) -> Result<(), (Code, String)> {
-        if !self.bucket.take(now.steady) && class != Class::Heartbeat {
+        out.heard.beyond = !self.bucket.take(now.steady);
+        if out.heard.beyond && !matches!(class, Class::Heartbeat | Class::Usage) {
             let lost = &mut out.heard.lost;
             match class {
                 Class::Log => lost.logs += 1,
                 Class::Metric => lost.metrics += 1,
                 Class::Event => lost.events += 1,
-                Class::Heartbeat | Class::Other => {}
+                Class::Heartbeat | Class::Usage | Class::Other => {}
             }
             return Err((Code::RateLimited, "slow down".to_owned()));
         }
@@ -393,11 +391,6 @@ impl Session {
         write_request(&mut out.replies, self.requests, method);
     }
 
-    fn end_stale(&mut self, id: Option<Id<'_>>, out: &mut Effects) {
-        out.refuse(id, Code::StaleIncarnation, "this incarnation has ended");
-        self.close(out);
-    }
-
     fn close(&mut self, out: &mut Effects) {
         self.state = State::Closed;
         out.close = true;
@@ -420,6 +413,7 @@ impl Effects {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Heartbeat,
+    Usage,
     Log,
     Metric,
     Event,
@@ -440,7 +434,8 @@ impl Class {
         match method {
             "hive/heartbeat" => Self::Heartbeat,
             "hive/log" => Self::Log,
-            "hive/metric" | "hive/usage" => Self::Metric,
+            "hive/usage" => Self::Usage,
+            "hive/metric" => Self::Metric,
             "hive/event" => Self::Event,
             _ => Self::Other,
         }

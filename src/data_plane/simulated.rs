@@ -53,7 +53,7 @@ impl Peer {
         let plane = Arc::clone(&self.plane);
         let gate = plane.gate();
         let mut effects = Effects::default();
-        self.session.verify(gate);
+        self.session.verify(both(now), gate);
         while let Some(line) = self.lines.next(&mut chunk) {
             self.session.line(both(now), &line, gate, &mut effects);
             if let Some(opening) = effects.opened.take() {
@@ -74,7 +74,8 @@ impl Peer {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Drain => self.session.drain(&mut effects),
-                Order::Part => self.session.part(plane.gate(), &mut effects),
+                Order::Part => self.session.verify(both(now), plane.gate()),
+                Order::Yield => effects.close = true,
             }
         }
         if !effects.close {

@@ -69,7 +69,7 @@ impl Bench {
     fn line(&mut self, line: &Line<'_>) -> Effects {
         let mut out = Effects::default();
         let gate = Gate { admission: &self.house, shutting_down: self.shutting_down };
-        self.session.verify(gate);
+        self.session.verify(self.now, gate);
         self.session.line(self.now, line, gate, &mut out);
         self.session.gather(self.now, &mut out);
         out
@@ -89,6 +89,7 @@ impl Bench {
 
 const OPEN: &str = r#"{"jsonrpc":"2.0","id":1,"method":"hive/open","params":{"token":"secret","agent":"review/coder-1","incarnation":2,"protocol":1,"capabilities":{}}}"#;
 const BEAT: &str = r#"{"jsonrpc":"2.0","method":"hive/heartbeat","params":{"progress":1}}"#;
+const USAGE: &str = r#"{"jsonrpc":"2.0","method":"hive/usage","params":{"gen_ai.usage.input_tokens":7}}"#;
 const LOG: &str = r#"{"jsonrpc":"2.0","method":"hive/log","params":{"line":"x"}}"#;
 
 #[test]
@@ -187,28 +188,34 @@ fn code_1003_stale_incarnation_at_open_closes() {
     }
 }
 
+/// Who tells its last totals and ends leaves them in its socket.
 #[test]
-fn code_1003_after_the_incarnation_ended() {
-    let mut bench = Bench::opened();
-    assert_eq!(bench.say(BEAT).telemetry.len(), 1);
-    bench.house.incarnation.store(3, Ordering::Relaxed);
-    let effects = bench.say(BEAT);
-    counted(&effects, 1003);
-    assert!(effects.close && effects.telemetry.is_empty());
-
+fn the_last_words_of_an_ended_incarnation_are_read_for_a_moment() {
     let mut bench = Bench::opened();
     bench.house.incarnation.store(3, Ordering::Relaxed);
-    refused(&bench.say(r#"{"jsonrpc":"2.0","id":5,"method":"hive/heartbeat"}"#), &json!(5), 1003, true);
+    let last = bench.say(USAGE);
+    assert!(matches!(last.telemetry[..], [Telemetry { incarnation: 2, kind: TelemetryKind::Usage(_), .. }]));
+    assert!(last.refused.is_empty() && !last.close);
+    assert_eq!(bench.session.deadline(), bench.now.steady + LAST_WORDS_WAIT);
+    bench.later(LAST_WORDS_WAIT / 2);
+    let asked = bench.say(&LOG.replace("\"method\"", "\"id\":9,\"method\""));
+    assert_eq!((answers(&asked), asked.telemetry.len()), (vec![json!({"jsonrpc": "2.0", "id": 9, "result": {}})], 1));
+    assert!(!bench.tick().close);
+    bench.later(LAST_WORDS_WAIT / 2);
+    let ended = bench.tick();
+    assert!(ended.close && !ended.overdue && ended.refused.is_empty() && ended.replies.is_empty());
+    assert!(bench.say(BEAT).telemetry.is_empty());
 }
 
 #[test]
-fn code_1003_for_a_silent_session_of_an_ended_incarnation() {
+fn a_silent_session_of_an_ended_incarnation_is_not_asked_and_closed_soon() {
     let mut bench = Bench::opened();
     bench.house.incarnation.store(3, Ordering::Relaxed);
     bench.later(PlaneLimits::default().ping_after);
     let effects = bench.tick();
-    counted(&effects, 1003);
-    assert!(effects.close);
+    assert!(effects.replies.is_empty() && !effects.close);
+    bench.later(LAST_WORDS_WAIT);
+    assert!(bench.tick().close);
 }
 
 #[test]
@@ -275,6 +282,26 @@ fn heartbeats_beyond_the_rate_merge() {
     let beat = TelemetryKind::Heartbeat { progress: Some(Arc::from("3")), busy: Some(true) };
     assert_eq!(kinds, [beat, TelemetryKind::Counted(4)]);
     assert!(effects.refused.is_empty());
+}
+
+/// An agent's last word on what it used must not go because it wrote much before.
+#[test]
+fn of_totals_beyond_the_rate_the_last_of_a_read_are_kept() {
+    let limits = PlaneLimits { notifications_burst: 1, notifications_per_second: 1, ..PlaneLimits::default() };
+    let mut bench = Bench::with(&limits);
+    assert!(bench.say(OPEN).opened.is_some());
+    let totals = |n: u64| json!({"method": "hive/usage", "params": {"gen_ai.usage.input_tokens": n}});
+    let all: Vec<Value> = (1..=4).map(totals).chain([json!({"method": "hive/log", "params": {"line": "x"}})]).collect();
+    let batch = json!({"jsonrpc": "2.0", "method": "hive/batch", "params": {"notifications": all}}).to_string();
+    let effects = bench.say(&batch);
+    let told = effects.telemetry.iter().map(|told| match &told.kind {
+        TelemetryKind::Usage(report) => report.totals.input_tokens.unwrap(),
+        TelemetryKind::Counted(overtaken) => 100 + overtaken,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [102, 1, 4]);
+    counted(&effects, 1005);
+    assert_eq!(effects.heard.lost, Lost { logs: 1, ..Lost::default() });
 }
 
 #[test]
@@ -387,29 +414,14 @@ fn drain_is_asked_once_and_telemetry_goes_on() {
 }
 
 #[test]
-fn a_session_parts_when_its_incarnation_has_ended_and_not_before() {
-    let mut bench = Bench::opened();
-    let part = |bench: &mut Bench| {
-        let mut out = Effects::default();
-        bench.session.part(Gate { admission: &bench.house, shutting_down: false }, &mut out);
-        out
-    };
-    assert!(!part(&mut bench).close);
-    assert_eq!(bench.say(BEAT).telemetry.len(), 1);
-    bench.house.incarnation.store(3, Ordering::Relaxed);
-    let parted = part(&mut bench);
-    assert!(parted.close && parted.refused.is_empty() && parted.replies.is_empty());
-    assert!(bench.say(BEAT).telemetry.is_empty());
-}
-
-#[test]
 fn who_does_not_open_in_time_is_closed_however_busy() {
     let mut bench = Bench::new();
     bench.later(Duration::from_millis(9_900));
     refused(&bench.say("garbage"), &Value::Null, -32700, false);
     assert!(!bench.tick().close);
     bench.later(Duration::from_millis(100));
-    assert!(bench.tick().close);
+    let ended = bench.tick();
+    assert!(ended.close && ended.overdue);
 }
 
 #[test]

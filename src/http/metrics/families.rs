@@ -196,7 +196,7 @@ fn data_plane(text: &mut Text, Scrape { hive, readings, .. }: &Scrape<'_>) {
     text.counter("hivekeeper_data_plane_turned_away", help).value(plane.turned_away);
     let help = "Times that accepting waited, because connections came too fast.";
     text.counter("hivekeeper_data_plane_delayed", help).value(plane.delayed);
-    let help = "Connections without a session that went because others wanted their place.";
+    let help = "Connections closed for younger ones: without a session, or of an agent with too many.";
     text.counter("hivekeeper_data_plane_displaced", help).value(plane.displaced);
     text.counter("hivekeeper_data_plane_handshakes_failed", "Failed TLS handshakes.").value(plane.handshakes_failed);
     let help = "Connections ended because they missed a deadline.";

@@ -99,6 +99,25 @@ fn beyond_the_rate_of_all_records_go_and_heartbeats_never() {
 }
 
 #[test]
+fn a_flood_of_heartbeats_costs_others_no_record() {
+    let limits = PlaneLimits {
+        notifications_per_second: 100,
+        notifications_burst: 100,
+        total_per_second: 1000,
+        total_burst: 1000,
+        ..PlaneLimits::default()
+    };
+    let plane = Plane::start(limits);
+    let (mut flood, mut quiet) = (plane.open("flood"), plane.open("quiet"));
+    flood.send(BEAT.repeat(50_000));
+    flood.is_well();
+    quiet.send(LOG.repeat(90));
+    quiet.is_well();
+    assert_eq!((plane.sink.messages("s/quiet"), plane.sink.lost("s/quiet")), (91, Lost::default()));
+    assert_eq!(plane.sink.messages("s/flood"), 50_001);
+}
+
+#[test]
 fn a_hundred_peers_with_a_megabyte_each() {
     let plane = Plane::start(PlaneLimits::default());
     let mut good = plane.open("good");

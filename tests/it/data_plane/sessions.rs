@@ -4,12 +4,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use hivekeeper::{
     data_plane::PlaneLimits,
-    model::{Drain, RelaySink, TelemetryKind},
+    model::{Drain, RelaySink, Telemetry, TelemetryKind},
 };
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
-use super::harness::{Plane, SOON, eventually};
+use super::harness::{Client, Plane, SOON, eventually};
 
 #[test]
 fn telemetry_goes_up_in_order_between_opened_and_closed() {
@@ -88,17 +88,68 @@ fn drain_reaches_the_sessions_of_one_incarnation() {
 }
 
 #[test]
-fn an_ended_incarnation_is_refused_and_closed() {
+fn an_ended_incarnation_is_heard_out_closed_and_never_let_in_again() {
     let plane = Plane::start(PlaneLimits::default());
+    let credentials = plane.credentials("a");
     let mut old = plane.open("a");
     plane.house.incarnation.store(2, Ordering::Relaxed);
     let mut new = plane.open("a");
-    old.notify("hive/heartbeat", json!({"progress": "a ghost"}));
+    plane.handle.ended(&"s/a".parse().unwrap(), 1);
+    old.notify("hive/usage", json!({"gen_ai.usage.input_tokens": 9}));
     assert!(old.closed());
     new.is_well();
-    let beats = plane.sink.of("s/a").into_iter().filter(|k| word(k) == "heartbeat").count();
-    assert_eq!((beats, plane.stats().refused[&1003]), (1, 1));
-    assert_eq!(*plane.sink.refused.lock().unwrap(), [(Some("s/a".parse().unwrap()), 1003)], "put down to its agent");
+    let usage = |told: &&Telemetry| matches!(told.kind, TelemetryKind::Usage(_));
+    let of: Vec<u64> = plane.sink.told.lock().unwrap().iter().filter(usage).map(|told| told.incarnation).collect();
+    assert_eq!(of, [1], "its last words are its own");
+    assert!(plane.stats().refused.is_empty());
+    let mut ghost = plane.connect();
+    assert_eq!(ghost.ask("hive/open", credentials)["error"]["code"], 1003);
+    assert!(ghost.closed());
+    assert_eq!(*plane.sink.refused.lock().unwrap(), [(None, 1003)]);
+}
+
+/// More than one read of requests, to which nobody hears the answers any more.
+#[test]
+fn what_an_agent_wrote_before_it_ended_is_read_though_it_hears_no_answer() {
+    let plane = Plane::start(PlaneLimits::default());
+    let (mut ours, theirs) = tokio::io::duplex(1024 * 1024);
+    let open = json!({"jsonrpc": "2.0", "id": 1, "method": "hive/open", "params": plane.credentials("a")});
+    let asks = "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"hive/log\",\"params\":{\"line\":\"x\"}}\n".repeat(3000);
+    let last = json!({"jsonrpc": "2.0", "method": "hive/usage", "params": {"gen_ai.usage.input_tokens": 9}});
+    runtime().block_on(async { ours.write_all(format!("{open}\n{asks}{last}\n").as_bytes()).await.unwrap() });
+    drop(ours);
+    plane.handle.serve("s/a".parse().unwrap(), 1, Box::new(theirs));
+    eventually("the session's end is told", || plane.sink.count("s/a", &TelemetryKind::SessionClosed) == 1);
+    assert_eq!(plane.sink.messages("s/a"), 3001);
+}
+
+#[test]
+fn totals_follow_an_agent_that_comes_back_while_its_lost_session_is_open() {
+    let plane = Plane::start(PlaneLimits::default());
+    let told = || {
+        let tokens = |kind| if let TelemetryKind::Usage(report) = kind { report.totals.input_tokens } else { None };
+        plane.sink.of("s/a").into_iter().filter_map(tokens).collect::<Vec<_>>()
+    };
+    let mut lost = plane.open("a");
+    lost.ask("hive/usage", json!({"gen_ai.usage.input_tokens": 10}));
+    let mut back = plane.open("a");
+    for tokens in [9, 11, 12] {
+        back.ask("hive/usage", json!({"gen_ai.usage.input_tokens": tokens}));
+    }
+    lost.ask("hive/usage", json!({"gen_ai.usage.input_tokens": 11}));
+    assert_eq!((told(), plane.sink.lost("s/a").metrics), (vec![10, 11, 12], 2));
+}
+
+#[test]
+fn an_agent_with_too_many_sessions_loses_the_oldest() {
+    let plane = Plane::start(PlaneLimits::default());
+    let mut sessions: Vec<_> = (0..17).map(|_| plane.open("a")).collect();
+    let mut other = plane.open("b");
+    assert!(sessions.remove(0).closed());
+    sessions.iter_mut().for_each(Client::is_well);
+    other.is_well();
+    eventually("one is gone", || plane.stats().presence.sessions == 17);
+    assert_eq!(plane.stats().displaced, 1);
 }
 
 #[test]

@@ -170,6 +170,10 @@ impl World {
         let (chunk, lines) = wire.deliver(len);
         let admitted = self.gate.lives.lock().get(&wire.agent).cloned();
         let was_new = wire.is_new();
+        if wire.is_left_open(self.ms, admitted.as_ref()) {
+            let detail = format!("connection {} of an ended incarnation is still read", wire.number);
+            return Err((Rule::SessionsAnswer, detail));
+        }
         let expected = wire.expect(&lines, admitted.as_ref());
         let Some(peer) = &mut wire.peer else { return Ok(()) };
         let replies = peer.read(now, &chunk);
