@@ -114,7 +114,9 @@ impl Round<'_> {
                 Ok((answer, took)) => outcomes.push(Outcome { tool: index, took, said: judged(answer) }),
                 Err(trouble) => {
                     trouble.count(&self.cut);
-                    let alive = matches!(trouble, Trouble::Late { .. }) && slot.as_ref().is_some_and(Link::lives);
+                    // A refusal of one call says nothing of the next tool; one of the connection is followed by its end.
+                    let of_one_call = matches!(trouble, Trouble::Late { .. } | Trouble::Refused(_));
+                    let alive = of_one_call && slot.as_ref().is_some_and(Link::lives);
                     if !alive {
                         *slot = None;
                         self.failed.set(true);

@@ -104,6 +104,28 @@ fn a_refusal_of_a_call_names_no_id_and_is_its() {
     assert_eq!((report.tools[0].error.as_deref(), report.failures_in_a_row), (None, 0));
 }
 
+/// The tools behind it are asked all the same, over the same connection.
+#[test]
+fn a_tool_that_is_refused_without_an_id_starves_none_behind_it() {
+    let server = Server::start(|conn| {
+        let mut call = conn.greet_legacy();
+        while let Some(request) = call {
+            if request["params"]["name"] == "swarm_status" {
+                conn.say(json!({ "error": "not allowed" }));
+            } else {
+                conn.result(&request, in_text(&agents(&["a"])));
+            }
+            call = conn.next();
+        }
+    });
+    let dialled = Dialled::start(spec(server.at, &["swarm_status", "agent_list"]));
+    let report = dialled.polls(5);
+    assert_eq!((names(&report), report.breaker, report.failures), (vec!["a"], BreakerState::Closed, 0), "{report:#?}");
+    let errors: Vec<_> = report.tools.iter().map(|tool| tool.error.as_deref()).collect();
+    assert_eq!(errors, [Some("refused: not allowed"), None]);
+    assert_eq!((server.accepted() <= 2, report.cut), (true, 0), "{} connections", server.accepted());
+}
+
 /// The answer to the question before comes after the next was asked.
 #[test]
 fn late_answers_are_nobodys() {
