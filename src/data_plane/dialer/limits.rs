@@ -12,9 +12,12 @@ pub(super) const BACKOFF_FACTOR: u32 = 2;
 pub(super) const BACKOFF_JITTER: f64 = 0.25;
 /// Longest line of a server: the data plane's own.
 pub(super) const LINE_BYTES_MAX: usize = crate::wire::lines::LINE_BYTES_MAX;
-/// Bytes between two questions on one connection. The longest answer eight times over, so that one may come late and broadcasts between; who
-/// sends more floods us, and is left.
+/// Bytes at once between two questions on one connection. The longest answer eight times over, so that one may come late and broadcasts between;
+/// who sends more floods us, and is left.
 pub(super) const UNASKED_BYTES_MAX: usize = 8 * LINE_BYTES_MAX;
+/// Bytes a second that a server may send between two questions for as long as it likes: some hundred notifications. The interval may be a day, and a
+/// server that broadcasts its log all the while floods nobody.
+pub(super) const UNASKED_BYTES_PER_SECOND: usize = 64 * 1024;
 /// Bytes read at once.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 /// Replies to a server's own requests that wait for it to read. Nothing more is read from it meanwhile.

@@ -85,6 +85,8 @@ pub(super) struct Link {
     /// Not yet written.
     out: Vec<u8>,
     timeout: Duration,
+    /// Up to when what came unasked is forgiven.
+    forgiven: Instant,
     era: Era,
     /// What was agreed to.
     pub(super) protocol: String,
@@ -145,6 +147,7 @@ impl Link {
             if let Err(trouble) = self.turn().await {
                 return trouble;
             }
+            self.forgiven += self.talk.forgive(self.forgiven.elapsed());
         }
     }
 
@@ -168,6 +171,7 @@ impl Link {
             chunk: vec![0; READ_BYTES],
             out: Vec::new(),
             timeout: limit,
+            forgiven: Instant::now(),
             era: Era::Modern,
             protocol: ask::MODERN.to_owned(),
         })

@@ -1,11 +1,13 @@
 //! What is said on one connection. Pure: bytes in, the answer to the one question that waits out, and replies to the server's own requests. One
 //! question waits at a time, so that a refusal that names none is still its.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
     ask,
-    limits::{LINE_BYTES_MAX, UNASKED_BYTES_MAX},
+    limits::{LINE_BYTES_MAX, UNASKED_BYTES_MAX, UNASKED_BYTES_PER_SECOND},
     reply::{self, Answer, Meaning},
 };
 use crate::wire::lines::{Line, Lines};
@@ -31,7 +33,7 @@ pub(super) struct Talk {
     last_id: u64,
     waiting: Option<u64>,
     heard: Option<Heard>,
-    /// Bytes since the last question.
+    /// Bytes since the last question, less what time has forgiven.
     bytes: usize,
     /// A refusal that came while nothing waited: what the server has to say about the connection itself.
     turned_away: Option<String>,
@@ -65,6 +67,15 @@ impl Talk {
             let params = serde_json::json!({ "requestId": id, "reason": "no answer in time" });
             ask::notification(out, "notifications/cancelled", &params);
         }
+    }
+
+    /// No question waits, and time has passed: what a server may send in it is forgiven. Returns how much of the time that was, so that the rest of
+    /// it is not lost to whoever calls often.
+    #[must_use]
+    pub(super) fn forgive(&mut self, passed: Duration) -> Duration {
+        let Ok(seconds) = usize::try_from(passed.as_secs()) else { return passed };
+        self.bytes = self.bytes.saturating_sub(seconds.saturating_mul(UNASKED_BYTES_PER_SECOND));
+        Duration::from_secs(passed.as_secs())
     }
 
     /// Takes what was read. Replies to the server's own requests are appended to `out`.
@@ -210,6 +221,24 @@ mod tests {
         whole.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":1}\n");
         assert_eq!(talk.take(&whole, &mut Vec::new()), Ok(()));
         assert_eq!(talk.heard(), result(json!(1)));
+    }
+
+    #[test]
+    fn who_broadcasts_all_day_between_two_questions_floods_nobody() {
+        let hundred = [&b"x".repeat(99)[..], b"\n"].concat();
+        let mut talk = Talk::new();
+        for _ in 0..24 * 3600 {
+            assert_eq!(talk.take(&hundred, &mut Vec::new()), Ok(()));
+            let second = Duration::from_secs(1);
+            assert_eq!(talk.forgive(second + Duration::from_millis(7)), second, "what is left of a second is not lost");
+        }
+        let mut seconds = 0;
+        while talk.take(&b"x\n".repeat(UNASKED_BYTES_PER_SECOND), &mut Vec::new()).is_ok() {
+            let _ = talk.forgive(Duration::from_secs(1));
+            seconds += 1;
+            assert!(seconds < 1000, "twice as much as is allowed is a flood");
+        }
+        assert_eq!(seconds, UNASKED_BYTES_MAX / UNASKED_BYTES_PER_SECOND - 1);
     }
 
     fn piece() -> impl Strategy<Value = Vec<u8>> {
