@@ -147,12 +147,9 @@ impl Record {
         if let Some(why) = trouble.or(refused) {
             report.last_error = Some((now.wall, why.into()));
         }
-        if failed {
-            report.failures += 1;
-            report.failures_in_a_row = report.failures_in_a_row.saturating_add(1);
-        } else {
-            report.failures_in_a_row = 0;
-        }
+        report.failures += u64::from(failed);
+        // Counted as the breaker counts: a poll that brought something ends the row, even if it did not bring everything.
+        report.failures_in_a_row = if results > 0 { 0 } else { report.failures_in_a_row.saturating_add(1) };
         self.follow_breaker(now);
     }
 
@@ -174,4 +171,49 @@ fn note(tool: &mut ToolReport, payload: &Value, took: Duration, now: Now) {
         Some(text) => Measured::Value { value: Arc::from(text), observed_at: now.wall, source: Source::Mcp },
         None => Measured::Absent(Absent::Unsupported),
     };
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::model::ToolSpec;
+
+    fn record() -> Record {
+        let tool = |name: &str| ToolSpec { name: Arc::from(name), arguments: Arc::from("{}") };
+        let spec = SourceSpec {
+            name: "flow".parse().unwrap(),
+            address: Arc::from("x:1"),
+            tools: vec![tool("good"), tool("bad")],
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(1),
+            connections: 1,
+        };
+        Record::new(Arc::new(spec), Now::read())
+    }
+
+    fn poll(record: &mut Record, answers: bool) {
+        let now = Now::read();
+        let _ = record.begin(now);
+        let outcome = |tool, said| Outcome { tool, took: Duration::ZERO, said };
+        let good = if answers { Ok(Value::Null) } else { Err("cut".to_owned()) };
+        let outcomes = vec![outcome(0, good), outcome(1, Err("cut".to_owned()))];
+        record.end(now, Polled { outcomes, trouble: Some("bad: cut".to_owned()), ..Polled::default() }, 0.5);
+    }
+
+    /// "N polls in a row failed" is said of a source that is down, and counts what took it down.
+    #[test]
+    fn a_poll_that_brought_something_ends_the_row_of_those_that_failed() {
+        let mut record = record();
+        for _ in 0..5 {
+            poll(&mut record, true);
+        }
+        let report = record.report();
+        assert_eq!((report.failures, report.failures_in_a_row, report.breaker), (5, 0, BreakerState::Closed));
+        for _ in 0..3 {
+            poll(&mut record, false);
+        }
+        let report = record.report();
+        assert_eq!((report.failures, report.failures_in_a_row, report.breaker), (8, 3, BreakerState::Open));
+    }
 }
