@@ -137,8 +137,9 @@ fn agents(text: &mut Text, hive: &HiveHealth) {
             }
         }
     }
-    let help = "What an agent says that it has cost, in US dollars.";
-    each(text.counter("hivekeeper_agent_cost_usd", help), hive, |one| one.usage.value()?.cost_usd);
+    // No counter: it is the agent's reckoning, which may be corrected downwards, and a scraper takes a counter that falls for a new start.
+    let help = "What an agent says that it has cost, in US dollars, over all its incarnations.";
+    each(text.gauge("hivekeeper_agent_cost_usd", help), hive, |one| one.usage.value()?.cost_usd);
 }
 
 fn by_class(Lost { logs, metrics, events }: Lost) -> [(&'static str, u64); 3] {
@@ -182,10 +183,12 @@ fn data_plane(text: &mut Text, Scrape { hive, readings, .. }: &Scrape<'_>) {
     let help = "Open connections, with and without a session.";
     text.gauge("hivekeeper_data_plane_connections", help).value(plane.presence.connections);
     text.counter("hivekeeper_data_plane_messages", "Lines that were taken.").value(plane.messages);
+    // As the document has them: what comes of an incarnation that is over is refused behind the listener, which does not know of it.
     let mut family = text.counter("hivekeeper_data_plane_refused", "Messages refused, by the code of the answer.");
     for code in Code::ALL {
         let number = code.number();
-        family.of(&[("code", &number.to_string())], plane.refused.get(&number).copied().unwrap_or(0));
+        let refused = hive.data_plane.refused_by_code.get(&number).copied().unwrap_or(0);
+        family.of(&[("code", &number.to_string())], refused);
     }
     let mut family = text
         .counter("hivekeeper_data_plane_dropped", "Log records, samples and events that were dropped, of all agents.");
@@ -280,4 +283,82 @@ fn process(text: &mut Text, seen: &Process) {
 
 fn since_1970(at: SystemTime) -> f64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{
+        ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Measured, Source, TelemetryHealth, Usage, health::Absent,
+    };
+
+    fn hive(refused_by_code: BTreeMap<i64, u64>) -> HiveHealth {
+        let at = SystemTime::UNIX_EPOCH;
+        let usage = Usage { input_tokens: Some(7), cost_usd: Some(0.25), ..Usage::default() };
+        let agent = AgentHealth {
+            id: "review/coder".parse().unwrap(),
+            state: AgentState::Running,
+            since: at,
+            reasons: Vec::new(),
+            desired: Desired::Running,
+            incarnation: 1,
+            pid: Some(7),
+            restarts: 0,
+            restarts_in_window: 0,
+            retry_at: None,
+            last_exit: None,
+            cpu: Measured::Absent(Absent::NeverObserved),
+            memory: Measured::Absent(Absent::NeverObserved),
+            last_heartbeat: Measured::Absent(Absent::NeverObserved),
+            progress: Measured::Absent(Absent::NeverObserved),
+            dropped: 0,
+            usage: Measured::Value { value: usage, observed_at: at, source: Source::Agent },
+            model: Measured::Absent(Absent::NeverObserved),
+            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
+            telemetry: TelemetryHealth::default(),
+        };
+        HiveHealth {
+            hive: "0199a1b2-0000-7000-8000-00000000000a".parse::<HiveId>().unwrap(),
+            name: "laptop".to_owned(),
+            level: Level::Healthy,
+            since: at,
+            reasons: Vec::new(),
+            control_plane: ControlPlaneHealth { reachable: true, since: at, last_error: None },
+            data_plane: DataPlaneHealth { refused_by_code, ..DataPlaneHealth::unknown() },
+            swarms: Vec::new(),
+            agents: vec![Arc::new(agent)],
+            sources: Vec::new(),
+        }
+    }
+
+    fn scraped(hive: &HiveHealth, readings: &Readings) -> String {
+        render(&Scrape { hive, readings, children: None, head: Seq(1), process: Process::default() })
+    }
+
+    /// An agent may correct its reckoning downwards.
+    #[test]
+    fn what_an_agent_has_cost_is_no_counter() {
+        let text = scraped(&hive(BTreeMap::new()), &Readings::default());
+        let labels = "{swarm=\"review\",agent=\"coder\"}";
+        assert!(
+            text.contains(&format!("# TYPE hivekeeper_agent_cost_usd gauge\nhivekeeper_agent_cost_usd{labels} 0.25\n"))
+        );
+        assert!(!text.contains("cost_usd_total"), "{text}");
+        assert!(text.contains("# TYPE hivekeeper_agent_tokens_total counter\n"), "what was used stays used");
+    }
+
+    /// The listener does not see what the fold refuses: one number is shown, and that of the document.
+    #[test]
+    fn refused_messages_are_those_of_the_document() {
+        let mut readings = Readings::default();
+        readings.plane.refused = [(1003, 1), (-32602, 2)].into();
+        let text = scraped(&hive([(1003, 5), (-32602, 2)].into()), &readings);
+        for (code, count) in [(1003, 5), (-32602, 2), (1001, 0)] {
+            let line = format!("\nhivekeeper_data_plane_refused_total{{code=\"{code}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+    }
 }

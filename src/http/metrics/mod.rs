@@ -1,7 +1,8 @@
 //! `GET /metrics`: what the daemon measures and counts, in Prometheus's text format 0.0.4.
 //!
 //! Everything is read anew for each scrape from where it is kept, so no series outlives what it tells of, and what was not measured, or too
-//! long ago, is left out. Labels are `swarm`, `agent`, `code`, `class`, `level` and `state`, all of them bounded by what is declared.
+//! long ago, is left out. Labels are `swarm`, `agent` and `source`, bounded by what is declared; `code`, `class`, `level`, `state` and `type`,
+//! each with its few values; and of the daemon itself `version`, `hive` and `hive_id`. Nothing that an agent or a server says is one.
 //!
 //! `readings` is what other rooms hand in, `process` what the kernel says of the daemon, `families` the table of names, `text` the format.
 
