@@ -25,6 +25,8 @@ pub(super) struct Burst {
     pub(super) lost: Lost,
     /// Telemetry messages that this stands for.
     pub(super) messages: u64,
+    /// Those of them that `lost` counts, too: they were read and let go.
+    pub(super) dropped: u64,
     /// When the oldest of them was read.
     pub(super) oldest: Option<SystemTime>,
     /// What it says that it has used. Rare, so it stands aside.
@@ -62,7 +64,13 @@ impl Burst {
 
     /// The burst that messages amount to which were read and then let go.
     pub(super) fn of_dropped(incarnation: u64, lost: Lost) -> Self {
-        Self { incarnation, lost, messages: lost.total(), ..Self::default() }
+        let messages = lost.total();
+        Self { incarnation, lost, messages, dropped: messages, ..Self::default() }
+    }
+
+    /// The messages that are refused with an incarnation that is over. What was dropped is counted as that, and each message once.
+    pub(super) fn refused(&self) -> u64 {
+        self.messages - self.dropped
     }
 
     /// Messages in order, those of an agent that follow each other summed up; agents' own events are handed back one by one.
@@ -117,6 +125,7 @@ impl Burst {
     /// Adds what came later, of the same incarnation.
     pub(super) fn merge(&mut self, later: Self) {
         self.messages += later.messages;
+        self.dropped += later.dropped;
         self.oldest = earliest(self.oldest, later.oldest);
         self.lost = self.lost.and(later.lost);
         self.wrote |= later.wrote;
@@ -246,6 +255,7 @@ mod tests {
                 merged.merge(Burst::of_dropped(1, lost));
                 whole.lost = whole.lost.and(lost);
                 whole.messages += lost.total();
+                whole.dropped += lost.total();
             }
             prop_assert_eq!(merged, whole);
         }

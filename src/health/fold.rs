@@ -24,6 +24,10 @@ use crate::model::{
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
 pub const SAMPLES_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Agents in one change of measured values; more are told in several. A viewer's frame of so many is some 80 KiB, which it may hold while it does not
+/// read, and a thousand agents are still only sixteen events a second.
+pub(super) const SAMPLES_AGENTS_MAX: usize = 64;
+
 /// By this code of the data plane a message is refused whose incarnation is over, or whose agent is gone.
 pub(super) const STALE_INCARNATION: i64 = 1003;
 
@@ -214,7 +218,7 @@ impl Fold {
         plane.dropped_by_class = plane.dropped_by_class.and(burst.lost);
         plane.dropped = plane.dropped_by_class.total();
         let Some(agent) = self.agents.get_mut(id) else {
-            self.refused(STALE_INCARNATION, burst.messages);
+            self.refused(STALE_INCARNATION, burst.refused());
             return Vec::new();
         };
         let before = Arc::clone(&agent.doc);
@@ -226,7 +230,7 @@ impl Fold {
         }
         let changes = self.follow(now, id, &before);
         if taken != Taken::Yes {
-            self.refused(STALE_INCARNATION, burst.messages);
+            self.refused(STALE_INCARNATION, burst.refused());
         }
         changes
     }
@@ -287,7 +291,7 @@ impl Fold {
                 .filter_map(|id| self.agents.get_mut(&id).map(|agent| Arc::clone(agent.show())))
                 .collect();
             docs.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-            changes.push(Change::Samples(docs));
+            changes.extend(docs.chunks(SAMPLES_AGENTS_MAX).map(|piece| Change::Samples(piece.to_vec())));
         }
         self.derive_levels(now, &mut changes);
         self.promised = self.next_deadline();

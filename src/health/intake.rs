@@ -186,7 +186,7 @@ impl Intake {
             }
             Ordering::Less => {
                 known.lost = known.lost.and(burst.lost);
-                self.refuse(STALE_INCARNATION, burst.messages);
+                self.refuse(STALE_INCARNATION, burst.refused());
             }
         }
     }
@@ -211,13 +211,8 @@ impl Intake {
     }
 
     fn lose(&mut self, said: Telemetry) {
-        let burst = Burst {
-            incarnation: said.incarnation,
-            lost: Lost { events: 1, ..Lost::default() },
-            messages: 1,
-            ..Burst::default()
-        };
-        self.burst(said.agent, burst);
+        let lost = Lost { events: 1, ..Lost::default() };
+        self.burst(said.agent, Burst::of_dropped(said.incarnation, lost));
     }
 }
 
@@ -405,6 +400,18 @@ mod tests {
         };
         assert_eq!((older.incarnation, older.session, older.wrote), (1, None, true), "its usage is not lost with it");
         assert_eq!((younger.incarnation, younger.session, younger.wrote), (2, Some(true), false));
+    }
+
+    #[test]
+    fn what_was_dropped_of_an_older_incarnation_is_not_refused_as_well() {
+        let mut intake = Intake::default();
+        intake.put(telemetry(2, log()));
+        intake.put(telemetry(1, log()));
+        let lost = Lost { logs: 3, metrics: 2, events: 1 };
+        intake.put(Report::Dropped { agent: agent(), incarnation: 1, lost });
+        let items = drained(&mut intake);
+        let [Item::Burst(_, burst), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else { panic!("{items:?}") };
+        assert_eq!((burst.incarnation, burst.messages, burst.lost), (2, 1, lost));
     }
 
     #[test]

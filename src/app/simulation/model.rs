@@ -196,12 +196,13 @@ impl Model {
             Some(youngest) if heard.incarnation > youngest => pieces.push_back(Vec::new()),
             // What comes behind the word of a younger incarnation is refused at once; what is lost is lost.
             Some(youngest) if heard.incarnation < youngest => {
-                self.refused_waits += heard.messages;
-                self.stale += heard.messages;
-                heard.messages = 0;
                 if !matches!(heard.what, What::Lost(_)) {
+                    self.refused_waits += heard.messages;
+                    self.stale += heard.messages;
                     return;
                 }
+                // Counted as dropped, and as nothing else.
+                self.folded += std::mem::take(&mut heard.messages);
             }
             _ => {}
         }
@@ -265,8 +266,12 @@ impl Model {
         let messages: u64 = piece.iter().map(|heard| heard.messages).sum();
         let lost: u64 = piece.iter().map(|heard| if let What::Lost(lost) = heard.what { lost } else { 0 }).sum();
         self.dropped += lost;
+        // What was dropped is counted as that, whoever sent it.
+        let refusable = |heard: &Heard| if let What::Lost(_) = heard.what { 0 } else { heard.messages };
         let Some(agent) = self.agents.get_mut(id) else {
-            (self.refused, self.stale) = (self.refused + messages, self.stale + messages);
+            let refused: u64 = piece.iter().map(refusable).sum();
+            (self.refused, self.stale) = (self.refused + refused, self.stale + refused);
+            self.folded += messages - refused;
             return;
         };
         agent.dropped += lost;
@@ -277,7 +282,7 @@ impl Model {
         }
         let is_over = youngest < agent.incarnation || (youngest == agent.incarnation && agent.ended);
         let (good, old): (Vec<_>, Vec<_>) = piece.iter().partition(|heard| heard.incarnation == youngest && !is_over);
-        let refused: u64 = old.iter().map(|heard| heard.messages).sum();
+        let refused: u64 = old.into_iter().map(refusable).sum();
         (self.refused, self.stale) = (self.refused + refused, self.stale + refused);
         self.folded += messages - refused;
         if is_over {

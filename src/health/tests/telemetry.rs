@@ -1,7 +1,10 @@
 //! What agents send: sums of usage, lateness, counters, rates.
 
 use super::*;
-use crate::model::{AgentState as S, Lost, Measured, Source, Usage, UsageReport, health::Absent};
+use crate::{
+    health::fold::SAMPLES_AGENTS_MAX,
+    model::{AgentState as S, Lost, Measured, Source, Usage, UsageReport, health::Absent},
+};
 
 fn coder() -> AgentId {
     id("review/coder")
@@ -239,6 +242,42 @@ fn refusals_are_told_by_code() {
     assert_eq!(plane.refused_by_code.into_iter().collect::<Vec<_>>(), [(-32602, 1), (1003, 2), (1005, 2)]);
     assert_eq!(plane.refused, 5);
     assert_eq!(i64::from(1003), crate::wire::rpc::Code::StaleIncarnation.number());
+}
+
+/// Each message is counted once: taken, refused or dropped.
+#[test]
+fn what_was_dropped_is_not_refused_with_its_incarnation() {
+    let mut bench = one();
+    restart(&mut bench, 2);
+    let lost = Lost { logs: 5, metrics: 3, events: 1 };
+    for agent in [coder(), id("review/nobody")] {
+        bench.apply(Report::Dropped { agent, incarnation: 1, lost });
+    }
+    // Lines that never came are no messages, and take nothing off those that did.
+    bench.says(&coder(), 1, log());
+    bench.saw(&coder(), 1, Observation::Lost { lines: 7, bytes: 70 });
+    let plane = bench.fold.hive().data_plane;
+    assert_eq!((plane.refused_by_code.into_iter().collect::<Vec<_>>(), plane.dropped), (vec![(1003, 1)], 25));
+}
+
+#[test]
+fn the_samples_of_many_agents_are_told_in_pieces() {
+    let many = 2 * SAMPLES_AGENTS_MAX + 3;
+    let names: Vec<String> = (0..many).map(|n| format!("a-{n:04}")).collect();
+    let mut bench = Bench::running(names.iter().map(|name| agent_spec(name)).collect());
+    bench.pass(Duration::from_secs(2));
+    for name in &names {
+        bench.sample(&id(&format!("review/{name}")), 1);
+    }
+    let told: Vec<_> = bench
+        .pass(Duration::from_secs(1))
+        .into_iter()
+        .filter_map(|change| if let Change::Samples(agents) = change { Some(agents) } else { None })
+        .collect();
+    let lengths: Vec<usize> = told.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [SAMPLES_AGENTS_MAX, SAMPLES_AGENTS_MAX, 3]);
+    let told: Vec<String> = told.iter().flatten().map(|agent| agent.id.name.as_str().to_owned()).collect();
+    assert_eq!(told, names);
 }
 
 #[test]
