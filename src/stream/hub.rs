@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::{
+    frame::Frame,
     lens::{Lens, Lenses, Tails},
     limits::StreamLimits,
     protocol::{Filter, Head, Performance},
@@ -170,7 +171,7 @@ struct Shared {
     push_micros: AtomicU64,
     tails: Mutex<Tails>,
     /// The frame that was made last for many alike.
-    frame: Mutex<Option<(FrameKey, Arc<str>)>>,
+    frame: Mutex<Option<(FrameKey, Arc<Frame>)>>,
     lenses: Lenses,
     latency: Mutex<Latency>,
 }
@@ -394,7 +395,7 @@ impl Hub {
     }
 
     /// The whole `session_update` of an event, made once for all who got the same frame before it and are sent it in the same millisecond.
-    pub(super) fn shared_frame(&self, head: Head, make: impl FnOnce() -> String) -> String {
+    pub(super) fn shared_frame(&self, head: Head, make: impl FnOnce() -> Frame) -> Frame {
         let millisecond = head.sent_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
         let key = (head.seq, head.prev_seq, millisecond);
         let frame = {
@@ -402,14 +403,14 @@ impl Hub {
             match &*kept {
                 Some((known, frame)) if *known == key => Arc::clone(frame),
                 _ => {
-                    let frame: Arc<str> = Arc::from(make());
+                    let frame = Arc::new(make());
                     *kept = Some((key, Arc::clone(&frame)));
                     frame
                 }
             }
         };
-        // Copied while others have the lock.
-        (*frame).to_owned()
+        // Copied while others have the lock; what is long of it is not copied at all.
+        (*frame).clone()
     }
 
     /// The tail of an event's `session_update`, made once for all who get it alike.

@@ -12,17 +12,31 @@ use crate::model::{HiveHealth, Seq};
 
 /// Session updates that are kept as text for the next viewer: viewers that keep up are within a few events of each other.
 const TAILS_MAX: usize = 256;
-/// Bytes of them. A `Samples` of thousands of agents is megabytes of text; the youngest stays whatever its size, for the others to come.
-const TAILS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of them: a second's samples of five thousand agents, so that those who read them one after the other find them all. The youngest stays
+/// whatever its size, for the others to come.
+const TAILS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of those of one filter. There may be a thousand filters, and one that lets through more than some hundred agents is rare.
+const FILTERED_BYTES_MAX: usize = 512 * 1024;
 
 /// Tails of `session_update`s by their events' numbers, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tails {
     kept: VecDeque<(Seq, Arc<str>)>,
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for Tails {
+    fn default() -> Self {
+        Self::within(TAILS_BYTES_MAX)
+    }
 }
 
 impl Tails {
+    fn within(bytes_max: usize) -> Self {
+        Self { kept: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
     /// The tail of this event, made unless it is there.
     pub(super) fn get(&mut self, seq: Seq, make: impl FnOnce() -> String) -> Arc<str> {
         let place = match self.kept.binary_search_by_key(&seq, |(seq, _)| *seq) {
@@ -34,7 +48,7 @@ impl Tails {
         if place > 0 || self.kept.is_empty() {
             self.bytes += tail.len();
             self.kept.insert(place, (seq, Arc::clone(&tail)));
-            while self.kept.len() > 1 && (self.kept.len() > TAILS_MAX || self.bytes > TAILS_BYTES_MAX) {
+            while self.kept.len() > 1 && (self.kept.len() > TAILS_MAX || self.bytes > self.bytes_max) {
                 if let Some((_, gone)) = self.kept.pop_front() {
                     self.bytes -= gone.len();
                 }
@@ -49,7 +63,7 @@ impl Tails {
 pub(super) struct Lens {
     only: Filter,
     status: Mutex<Option<(Arc<HiveHealth>, Arc<str>)>>,
-    samples: Mutex<Option<(Seq, Arc<str>)>>,
+    samples: Mutex<Tails>,
 }
 
 impl Lens {
@@ -71,20 +85,13 @@ impl Lens {
         }
     }
 
-    /// The tail of what passes of samples. Only the latest is kept: there is one a second.
+    /// The tail of what passes of samples. Each second's come in pieces, which viewers read one after the other.
     pub(super) fn samples(self: &Arc<Self>, seq: Seq, parts: &Parts<'_>) -> Arc<str> {
-        let mut kept = self.samples.lock();
-        match &*kept {
-            Some((known, tail)) if *known == seq => Arc::clone(tail),
-            other => {
-                let is_younger = other.as_ref().is_none_or(|(known, _)| *known < seq);
-                let tail: Arc<str> = Arc::from(protocol::sessions_tail(parts));
-                if is_younger {
-                    *kept = self.is_shared().then(|| (seq, Arc::clone(&tail)));
-                }
-                tail
-            }
+        let make = || protocol::sessions_tail(parts);
+        if self.is_shared() {
+            return self.samples.lock().get(seq, make);
         }
+        Arc::from(make())
     }
 
     /// A filter of a single viewer keeps no texts, so that a thousand of them hold no thousand documents.
@@ -115,7 +122,8 @@ impl Lenses {
         if filtered.len() == filtered.capacity() {
             filtered.retain(|_, lens| lens.strong_count() > 0);
         }
-        let lens = Arc::new(Lens { only: only.clone(), ..Lens::default() });
+        let samples = Mutex::new(Tails::within(FILTERED_BYTES_MAX));
+        let lens = Arc::new(Lens { only: only.clone(), samples, ..Lens::default() });
         filtered.insert(only, Arc::downgrade(&lens));
         lens
     }
@@ -182,14 +190,14 @@ mod tests {
         let lenses = Lenses::default();
         let one = lenses.of(Some(["a".parse().unwrap()].into()));
         one.samples(Seq(1), &Parts::default());
-        assert!(one.samples.lock().is_none());
+        assert!(one.samples.lock().kept.is_empty());
         let _two = Arc::clone(&one);
-        let first = one.samples(Seq(2), &Parts::default());
-        assert!(Arc::ptr_eq(&first, &one.samples(Seq(2), &Parts::default())));
-        one.samples(Seq(1), &Parts::default());
-        assert!(
-            Arc::ptr_eq(&first, &one.samples(Seq(2), &Parts::default())),
-            "an older one takes no younger one's place"
-        );
+        let made = [2, 3, 4].map(|seq| one.samples(Seq(seq), &Parts::default()));
+        for (seq, made) in [2, 3, 4].into_iter().zip(&made) {
+            assert!(
+                Arc::ptr_eq(made, &one.samples(Seq(seq), &Parts::default())),
+                "each piece of a second is made once"
+            );
+        }
     }
 }

@@ -12,8 +12,10 @@ const FILES_PER_VIEWER: u64 = 8;
 /// How much a viewer may cost and how long it may keep us waiting. Only tests use anything but the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Viewers at a time, of both protocols; more are answered 503. Each costs a connection, two file descriptors and its buffers: at 32 KiB
-    /// each, 2048 are 64 MiB, and as much again in the kernel of each that does not read for a while.
+    /// Viewers at a time, of both protocols; more are answered 503. Each costs a connection, two file descriptors and some 20 KiB while it reads.
+    /// One that does not read holds a batch that is made and two in the connection's buffer until it is dropped, and its kernel 256 KiB: 2048 of
+    /// them are 200 MiB, and 512 in the kernel. What is longer than a batch, as the document of a large hive is, they share: it lies there once for
+    /// all who were sent the same one, and as often as there are different ones that somebody has not read yet.
     pub viewers_max: usize,
     /// Between two pings.
     pub ping_interval: Duration,

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::frame::{Frame, SHARED_BYTES_MIN};
 use crate::{
     model::{AgentHealth, AgentId, Epoch, Event, EventKind, HiveHealth, Seq, SwarmHealth, SwarmName},
     view::{self, AgentView, DataPlaneView, Rfc3339, SwarmView},
@@ -122,16 +123,19 @@ pub(super) struct Head {
     pub(super) sent_at: SystemTime,
 }
 
-/// A whole frame: a client's own head before a tail (a JSON object) that it may share with others.
-pub(super) fn frame(kind: &str, head: Head, tail: &str) -> String {
-    let mut text = String::with_capacity(tail.len() + 160);
-    let Head { epoch, seq, prev_seq, .. } = head;
-    let (observed_at, sent_at) = (Rfc3339(head.observed_at), Rfc3339(head.sent_at));
-    // Writing to a string can't fail.
-    let _ = write!(
-        text,
-        r#"{{"type":"{kind}","epoch":{epoch},"seq":{seq},"prev_seq":{prev_seq},"observed_at":"{observed_at}","sent_at":"{sent_at}""#
-    );
+/// A whole frame: a client's own head before a tail (a JSON object) that it shares with others. A long tail is not copied.
+pub(super) fn frame(kind: &str, head: Head, tail: &Arc<str>) -> Frame {
+    if tail.len() < SHARED_BYTES_MIN {
+        return text(kind, head, tail).into();
+    }
+    let mut own = begin(kind, head, 0);
+    own.push(',');
+    Frame::sharing(own, tail, "{".len())
+}
+
+/// The same in one text.
+pub(super) fn text(kind: &str, head: Head, tail: &str) -> String {
+    let mut text = begin(kind, head, tail.len());
     match tail.strip_prefix('{') {
         Some("}") | None => text.push('}'),
         Some(rest) => {
@@ -139,6 +143,19 @@ pub(super) fn frame(kind: &str, head: Head, tail: &str) -> String {
             text.push_str(rest);
         }
     }
+    text
+}
+
+/// The head, still open, with room for a tail.
+fn begin(kind: &str, head: Head, room: usize) -> String {
+    let mut text = String::with_capacity(room + 160);
+    let Head { epoch, seq, prev_seq, .. } = head;
+    let (observed_at, sent_at) = (Rfc3339(head.observed_at), Rfc3339(head.sent_at));
+    // Writing to a string can't fail.
+    let _ = write!(
+        text,
+        r#"{{"type":"{kind}","epoch":{epoch},"seq":{seq},"prev_seq":{prev_seq},"observed_at":"{observed_at}","sent_at":"{sent_at}""#
+    );
     text
 }
 
@@ -479,7 +496,13 @@ mod tests {
             r#"{"type":"pong","epoch":3,"seq":9,"prev_seq":7,"#,
             r#""observed_at":"1970-01-01T00:00:00.000Z","sent_at":"1970-01-01T00:00:00.000Z""#
         );
-        assert_eq!(frame("pong", head, "{}"), format!("{begin}}}"));
-        assert_eq!(frame("pong", head, r#"{"a":1}"#), format!(r#"{begin},"a":1}}"#));
+        assert_eq!(text("pong", head, "{}"), format!("{begin}}}"));
+        assert_eq!(text("pong", head, r#"{"a":1}"#), format!(r#"{begin},"a":1}}"#));
+        for length in [1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
+            let tail: Arc<str> = Arc::from(format!(r#"{{"a":"{}"}}"#, "x".repeat(length)));
+            let frame = frame("pong", head, &tail);
+            assert_eq!(frame.len(), begin.len() + tail.len());
+            assert_eq!(frame.into_text(), text("pong", head, &tail));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::BoxBody,
     http::{StatusCode, header},
     web,
 };
@@ -11,6 +12,7 @@ use actix_web_actors::ws;
 use serde::Deserialize;
 
 use super::{
+    body::Body,
     hub::{Hub, Kind, Record, Refused},
     protocol::{self, Asked, Objection},
     socket::Socket,
@@ -38,7 +40,9 @@ pub async fn hybrid_health(
     };
     let frame_size = hub.limits().frame_bytes_max;
     let viewer = Viewer::new(hub.get_ref().clone(), id, record);
-    ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()
+    let aside = viewer.aside();
+    let answer = ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()?;
+    Ok(answer.map_body(|_, actor| BoxBody::new(Body::new(actor, aside))))
 }
 
 /// The same frames as server-sent events; `?subscriptions=`, `swarms=` (lists with commas) and `after=` say which, `Last-Event-ID` is younger

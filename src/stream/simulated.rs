@@ -38,7 +38,7 @@ impl Viewer {
     /// A viewer that has just connected, and its first frames.
     pub(crate) fn new(hub: &Hub, now: Instant) -> (Self, Vec<String>) {
         let mut story = Story::new(hub.clone(), hub.feed().head());
-        let frames = vec![story.established(), story.status()];
+        let frames = vec![story.established().into_text(), story.status().into_text()];
         let feed = hub.feed().subscribe(story.seq());
         let limits = hub.limits();
         let pulse = Pulse::new(limits.ping_interval, limits.answer_within, now);
@@ -50,23 +50,23 @@ impl Viewer {
     pub(crate) fn said(&mut self, text: &str) -> Vec<String> {
         let said = match protocol::parse(text) {
             Ok(said) => said,
-            Err(objection) => return vec![self.story.objection(&objection)],
+            Err(objection) => return vec![self.story.objection(&objection).into_text()],
         };
         match said {
-            Said::Ping {} => vec![self.story.pong()],
-            Said::RequestStatus {} => vec![self.story.status()],
+            Said::Ping {} => vec![self.story.pong().into_text()],
+            Said::RequestStatus {} => vec![self.story.status().into_text()],
             Said::RequestPerformance {} => Vec::new(),
             Said::Unsubscribe { subscriptions } => {
                 self.story.topics_mut().retain(|topic| !subscriptions.contains(topic));
-                vec![self.story.acknowledgement()]
+                vec![self.story.acknowledgement().into_text()]
             }
             Said::Subscribe { subscriptions, swarms, after } => {
                 match self.story.subscribe(subscriptions, swarms.as_deref(), after) {
-                    Err(objection) => return vec![self.story.objection(&objection)],
+                    Err(objection) => return vec![self.story.objection(&objection).into_text()],
                     Ok(Some(after)) => self.feed = self.hub.feed().subscribe(after),
                     Ok(None) => {}
                 }
-                vec![self.story.acknowledgement()]
+                vec![self.story.acknowledgement().into_text()]
             }
         }
     }
@@ -79,8 +79,8 @@ impl Viewer {
                 Ok(Some(event)) => self.story.event(&event),
                 Err(gap) => self.story.gap(&gap),
             };
-            if frame.is_some() {
-                return frame;
+            if let Some(frame) = frame {
+                return Some(frame.into_text());
             }
         }
     }

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    frame::{Frame, Pieces},
     hub::{Hub, Order, Record},
     limits::BATCH_BYTES,
     protocol::{Asked, Topic},
@@ -25,8 +26,38 @@ const RETRY_MS: u32 = 1000;
 /// What the stream is to do next.
 enum Turn {
     /// Send this; nothing when it is empty.
-    Send(String),
+    Send(Chunk),
     End,
+}
+
+/// Frames in the form of the stream, the long ones by reference.
+#[derive(Default)]
+struct Chunk {
+    pieces: Pieces,
+    /// What follows them.
+    last: String,
+    bytes: usize,
+}
+
+impl Chunk {
+    /// Adds a frame. JSON text has no line ends of its own, so one `data:` line carries it.
+    fn put(&mut self, seq: Seq, frame: Frame) {
+        self.bytes += frame.len();
+        let (own, shared) = frame.into_parts();
+        self.last.reserve(own.len() + 40);
+        // Writing to a String can't fail.
+        let _ = write!(self.last, "id: {seq}\ndata: {own}");
+        if let Some(shared) = shared {
+            self.pieces.push(std::mem::take(&mut self.last));
+            self.pieces.push(shared);
+        }
+        self.last.push_str("\n\n");
+    }
+
+    fn finish(mut self) -> Pieces {
+        self.pieces.push(self.last);
+        self.pieces
+    }
 }
 
 struct Events {
@@ -37,7 +68,7 @@ struct Events {
     story: Story,
     feed: Subscription,
     performance: Option<Interval>,
-    greeting: Option<String>,
+    greeting: Option<Chunk>,
     pinged: u64,
 }
 
@@ -55,11 +86,13 @@ pub(super) fn body(
     asked: Asked,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
     let events = Events::new(hub, id, record, asked);
-    stream::unfold(events, |mut events| async move {
+    stream::unfold((events, Pieces::default()), |(mut events, mut ready)| async move {
         loop {
+            if let Some(piece) = ready.pop() {
+                return Some((Ok(piece), (events, ready)));
+            }
             match events.turn().await {
-                Turn::Send(chunk) if chunk.is_empty() => {}
-                Turn::Send(chunk) => return Some((Ok(Bytes::from(chunk)), events)),
+                Turn::Send(chunk) => ready = chunk.finish(),
                 Turn::End => return None,
             }
         }
@@ -76,12 +109,13 @@ impl Events {
         if let Some(topics) = topics {
             *story.topics_mut() = topics;
         }
-        let mut greeting = format!("retry: {RETRY_MS}\n\n");
-        put(&mut greeting, story.seq(), &story.established());
+        let mut greeting = Chunk { last: format!("retry: {RETRY_MS}\n\n"), ..Chunk::default() };
+        let established = story.established();
+        greeting.put(story.seq(), established);
         let told = story.topics().contains(&Topic::Status) || story.topics().contains(&Topic::Sessions);
         if after.is_none() && told {
             let status = story.status();
-            put(&mut greeting, story.seq(), &status);
+            greeting.put(story.seq(), status);
         }
         let performance = story.topics().contains(&Topic::Performance).then(|| {
             let every = hub.limits().performance_interval;
@@ -107,7 +141,7 @@ impl Events {
                 Turn::Send(self.ping(order.ping))
             }
             item = self.feed.next() => {
-                let mut chunk = String::new();
+                let mut chunk = Chunk::default();
                 let mut next = item.map(Some);
                 loop {
                     let frame = match next {
@@ -116,9 +150,9 @@ impl Events {
                         Err(gap) => self.story.gap(&gap),
                     };
                     if let Some(frame) = frame {
-                        put(&mut chunk, self.story.seq(), &frame);
+                        chunk.put(self.story.seq(), frame);
                     }
-                    if chunk.len() >= BATCH_BYTES {
+                    if chunk.bytes >= BATCH_BYTES {
                         break;
                     }
                     next = self.feed.try_next();
@@ -126,22 +160,22 @@ impl Events {
                 Turn::Send(chunk)
             }
             now = tick(&mut self.performance) => {
-                let mut chunk = String::new();
+                let mut chunk = Chunk::default();
                 let frame = self.story.performance(now);
-                put(&mut chunk, self.story.seq(), &frame);
+                chunk.put(self.story.seq(), frame);
                 Turn::Send(chunk)
             }
         }
     }
 
     /// The comment that keeps proxies from cutting a quiet stream is also what shows whether its peer takes anything.
-    fn ping(&mut self, number: u64) -> String {
+    fn ping(&mut self, number: u64) -> Chunk {
         if number <= self.pinged {
-            return String::new();
+            return Chunk::default();
         }
         self.pinged = number;
         self.record.pulse.lock().taken(number);
-        ": keep-alive\n\n".to_owned()
+        Chunk { last: ": keep-alive\n\n".to_owned(), ..Chunk::default() }
     }
 }
 
@@ -150,11 +184,4 @@ async fn tick(timer: &mut Option<Interval>) -> Instant {
         Some(timer) => timer.tick().await.into_std(),
         None => std::future::pending().await,
     }
-}
-
-/// Adds a frame. JSON text has no line ends of its own, so one `data:` line carries it.
-fn put(chunk: &mut String, seq: Seq, frame: &str) {
-    chunk.reserve(frame.len() + 40);
-    // Writing to a String can't fail.
-    let _ = write!(chunk, "id: {seq}\ndata: {frame}\n\n");
 }

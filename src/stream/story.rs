@@ -9,6 +9,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    frame::Frame,
     hub::Hub,
     lens::Lens,
     protocol::{self, Filter, Head, Objection, Push, Topic},
@@ -75,36 +76,36 @@ impl Story {
     }
 
     /// The first frame.
-    pub(super) fn established(&mut self) -> String {
+    pub(super) fn established(&mut self) -> Frame {
         let interval_ms = u64::try_from(self.hub.limits().ping_interval.as_millis()).unwrap_or(u64::MAX);
         self.now("connection_established", &protocol::established_tail(&Uuid::now_v7().to_string(), interval_ms))
     }
 
     /// The whole document as it is now.
-    pub(super) fn status(&mut self) -> String {
+    pub(super) fn status(&mut self) -> Frame {
         self.status_at(None)
     }
 
-    pub(super) fn performance(&mut self, now: Instant) -> String {
+    pub(super) fn performance(&mut self, now: Instant) -> Frame {
         let tail = protocol::performance_tail(&self.hub.health().hive(), self.hub.performance(now));
         self.now("performance_update", &tail)
     }
 
-    pub(super) fn acknowledgement(&mut self) -> String {
+    pub(super) fn acknowledgement(&mut self) -> Frame {
         let tail = protocol::ack_tail(&self.topics, self.lens.only());
         self.now("subscription_ack", &tail)
     }
 
-    pub(super) fn objection(&mut self, objection: &Objection) -> String {
+    pub(super) fn objection(&mut self, objection: &Objection) -> Frame {
         self.now("error", &protocol::error_tail(objection))
     }
 
-    pub(super) fn pong(&mut self) -> String {
+    pub(super) fn pong(&mut self) -> Frame {
         self.now("pong", "{}")
     }
 
     /// What an event means for the viewer; `None` is nothing.
-    pub(super) fn event(&mut self, event: &Event) -> Option<String> {
+    pub(super) fn event(&mut self, event: &Event) -> Option<Frame> {
         let at = Some((event.seq, event.at));
         let (parts, alike) = match protocol::push(event, &self.topics, self.lens.only()) {
             Push::Nothing => return None,
@@ -124,7 +125,7 @@ impl Story {
     }
 
     /// What is gone is made up for by one whole document; it holds everything up to the head that the gap names.
-    pub(super) fn gap(&mut self, gap: &Gap) -> Option<String> {
+    pub(super) fn gap(&mut self, gap: &Gap) -> Option<Frame> {
         if self.topics.contains(&Topic::Status) || self.topics.contains(&Topic::Sessions) {
             return Some(self.status_at(Some((gap.head, SystemTime::now()))));
         }
@@ -132,18 +133,14 @@ impl Story {
         None
     }
 
-    fn status_at(&mut self, event: Option<(Seq, SystemTime)>) -> String {
+    fn status_at(&mut self, event: Option<(Seq, SystemTime)>) -> Frame {
         let tail = self.lens.status(self.hub.health().hive());
-        self.frame("status_update", event, &tail)
+        protocol::frame("status_update", self.head(event), &tail)
     }
 
     /// A frame that tells of now and moves no number.
-    fn now(&mut self, kind: &str, tail: &str) -> String {
-        self.frame(kind, None, tail)
-    }
-
-    fn frame(&mut self, kind: &str, event: Option<(Seq, SystemTime)>, tail: &str) -> String {
-        protocol::frame(kind, self.head(event), tail)
+    fn now(&mut self, kind: &str, tail: &str) -> Frame {
+        protocol::text(kind, self.head(None), tail).into()
     }
 
     /// The next frame's head. `event` is the number and the time of what it tells.
@@ -180,8 +177,8 @@ mod tests {
         Hub::new(StreamLimits::default(), feed, health)
     }
 
-    fn numbers(frame: &str) -> (u64, u64) {
-        let frame: Value = serde_json::from_str(frame).unwrap();
+    fn numbers(frame: Frame) -> (u64, u64) {
+        let frame: Value = serde_json::from_str(&frame.into_text()).unwrap();
         (frame["prev_seq"].as_u64().unwrap(), frame["seq"].as_u64().unwrap())
     }
 
@@ -202,7 +199,7 @@ mod tests {
             let mut story = Story::new(hub(), Seq(7));
             *story.topics_mut() = topics.iter().copied().collect();
             let frame = story.gap(&gap);
-            assert_eq!(frame.as_deref().map(numbers), told.then_some((7, 90)), "{topics:?}");
+            assert_eq!(frame.map(numbers), told.then_some((7, 90)), "{topics:?}");
             assert_eq!(story.seq(), Seq(if told { 90 } else { 7 }), "{topics:?}");
         }
     }
@@ -211,7 +208,7 @@ mod tests {
     fn those_who_come_from_different_frames_are_sent_one_event_each_behind_its_own() {
         let (hub, event) = (hub(), removed(20, SystemTime::now()));
         let frames = [7, 19, 7].map(|after| Story::new(hub.clone(), Seq(after)).event(&event).unwrap());
-        assert_eq!(frames.each_ref().map(|frame| numbers(frame)), [(7, 20), (19, 20), (7, 20)]);
+        assert_eq!(frames.map(numbers), [(7, 20), (19, 20), (7, 20)]);
     }
 
     #[test]

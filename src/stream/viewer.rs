@@ -10,6 +10,8 @@ use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError}
 use futures_util::stream;
 
 use super::{
+    body::Aside,
+    frame::Frame,
     hub::{Close, Hub, Order, Record},
     limits::BATCH_BYTES,
     protocol::{self, Objection, Said, Topic},
@@ -68,6 +70,20 @@ pub(super) struct Viewer {
     pinged: u64,
     /// Bytes of frames since others were last let in between.
     batch: usize,
+    /// Long frames, which the context would copy.
+    aside: Aside,
+}
+
+/// What a client is told whose story can't go on by a fault of ours, as RFC 6455, section 5.5.1, has it: from a server, so without a mask.
+pub(super) fn our_fault() -> Vec<u8> {
+    const WHOLE_CLOSE: u8 = 0x88;
+    let why = b"the daemon met a fault of its own";
+    let code = u16::from(CloseCode::Error).to_be_bytes();
+    let mut frame = vec![WHOLE_CLOSE];
+    frame.extend(u8::try_from(code.len() + why.len()));
+    frame.extend(code);
+    frame.extend(why);
+    frame
 }
 
 type Ctx = ws::WebsocketContext<Viewer>;
@@ -111,7 +127,13 @@ impl Viewer {
             performance_pace: Pace::new(limits.performance_interval),
             pinged: 0,
             batch: 0,
+            aside: Aside::default(),
         }
+    }
+
+    /// Where it puts long frames, for the body that carries them.
+    pub(super) fn aside(&self) -> Aside {
+        Aside::clone(&self.aside)
     }
 
     fn read_from(&mut self, after: Seq, ctx: &mut Ctx) {
@@ -127,9 +149,13 @@ impl Viewer {
         self.feed = Some(ctx.add_stream(events));
     }
 
-    fn send(&mut self, frame: String, ctx: &mut Ctx) {
+    fn send(&mut self, frame: Frame, ctx: &mut Ctx) {
         self.batch += frame.len();
-        ctx.text(frame);
+        match frame.into_parts() {
+            (text, None) => ctx.text(text),
+            // As long as a batch, so nothing is made behind it in this poll.
+            (own, Some(shared)) => self.aside.borrow_mut().push_message(own, shared),
+        }
         if self.batch >= BATCH_BYTES {
             // What is made is written before more is made: a socket that takes nothing holds one batch and no more.
             self.batch = 0;

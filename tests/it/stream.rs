@@ -126,6 +126,43 @@ fn a_viewer_that_speaks_and_does_not_read_is_slow() {
     server.until("counted as slow", |hub| hub.stats().dropped_slow == 1 && hub.stats().viewers == 0);
 }
 
+/// Long frames go another way into the socket than short ones.
+#[test]
+fn long_and_short_frames_come_in_order_and_whole() {
+    let server = Server::start(StreamLimits::default());
+    let mut viewers = [server.greeted(), server.greeted()];
+    let mut filtered = server.greeted();
+    filtered.say(r#"{"type":"subscribe","swarms":["review"]}"#);
+    filtered.expect("subscription_ack");
+    for n in 0..40_u64 {
+        let length = [1, 70_000, 2, 3, 33_000, 400_000, 4][usize::try_from(n % 7).unwrap()];
+        let detail = "z".repeat(length);
+        let one = agent("review/coder", n, &detail);
+        publish(
+            &server,
+            match n % 2 {
+                0 => EventKind::AgentChanged { from: None, agent: one },
+                _ => EventKind::Samples { agents: vec![one, agent("other/coder", n, &detail)] },
+            },
+        );
+        // Answers of its own lie in between.
+        viewers[0].say(r#"{"type":"ping"}"#);
+    }
+    for viewer in viewers.iter_mut().chain([&mut filtered]) {
+        let mut next = 0;
+        while next < 40 {
+            let frame = viewer.next();
+            if frame["type"] == "pong" {
+                continue;
+            }
+            let length = [1, 70_000, 2, 3, 33_000, 400_000, 4][usize::try_from(next % 7).unwrap()];
+            assert_eq!(frame["agents"][0]["incarnation"], next);
+            assert_eq!(frame["agents"][0]["reasons"][0]["detail"].as_str().unwrap().len(), length);
+            next += 1;
+        }
+    }
+}
+
 #[test]
 fn a_new_viewer_gets_the_whole_document_and_then_what_changes() {
     let server = Server::start(StreamLimits::default());
