@@ -113,8 +113,7 @@ mod tests {
 
     #[test]
     fn heartbeats_become_one_and_none_is_forgotten() {
-        let mut heard = Heard::default();
-        heard.beyond = true;
+        let mut heard = Heard { beyond: true, ..Heard::default() };
         heard.beat(Some("1"), None);
         heard.beat(Some("2"), Some(true));
         heard.beat(None, None);

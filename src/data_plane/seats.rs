@@ -58,7 +58,14 @@ impl Seats {
     pub(super) fn take(self: &Arc<Self>, opening: Opening, orders: mpsc::Sender<Order>) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut taken = self.by_agent.entry(opening.agent.clone()).or_default();
-        taken.push(Taken { number, incarnation: opening.incarnation, orders, drains: opening.drains, told: None, yields: false });
+        taken.push(Taken {
+            number,
+            incarnation: opening.incarnation,
+            orders,
+            drains: opening.drains,
+            told: None,
+            yields: false,
+        });
         // The oldest is the likeliest to be a lost one, and whoever comes back must get in.
         if taken.iter().filter(|seat| !seat.yields).count() > SESSIONS_PER_AGENT_MAX
             && let Some(oldest) = taken.iter_mut().find(|seat| !seat.yields)

@@ -330,9 +330,9 @@ mod tests {
     #[test]
     fn an_agent_that_was_quiet_for_long_saves_up_no_more_than_its_burst() {
         let mut intake = Intake::default();
-        intake.put(note(agent(), AT, 0));
+        put(&mut intake, note(agent(), 0));
         for n in 0..2_000 {
-            intake.put(note(agent(), AT + Duration::from_secs(3_600), n));
+            intake.put(note(agent(), n), *BEGAN + Duration::from_secs(3_600));
         }
         let said = drained(&mut intake).iter().filter(|item| matches!(item, Item::Said(_))).count();
         assert_eq!(said, 501);
@@ -341,9 +341,9 @@ mod tests {
     #[test]
     fn what_a_former_incarnation_lost_is_counted() {
         let mut intake = Intake::default();
-        intake.put(telemetry(2, log()));
+        put(&mut intake, telemetry(2, log()));
         let lost = Lost { logs: 3, ..Lost::default() };
-        intake.put(Report::Dropped { agent: agent(), incarnation: 1, lost });
+        put(&mut intake, Report::Dropped { agent: agent(), incarnation: 1, lost });
         let items = drained(&mut intake);
         assert!(
             matches!(&items[0], Item::Burst(_, burst) if burst.incarnation == 2 && burst.lost == lost),
@@ -405,10 +405,10 @@ mod tests {
     #[test]
     fn what_was_dropped_of_an_older_incarnation_is_not_refused_as_well() {
         let mut intake = Intake::default();
-        intake.put(telemetry(2, log()));
-        intake.put(telemetry(1, log()));
+        put(&mut intake, telemetry(2, log()));
+        put(&mut intake, telemetry(1, log()));
         let lost = Lost { logs: 3, metrics: 2, events: 1 };
-        intake.put(Report::Dropped { agent: agent(), incarnation: 1, lost });
+        put(&mut intake, Report::Dropped { agent: agent(), incarnation: 1, lost });
         let items = drained(&mut intake);
         let [Item::Burst(_, burst), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else { panic!("{items:?}") };
         assert_eq!((burst.incarnation, burst.messages, burst.lost), (2, 1, lost));
