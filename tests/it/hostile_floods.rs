@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// Peak of the daemon's resident memory under any flood here, KiB. Measured 23 to 30 MiB with a debug build, of which 20 are there at rest,
-/// and 37 to 49 where the test then reads the books in pages of up to 4 MiB of text. By its bounds a flooding agent may add 2 MiB of events on
-/// their way and all of them together 12 MiB of lines on their way to disk. What the agents write there is more than this: 80 MB.
-const DAEMON_KIB_MAX: u64 = 64 * 1024;
+/// and 57 to 61 where the test then reads the books in pages of up to 4 MiB of text, 66 beside other tests. By its bounds a flooding agent may add
+/// 2 MiB of events on their way and all of them together 12 MiB of lines on their way to disk. What the agents write there is more than this: 80 MB.
+const DAEMON_KIB_MAX: u64 = 72 * 1024;
 
 /// What a launcher may have to itself, KiB: measured 1.4 MiB in a debug build under any flood: the ring of 256 KiB, the buffers of two pipes
 /// and of the channel, the stack.
