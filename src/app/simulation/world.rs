@@ -43,6 +43,8 @@ use crate::{
 const RING: usize = 24;
 /// Numbers that a daemon reserves ahead of its feed.
 const SEQS_AHEAD: u64 = 1_000;
+/// After so many seconds nothing changes any more by time alone: readings are stale after ten, heartbeats are long overdue.
+const REST_SECONDS: usize = 20;
 /// What a viewer that stops reading is dropped within.
 const SLOW_MS: u64 = 15_000;
 
@@ -361,6 +363,15 @@ impl World {
             self.deliver()?;
         }
         for _ in 0..3 {
+            self.pass(1_100)?;
+            self.turn(None)?;
+        }
+        // What time alone has just changed, too; and nothing changes for ever.
+        for _ in 0..REST_SECONDS {
+            let documents = actor::documents(&self.house.health);
+            if documents.agents.iter().all(|doc| self.house.health.agent(&doc.id).as_ref() == Some(doc)) {
+                break;
+            }
             self.pass(1_100)?;
             self.turn(None)?;
         }

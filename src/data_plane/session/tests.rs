@@ -249,7 +249,6 @@ fn what_comes_too_fast_is_lost_by_its_class_however_it_is_written() {
     for (method, params, expected) in [
         ("hive/log", json!({"line": "a"}), lost(1, 0, 0)),
         ("hive/metric", json!({"name": "a", "value": 1}), lost(0, 1, 0)),
-        ("hive/usage", json!({"cost_usd": 1}), lost(0, 1, 0)),
         ("hive/event", json!({"kind": "a"}), lost(0, 0, 1)),
         ("hive/nothing", json!({}), Lost::default()),
     ] {

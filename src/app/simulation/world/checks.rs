@@ -104,10 +104,22 @@ impl World {
             if let EventKind::AgentChanged { from, agent } = &event.kind {
                 self.seen.degraded += u64::from(agent.state == AgentState::Degraded);
                 self.seen.stuck += u64::from(agent.state == AgentState::Stuck);
-                // One that was stuck may have been overdue as well when it was judged last, which shows once it moves again.
-                let was_hidden = (*from, agent.state) == (Some(AgentState::Stuck), AgentState::Degraded);
+                // One that was stuck may have been overdue as well when it was judged last, which shows once it moves again; and one that was
+                // degraded time and again is flapping still once it is thawed or within reach again.
+                let was_hidden = agent.state == AgentState::Degraded
+                    && match from {
+                        Some(AgentState::Stuck) => true,
+                        Some(AgentState::Paused | AgentState::Unknown) => {
+                            agent.reasons.iter().any(|reason| reason.code == "flapping")
+                                && self.stood.iter().any(|(id, stood, _)| (id, *stood) == (&agent.id, 0))
+                        }
+                        _ => false,
+                    };
+                if was_hidden {
+                    // More may be told of it in the same turn.
+                    self.stood.insert((agent.id.clone(), 0, agent.since));
+                }
                 if let Some(state) = silent(agent.state)
-                    && !was_hidden
                     && !self.stood.contains(&(agent.id.clone(), state, agent.since))
                 {
                     let detail = format!("{} is told to be {:?} since {:?}", agent.id, agent.state, agent.since);
