@@ -138,16 +138,22 @@ impl Hive {
     pub(crate) fn find_within(&mut self, patience: Duration) {
         let path = self.data().join("endpoints.json");
         let pid = self.pid;
-        let endpoints = until_within(patience, "the daemon writes its endpoints", || {
+        let deadline = Instant::now() + patience;
+        let endpoints = loop {
             if let Some(child) = &mut self.daemon
                 && let Some(status) = child.try_wait().unwrap()
             {
                 panic!("the daemon ended at once: {status}\n{}", self.log());
             }
-            let text = fs::read_to_string(&path).ok()?;
-            let value: Value = serde_json::from_str(&text).ok()?;
-            (value["pid"] == pid).then_some(value)
-        });
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && value["pid"] == pid
+            {
+                break value;
+            }
+            assert!(Instant::now() < deadline, "{patience:?} and the daemon writes no endpoints\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        };
         self.http = endpoints["http"].as_str().unwrap().to_owned();
         self.data_plane = endpoints["data_plane"].as_str().unwrap().to_owned();
         until_within(patience, "readiness", || (self.get("/readyz").status == 200).then_some(()));
