@@ -9,7 +9,7 @@
 //! `Placement::Pool`, two workers of tokio, two schedulers. Those of tokio and Erlang put both ends on one thread where that is faster; ours does so
 //! where it is told to (`Child::apart`), which is `t`: supervisor and children together, off the thread of the root, beside the peers' `x`.
 //! Everybody allocates as a program with very many actors does: the Rust ones with mimalloc (by 4 KiB pages: whether huge ones lie ready is chance),
-//! Erlang with its own allocators. C libraries' own serve them worse, most of all a stop of all.
+//! Erlang with its own allocators. (Under glibc's own, ours took 1.06 times as long to start and 1.35 times as long to stop them all.)
 //! Everybody's limits on restarts are out of reach, nobody logs or prints a crash, inboxes are unbounded (ours: larger than what is told). Whoever
 //! measures is a task of its own. Peers ask without a deadline; ours always has one and pays for it.
 //!

@@ -315,10 +315,7 @@ pub(super) fn sessions_tail(parts: &Parts<'_>) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::model::{
-        AgentState, BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Home, HomeHealth, Level,
-        Measured, TelemetryHealth, health::Absent,
-    };
+    use crate::model::{BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Home, HomeHealth, Level};
 
     #[test]
     fn clients_messages() {
@@ -379,28 +376,7 @@ mod tests {
     }
 
     fn agent(id: &str) -> Arc<AgentHealth> {
-        Arc::new(AgentHealth {
-            id: id.parse().unwrap(),
-            state: AgentState::Running,
-            since: SystemTime::UNIX_EPOCH,
-            reasons: Vec::new(),
-            desired: Desired::Running,
-            incarnation: 1,
-            pid: None,
-            restarts: 0,
-            restarts_in_window: 0,
-            retry_at: None,
-            last_exit: None,
-            cpu: Measured::Absent(Absent::NeverObserved),
-            memory: Measured::Absent(Absent::NeverObserved),
-            last_heartbeat: Measured::Absent(Absent::NeverObserved),
-            progress: Measured::Absent(Absent::NeverObserved),
-            dropped: 0,
-            usage: Measured::Absent(Absent::NeverObserved),
-            model: Measured::Absent(Absent::NeverObserved),
-            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-            telemetry: TelemetryHealth::default(),
-        })
+        Arc::new(AgentHealth::unknown(id.parse().unwrap(), SystemTime::UNIX_EPOCH))
     }
 
     fn swarm(name: &str) -> Arc<SwarmHealth> {

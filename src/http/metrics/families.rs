@@ -291,34 +291,17 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{
-        ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Measured, Source, TelemetryHealth, Usage, health::Absent,
-    };
+    use crate::model::{ControlPlaneHealth, DataPlaneHealth, HiveId, Measured, Source, Usage};
 
     fn hive(refused_by_code: BTreeMap<i64, u64>) -> HiveHealth {
         let at = SystemTime::UNIX_EPOCH;
         let usage = Usage { input_tokens: Some(7), cost_usd: Some(0.25), ..Usage::default() };
         let agent = AgentHealth {
-            id: "review/coder".parse().unwrap(),
             state: AgentState::Running,
-            since: at,
-            reasons: Vec::new(),
-            desired: Desired::Running,
             incarnation: 1,
             pid: Some(7),
-            restarts: 0,
-            restarts_in_window: 0,
-            retry_at: None,
-            last_exit: None,
-            cpu: Measured::Absent(Absent::NeverObserved),
-            memory: Measured::Absent(Absent::NeverObserved),
-            last_heartbeat: Measured::Absent(Absent::NeverObserved),
-            progress: Measured::Absent(Absent::NeverObserved),
-            dropped: 0,
             usage: Measured::Value { value: usage, observed_at: at, source: Source::Agent },
-            model: Measured::Absent(Absent::NeverObserved),
-            heartbeat_latency_ms: Measured::Absent(Absent::NeverObserved),
-            telemetry: TelemetryHealth::default(),
+            ..AgentHealth::unknown("review/coder".parse().unwrap(), at)
         };
         HiveHealth {
             hive: "0199a1b2-0000-7000-8000-00000000000a".parse::<HiveId>().unwrap(),
