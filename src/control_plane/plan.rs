@@ -150,10 +150,11 @@ pub struct SwarmSeed {
 /// Where the supervisor of a swarm goes on. What died while no daemon lived takes its group along as it would have under one; an agent of
 /// which its operator wants something else, or which runs something else from now on, touches nobody.
 pub fn seeds(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: SystemTime) -> SwarmSeed {
-    let window = group_window(swarm, ledgers, now);
-    let known = swarm.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
-    let agents = known.map(|(agent, ledger)| {
-        let mut seed = seed(agent, ledger, swarm.spec.period, now);
+    let known = standings(swarm, ledgers);
+    let window = group_window(swarm, &known, now);
+    let agents = known.iter().map(|stood| {
+        let (agent, ledger, _) = stood;
+        let mut seed = seed(stood, swarm.spec.period, now);
         if window.is_some() {
             seed.recent.clear();
             if seed.state == SeedState::Fresh && was_lost(agent, ledger) {
@@ -171,14 +172,14 @@ pub fn health_seeds(
     ledgers: &HashMap<AgentId, Ledger>,
     now: SystemTime,
 ) -> Vec<(AgentId, health::AgentSeed)> {
-    let window = group_window(swarm, ledgers, now);
-    let known = swarm.agents.iter().filter_map(|agent| Some((agent, ledgers.get(&agent.id)?)));
-    let seeds = known.map(|(agent, ledger)| {
-        let mut seed = health_seed(agent, ledger, swarm.spec.period, now);
+    let known = standings(swarm, ledgers);
+    let window = group_window(swarm, &known, now);
+    let seeds = known.iter().map(|stood| {
+        let mut seed = health_seed(stood, swarm.spec.period, now);
         if let Some(window) = &window {
             seed.recent.clone_from(window);
         }
-        (agent.id.clone(), seed)
+        (stood.0.id.clone(), seed)
     });
     seeds.collect()
 }
@@ -187,22 +188,20 @@ pub fn health_seeds(
 ///
 /// The journal knows starts of agents. Those of one restart follow the order of the document, so that a start which does not lie behind the one
 /// before it begins another.
-fn group_window(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: SystemTime) -> Option<Vec<Duration>> {
+fn group_window(swarm: &PlannedSwarm, known: &[Stood], now: SystemTime) -> Option<Vec<Duration>> {
     if !swarm.spec.strategy.is_group() {
         return None;
     }
-    let known = swarm.agents.iter().enumerate().filter_map(|(at, agent)| Some((at, agent, ledgers.get(&agent.id)?)));
-    let standings: Vec<_> =
-        known.clone().map(|(_, agent, ledger)| (agent.spec.restart, standing(agent, ledger))).collect();
-    let gave_up = |(restart, standing): &(RestartType, health::Standing)| {
-        *restart != RestartType::Temporary && matches!(standing, health::Standing::Failed { .. })
+    let gave_up = |(agent, _, standing): &Stood| {
+        agent.spec.restart != RestartType::Temporary && matches!(standing, health::Standing::Failed { .. })
     };
-    if standings.iter().any(gave_up) {
+    if known.iter().any(gave_up) {
         // Whatever starts it again gives it a fresh window.
         return Some(Vec::new());
     }
+    let each = known.iter().enumerate();
     let mut starts: Vec<(SystemTime, usize)> =
-        known.flat_map(|(at, _, ledger)| ledger.recent.iter().map(move |start| (*start, at))).collect();
+        each.flat_map(|(at, (_, ledger, _))| ledger.recent.iter().map(move |start| (*start, at))).collect();
     starts.sort_unstable();
     let mut before = None;
     let mut window = Vec::new();
@@ -214,14 +213,13 @@ fn group_window(swarm: &PlannedSwarm, ledgers: &HashMap<AgentId, Ledger>, now: S
     }
     window.retain(|age| *age <= swarm.spec.period);
     // However many of them have ended: it is one restart.
-    let is_due = standings.iter().any(|(_, standing)| is_pending(*standing));
+    let is_due = known.iter().any(|(_, _, standing)| is_pending(*standing));
     window.extend(is_due.then_some(Duration::ZERO));
     Some(window)
 }
 
 /// Where the supervisor of an agent goes on.
-fn seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> Seed {
-    let standing = standing(agent, ledger);
+fn seed(&(agent, ledger, standing): &Stood, period: Duration, now: SystemTime) -> Seed {
     let mut seed = Seed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
         restarts: ledger.restarts,
@@ -273,6 +271,27 @@ fn is_judged(ledger: &Ledger) -> bool {
     !matches!(ledger.standing, None | Some(StandingState::Active | StandingState::New))
 }
 
+/// An agent, what the journal knows of it, and where it stood when the last daemon ended.
+type Stood<'a> = (&'a PlannedAgent, &'a Ledger, health::Standing);
+
+/// Where the agents of a swarm stood, in the order of its document. In a group one that failed is tried no sooner than those before it: when all
+/// of them failed at once, each was noted at a moment of its own.
+fn standings<'a>(swarm: &'a PlannedSwarm, ledgers: &'a HashMap<AgentId, Ledger>) -> Vec<Stood<'a>> {
+    let mut soonest = None;
+    let stood = |agent: &'a PlannedAgent| {
+        let ledger = ledgers.get(&agent.id)?;
+        let mut standing = standing(agent, ledger);
+        if let health::Standing::Failed { retry_at: Some(at) } = &mut standing
+            && swarm.spec.strategy.is_group()
+        {
+            *at = soonest.map_or(*at, |soonest| (*at).max(soonest));
+            soonest = Some(*at);
+        }
+        Some((agent, ledger, standing))
+    };
+    swarm.agents.iter().filter_map(stood).collect()
+}
+
 /// Where an agent stood when the last daemon ended.
 fn standing(agent: &PlannedAgent, ledger: &Ledger) -> health::Standing {
     if agent.adopt.is_some() {
@@ -309,8 +328,7 @@ fn unjudged(restart: RestartType, ledger: &Ledger) -> health::Standing {
 }
 
 /// What the health room is to know of an agent at first.
-fn health_seed(agent: &PlannedAgent, ledger: &Ledger, period: Duration, now: SystemTime) -> health::AgentSeed {
-    let standing = standing(agent, ledger);
+fn health_seed(&(agent, ledger, standing): &Stood, period: Duration, now: SystemTime) -> health::AgentSeed {
     health::AgentSeed {
         incarnation: agent.adopt.unwrap_or(ledger.incarnation),
         restarts: ledger.restarts,

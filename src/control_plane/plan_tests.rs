@@ -85,8 +85,14 @@ fn ledger(standing: Option<StandingState>, exit: Option<(ExitCause, Option<i32>)
     Ledger { incarnation: 7, restarts: 4, attempt: 2, recent, standing, last_exit, spent: None }
 }
 
+const PERIOD: Duration = Duration::from_secs(60);
+
+fn stood<'a>(agent: &'a PlannedAgent, ledger: &'a Ledger) -> Stood<'a> {
+    (agent, ledger, standing(agent, ledger))
+}
+
 fn seeded(desired: Desired, restart: RestartType, ledger: &Ledger) -> SeedState {
-    seed(&planned(desired, restart, None), ledger, Duration::from_secs(60), now()).state
+    seed(&stood(&planned(desired, restart, None), ledger), PERIOD, now()).state
 }
 
 #[test]
@@ -202,12 +208,8 @@ fn supervision_goes_on_where_it_was() {
         let ledger = ledger(standing, Some((ExitCause::Exited, Some(3))));
         assert_eq!(seeded(Desired::Running, RestartType::Permanent, &ledger), expected, "{standing:?}");
     }
-    let seed = seed(
-        &planned(Desired::Running, RestartType::Permanent, Some(8)),
-        &ledger(None, None),
-        Duration::from_secs(60),
-        now(),
-    );
+    let (agent, ledger) = (planned(Desired::Running, RestartType::Permanent, Some(8)), ledger(None, None));
+    let seed = seed(&stood(&agent, &ledger), PERIOD, now());
     assert_eq!(seed.state, SeedState::Running);
     assert_eq!((seed.incarnation, seed.restarts, seed.attempt), (8, 4, 2));
     assert_eq!(seed.recent, [Duration::from_secs(10)], "what is older than the window has left it");
@@ -215,13 +217,8 @@ fn supervision_goes_on_where_it_was() {
 
 #[test]
 fn a_pause_before_a_retry_comes_with_a_fresh_window() {
-    let standing = Some(StandingState::Failed { retry_at: Some(now()) });
-    let seed = seed(
-        &planned(Desired::Running, RestartType::Permanent, None),
-        &ledger(standing, None),
-        Duration::from_secs(60),
-        now(),
-    );
+    let ledger = ledger(Some(StandingState::Failed { retry_at: Some(now()) }), None);
+    let seed = seed(&stood(&planned(Desired::Running, RestartType::Permanent, None), &ledger), PERIOD, now());
     assert_eq!((seed.recent.len(), seed.attempt), (0, 0));
 }
 
@@ -252,7 +249,7 @@ fn an_exit_that_nobody_judged_is_judged_at_boot() {
 fn a_restart_that_is_due_is_in_the_window() {
     let badly = Some((ExitCause::Exited, Some(3)));
     let agent = planned(Desired::Running, RestartType::Permanent, None);
-    let of = |standing| seed(&agent, &ledger(Some(standing), badly.clone()), Duration::from_secs(60), now());
+    let of = |standing| seed(&stood(&agent, &ledger(Some(standing), badly.clone())), PERIOD, now());
     let (decided, unjudged) = (of(StandingState::BackingOff { retry_at: now() }), of(StandingState::Active));
     assert_eq!(decided.recent, [Duration::from_secs(10), Duration::ZERO]);
     assert_eq!(unjudged.recent, decided.recent);
@@ -272,10 +269,10 @@ fn a_start_after_a_lost_container_is_due_at_once_and_not_counted() {
     ] {
         let agent = planned(Desired::Running, restart, None);
         let ledger = ledger(Some(standing), lost());
-        let seed = seed(&agent, &ledger, Duration::from_secs(60), now());
+        let seed = seed(&stood(&agent, &ledger), PERIOD, now());
         assert_eq!(seed.state, SeedState::Fresh, "{restart:?} {standing:?}");
         assert_eq!((seed.recent, seed.attempt, seed.restarts), (vec![Duration::from_secs(10)], 2, 4));
-        let health = health_seed(&agent, &ledger, Duration::from_secs(60), now());
+        let health = health_seed(&stood(&agent, &ledger), PERIOD, now());
         assert_eq!(health.recent, [Duration::from_secs(10)]);
     }
     let once = ledger(Some(StandingState::Active), lost());
@@ -398,6 +395,28 @@ fn a_group_that_gave_up_comes_back_with_a_fresh_window() {
             ledger.standing = Some(StandingState::Failed { retry_at });
         }
         assert_eq!(seeds(&plan, &ledgers, now()).recent, Vec::<Duration>::new());
+    }
+}
+
+/// All of them failed at once, and each was noted by the clock as it was told.
+#[test]
+fn a_group_that_failed_comes_back_in_order_however_it_was_noted() {
+    let at = |millis| Some(StandingState::Failed { retry_at: Some(now() + Duration::from_millis(millis)) });
+    for (strategy, expected) in [
+        (Strategy::OneForAll, [2001, 2001, 2002]),
+        (Strategy::RestForOne, [2001, 2001, 2002]),
+        (Strategy::OneForOne, [2001, 2000, 2002]),
+    ] {
+        let (plan, mut ledgers) = group(strategy, [&[], &[], &[]]);
+        for (agent, millis) in plan.agents.iter().zip([2001, 2000, 2002]) {
+            ledgers.get_mut(&agent.id).unwrap().standing = at(millis);
+        }
+        let (seeds, told) = (seeds(&plan, &ledgers, now()), health_seeds(&plan, &ledgers, now()));
+        for ((agent, millis), (id, told)) in plan.agents.iter().zip(expected).zip(told) {
+            let wait = Duration::from_millis(millis);
+            assert_eq!(seeds.agents[&agent.id].state, SeedState::Failed { retry_in: Some(wait) }, "{strategy:?} {id}");
+            assert_eq!(told.standing, health::Standing::Failed { retry_at: Some(now() + wait) }, "{strategy:?} {id}");
+        }
     }
 }
 
