@@ -289,11 +289,12 @@ impl Core {
     /// Freezes a place where every agent is at rest and nobody visits, and thaws any other.
     pub(super) async fn settle(&self, lodging: &Lodging) {
         let Some(engine) = self.engine.get() else { return };
-        lodging.settle(engine, &self.led_in(lodging)).await;
+        lodging.settle(engine, || self.led_in(lodging)).await;
     }
 
     pub(super) fn led(
         self: Arc<Self>,
+        lodging: Arc<Lodging>,
         launch_id: LaunchId,
         agent: AgentId,
         incarnation: u64,
@@ -301,7 +302,7 @@ impl Core {
         seen: u64,
     ) -> (Live, Drive, Launched) {
         self.live.lock().insert(launch_id);
-        let live = Live { core: Arc::clone(&self), launch_id };
+        let live = Live { core: Arc::clone(&self), lodging, launch_id };
         let (drive, launched) = Drive::new(self, launch_id, agent, incarnation, lease, seen);
         (live, drive, launched)
     }
@@ -320,19 +321,19 @@ impl From<EnterError> for LaunchError {
 /// Keeps a launch on the list of those that are led here.
 pub(super) struct Live {
     core: Arc<Core>,
+    /// Of its own: as soon as its end is told, the launch may be forgotten.
+    lodging: Arc<Lodging>,
     launch_id: LaunchId,
 }
 
 impl Live {
     pub(super) async fn during(self, led: impl Future) {
         led.await;
-        let (core, launch_id) = (Arc::clone(&self.core), self.launch_id);
+        let (core, lodging, launch_id) = (Arc::clone(&self.core), Arc::clone(&self.lodging), self.launch_id);
         drop(self);
         // Those that stay may all be at rest.
-        if let Ok(stay) = core.stay(launch_id) {
-            stay.lodging.rouse(launch_id).await;
-            core.settle(&stay.lodging).await;
-        }
+        lodging.rouse(launch_id).await;
+        core.settle(&lodging).await;
     }
 }
 

@@ -59,8 +59,11 @@ impl Freeze {
 
     /// Freezes the container if all of `led` are at rest and nobody is inside; else thaws it. What the engine does not do now is logged: the agents are
     /// stopped either way, and an order that needs them awake goes another way when it is overdue.
-    pub(super) async fn settle(&self, engine: &Engine, container: Option<&str>, led: &HashSet<LaunchId>) {
+    ///
+    /// `led` is asked when its turn has come: whoever waits for somebody else's turn must not undo it by what was true before.
+    pub(super) async fn settle(&self, engine: &Engine, container: Option<&str>, led: impl Fn() -> HashSet<LaunchId>) {
         let mut state = self.state.lock().await;
+        let led = led();
         if led.is_empty() || !led.is_subset(&state.at_rest) {
             return state.thaw(engine).await;
         }

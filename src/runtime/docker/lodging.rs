@@ -187,8 +187,8 @@ impl Lodging {
         self.freeze.rouse(launch_id).await
     }
 
-    /// Freezes it if everything that is led here is at rest, or thaws it. A container of others is never frozen.
-    pub(super) async fn settle(&self, engine: &Engine, led: &HashSet<LaunchId>) {
+    /// Freezes it if everything that is `led` here is at rest, or thaws it. A container of others is never frozen.
+    pub(super) async fn settle(&self, engine: &Engine, led: impl Fn() -> HashSet<LaunchId>) {
         if !matches!(self.wish().spec.place, Place::Own { .. }) {
             return;
         }

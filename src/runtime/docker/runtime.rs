@@ -196,11 +196,12 @@ impl Runtime for DockerRuntime {
                     Ok(link) => link,
                     Err(error) => {
                         core.places.remove(&order.launch_id);
-                        return drop(answer.send(Err(error)));
+                        drop(answer.send(Err(error)));
+                        return core.settle(&lodging).await;
                     }
                 };
                 let LaunchOrder { launch_id, agent, incarnation, lease, .. } = order;
-                let (live, mut drive, launched) = core.led(launch_id, agent, incarnation, lease, 0);
+                let (live, mut drive, launched) = core.led(lodging, launch_id, agent, incarnation, lease, 0);
                 // Whoever asked may have gone; the reins are then dropped, which kills what has just been launched.
                 drop(answer.send(Ok(launched)));
                 live.during(drive.lead(link)).await;
@@ -222,26 +223,30 @@ impl Runtime for DockerRuntime {
             let (answer, answered) = oneshot::channel();
             self.spawn(async move {
                 core.places.entry(launch_id).or_insert_with(|| Stay::new(Arc::clone(&lodging)));
-                let (link, state) = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
-                    Ok(Found::Running(link, state)) => (link, state),
-                    Ok(Found::Exited { record, lost }) => {
-                        return drop(answer.send(Ok(Recovered::Exited { record, lost })));
+                let ended = match lead::find(&*core, launch_id, &agent, incarnation, last_seq).await {
+                    Ok(Found::Running(link, state)) => {
+                        let lease = Duration::from_millis(state.lease_ms);
+                        let (live, drive, launched) =
+                            Arc::clone(&core).led(Arc::clone(&lodging), launch_id, agent, incarnation, lease, last_seq);
+                        let found =
+                            if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
+                        drop(answer.send(Ok(found)));
+                        let adjusted = async {
+                            if let Some(engine) = core.engine.get() {
+                                core.adjusted(engine, &lodging).await;
+                            }
+                        };
+                        lodging.spares().want();
+                        // Beside it: a lease must not wait for the engine.
+                        tokio::join!(live.during(drive.adopted(link, state)), adjusted);
+                        return;
                     }
-                    Ok(Found::Lost) => return drop(answer.send(Ok(Recovered::Lost))),
-                    Err(error) => return drop(answer.send(Err(error))),
+                    Ok(Found::Exited { record, lost }) => Ok(Recovered::Exited { record, lost }),
+                    Ok(Found::Lost) => Ok(Recovered::Lost),
+                    Err(error) => Err(error),
                 };
-                let lease = Duration::from_millis(state.lease_ms);
-                let (live, drive, launched) = Arc::clone(&core).led(launch_id, agent, incarnation, lease, last_seq);
-                let found = if state.ending { Recovered::Ending(launched) } else { Recovered::Running(launched) };
-                drop(answer.send(Ok(found)));
-                let adjusted = async {
-                    if let Some(engine) = core.engine.get() {
-                        core.adjusted(engine, &lodging).await;
-                    }
-                };
-                lodging.spares().want();
-                // Beside it: a lease must not wait for the engine.
-                tokio::join!(live.during(drive.adopted(link, state)), adjusted);
+                drop(answer.send(ended));
+                core.settle(&lodging).await;
             });
             answered.await.unwrap_or_else(|_| Err(RecoverError::Unproven(SHUT.to_owned())))
         })

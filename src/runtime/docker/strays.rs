@@ -6,7 +6,9 @@ use futures_util::{StreamExt, stream};
 
 use super::{
     core::{Core, Stay},
+    engine::Engine,
     inside,
+    lodging::Lodging,
 };
 use crate::{
     model::LaunchId,
@@ -31,33 +33,42 @@ impl Core {
             }
         };
         for lodging in lodgings {
-            let _visit = lodging.visit(engine).await;
-            let door = match lodging.find(engine).await {
-                Ok(Some(door)) => door,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "a container could not be looked for");
-                    continue;
-                }
-            };
-            let there = match inside::list(engine, &door).await {
-                Ok(there) => there,
-                Err(error) => {
-                    tracing::warn!(%error, "the launches in a container could not be listed");
-                    continue;
-                }
-            };
-            let strays = there.into_iter().filter(|id| !known.contains(id) && !self.live.lock().contains(id));
-            let strays: Vec<LaunchId> = strays.collect();
-            let looked = stream::iter(strays).map(|id| {
-                self.places.insert(id, Stay::new(Arc::clone(&lodging)));
-                self.look(id, remove)
-            });
-            found.extend(
-                looked.buffer_unordered(STRAYS_AT_ONCE).filter_map(std::future::ready).collect::<Vec<_>>().await,
-            );
+            found.extend(self.strays_in(engine, &lodging, &known, remove).await);
+            self.settle(&lodging).await;
         }
         found
+    }
+
+    async fn strays_in(
+        &self,
+        engine: &Engine,
+        lodging: &Arc<Lodging>,
+        known: &HashSet<LaunchId>,
+        remove: bool,
+    ) -> Vec<LaunchId> {
+        let _visit = lodging.visit(engine).await;
+        let door = match lodging.find(engine).await {
+            Ok(Some(door)) => door,
+            Ok(None) => return Vec::new(),
+            Err(error) => {
+                tracing::warn!(%error, "a container could not be looked for");
+                return Vec::new();
+            }
+        };
+        let there = match inside::list(engine, &door).await {
+            Ok(there) => there,
+            Err(error) => {
+                tracing::warn!(%error, "the launches in a container could not be listed");
+                return Vec::new();
+            }
+        };
+        let strays = there.into_iter().filter(|id| !known.contains(id) && !self.live.lock().contains(id));
+        let strays: Vec<LaunchId> = strays.collect();
+        let looked = stream::iter(strays).map(|id| {
+            self.places.insert(id, Stay::new(Arc::clone(lodging)));
+            self.look(id, remove)
+        });
+        looked.buffer_unordered(STRAYS_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     /// Its id if it is one. Without `remove` nobody knocks: an attach would take it from whoever leads it.
