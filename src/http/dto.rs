@@ -14,7 +14,7 @@ use super::error::{Code, Problem};
 use crate::{
     control_plane::{LogLine, LogPage},
     model::{AgentId, OperationId, SwarmName},
-    view::{Rfc3339, parse_rfc3339},
+    view::{Rfc3339, parse_rfc3339, whole},
 };
 
 /// Largest body of a request: a command's is tens of bytes, a swarm document's a few thousand.
@@ -140,7 +140,9 @@ pub(super) struct WaitQuery {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
+    #[serde(default, deserialize_with = "whole")]
     pub(super) after: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
     pub(super) limit: Option<usize>,
 }
 
@@ -148,6 +150,7 @@ pub(super) struct EventsQuery {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationsQuery {
+    #[serde(default, deserialize_with = "whole")]
     pub(super) limit: Option<usize>,
 }
 
@@ -158,8 +161,11 @@ pub(super) struct LogsQuery {
     #[serde(default, deserialize_with = "flag")]
     pub(super) follow: bool,
     pub(super) since: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     pub(super) tail: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
     pub(super) after: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
     pub(super) limit: Option<usize>,
 }
 

@@ -19,6 +19,7 @@ use super::{
     sse,
     viewer::Viewer,
 };
+use crate::view::whole;
 
 /// Lets a viewer in. The server must have been built with `on_connect(`[`keep_socket`](super::keep_socket)`)`.
 ///
@@ -69,6 +70,7 @@ fn asked(request: &HttpRequest) -> Result<Asked, Objection> {
     struct Address {
         subscriptions: Option<String>,
         swarms: Option<String>,
+        #[serde(default, deserialize_with = "whole")]
         after: Option<u64>,
     }
     let object = |message: String| Objection { code: "invalid_query", message };

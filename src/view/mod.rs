@@ -6,6 +6,7 @@ pub mod event;
 pub mod finding;
 mod health;
 mod home;
+mod number;
 pub mod operation;
 mod size;
 mod source;
@@ -20,6 +21,7 @@ pub use health::{
     AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, LostView, MeasuredView, ReasonView, SwarmView,
     TelemetryView, UsageView, agent, control_plane, data_plane, exit, hive, swarm,
 };
+pub use number::whole;
 pub use operation::{OperationView, StepView, operation};
 pub use size::SizeText;
 pub use source::{SourceAgentView, SourceView, ToolView};

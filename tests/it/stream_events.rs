@@ -135,13 +135,13 @@ fn the_address_says_what_is_told() {
     for _ in 0..3 {
         assert_eq!(rates.expect("performance_update")["stream"]["viewers"], 2);
     }
-    for (query, header) in [
-        ("?subscriptions=logs", ""),
-        ("?swarms=UPPER", ""),
-        ("?after=-1", ""),
-        ("?after=1", "Last-Event-ID: -1\r\n"),
-        ("?sworms=review", ""),
-        ("", "Last-Event-ID: x\r\n"),
+    for (query, header, words) in [
+        ("?subscriptions=logs", "", "allowed are status"),
+        ("?swarms=UPPER", "", "UPPER"),
+        ("?after=-1", "", "expected a whole number"),
+        ("?after=1", "Last-Event-ID: -1\r\n", "last-event-id"),
+        ("?sworms=review", "", "sworms"),
+        ("", "Last-Event-ID: x\r\n", "last-event-id"),
     ] {
         let mut stream = server.stream();
         let request = format!("GET {PATH}{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
@@ -149,6 +149,7 @@ fn the_address_says_what_is_told() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("invalid_query"), "{query}: {answer}");
+        assert!(answer.contains(words), "{query}: {answer}");
     }
 }
 
