@@ -1,6 +1,6 @@
 //! What many messages of one agent amount to, where only the sum or the latest counts.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{cmp::Ordering, sync::Arc, time::SystemTime};
 
 use super::usage::Reports;
 use crate::model::{AgentId, Lost, Observation, Telemetry, TelemetryKind};
@@ -31,6 +31,8 @@ pub(super) struct Burst {
     pub(super) oldest: Option<SystemTime>,
     /// What it says that it has used. Rare, so it stands aside.
     pub(super) usage: Option<Box<Used>>,
+    /// What was seen of the incarnations before it, if it waits, too; the oldest first. No more than began between two turns.
+    pub(super) before: Vec<Self>,
 }
 
 /// What an agent says that it has used.
@@ -141,6 +143,27 @@ impl Burst {
             self.sample = Some((at, cores.or(earlier), bytes));
         }
         self.merge_usage(later.usage);
+    }
+
+    /// Adds what came later, of whatever incarnation: each stands for itself, and the youngest in front.
+    pub(super) fn line_up(&mut self, later: Self) {
+        match later.incarnation.cmp(&self.incarnation) {
+            Ordering::Equal => self.merge(later),
+            Ordering::Greater => {
+                let mut older = std::mem::replace(self, later);
+                self.before = std::mem::take(&mut older.before);
+                self.before.push(older);
+            }
+            Ordering::Less => match self.before.binary_search_by_key(&later.incarnation, |older| older.incarnation) {
+                Ok(at) => self.before[at].merge(later),
+                Err(at) => self.before.insert(at, later),
+            },
+        }
+    }
+
+    /// Those that stand in line, each by itself, the oldest first.
+    pub(super) fn one_by_one(mut self) -> impl Iterator<Item = Self> {
+        std::mem::take(&mut self.before).into_iter().chain([self])
     }
 
     fn merge_usage(&mut self, later: Option<Box<Used>>) {

@@ -227,6 +227,9 @@ impl Fold {
             && let Some(spent) = agent.spent()
         {
             self.unsaved.note(id, spent);
+            if burst.incarnation < agent.doc.incarnation {
+                self.unsaved.hurry(id);
+            }
         }
         let changes = self.follow(now, id, &before);
         if taken != Taken::Yes {

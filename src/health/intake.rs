@@ -2,19 +2,18 @@
 //!
 //! - What the daemon's own rooms tell (supervision, runtime, commands) waits in order and is never dropped. No number bounds it, only what they do: a
 //!   few reports for each start and end of an agent, which back-off and intensity limit, and for each loss of a runtime.
-//! - What agents send is summed up: one [`Burst`] an agent, whatever its rate. Heartbeats, readings and sessions lose nothing by it, since
+//! - What agents send is summed up: one [`Burst`] an incarnation, whatever its rate. Heartbeats, readings and sessions lose nothing by it, since
 //!   only the latest counts; log records and metrics count only as signs here, their contents go to the log book.
 //! - Agents' own events are kept whole, at most [`SAID_MAX`]; beyond that the oldest goes and is counted on its agent. Each goes into the
 //!   journal and pushes an older event out of it and out of the feed, so an agent that says more than its [`Share`] is cut short before.
 
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasherDefault, DefaultHasher},
     time::Instant,
 };
 
-use super::{burst::Burst, fold::STALE_INCARNATION, report::Report};
+use super::{burst::Burst, report::Report};
 use crate::model::{AgentId, Lost, Observation, SourceName, SourceReport, Telemetry};
 
 /// Agents' own events that may wait: some seconds of a thousand chatty agents, at most 16 MiB.
@@ -120,7 +119,7 @@ impl Intake {
                     if matches!(event, Observation::Unreachable)
                         && let Some(burst) = self.bursts.remove(&agent)
                     {
-                        self.urgent.push_back(Item::Burst(agent.clone(), burst));
+                        self.urgent.extend(burst.one_by_one().map(|burst| Item::Burst(agent.clone(), burst)));
                     }
                     self.urgent.push_back(Item::Report(Report::Runtime { agent, incarnation, event }));
                 }
@@ -158,7 +157,10 @@ impl Intake {
     /// Hands everything over, behind what is there already.
     pub(super) fn drain(&mut self, items: &mut VecDeque<Item>) {
         items.extend(self.urgent.drain(..));
-        items.extend(self.bursts.drain().map(|(agent, burst)| Item::Burst(agent, burst)));
+        for (agent, burst) in self.bursts.drain() {
+            // What an incarnation said last comes before its successor's first words: totals count in this order only.
+            items.extend(burst.one_by_one().map(|burst| Item::Burst(agent.clone(), burst)));
+        }
         items.extend(self.said.drain(..).map(Item::Said));
         items
             .extend(std::mem::take(&mut self.sources).into_values().map(|source| Item::Report(Report::Source(source))));
@@ -173,21 +175,9 @@ impl Intake {
     }
 
     fn burst(&mut self, agent: AgentId, burst: Burst) {
-        let Some(known) = self.bursts.get_mut(&agent) else {
-            self.bursts.insert(agent, burst);
-            return;
-        };
-        match burst.incarnation.cmp(&known.incarnation) {
-            Ordering::Equal => known.merge(burst),
-            // At most once for each start.
-            Ordering::Greater => {
-                let older = std::mem::replace(known, burst);
-                self.urgent.push_back(Item::Burst(agent, older));
-            }
-            Ordering::Less => {
-                known.lost = known.lost.and(burst.lost);
-                self.refuse(STALE_INCARNATION, burst.refused());
-            }
+        match self.bursts.get_mut(&agent) {
+            Some(known) => known.line_up(burst),
+            None => _ = self.bursts.insert(agent, burst),
         }
     }
 
@@ -225,7 +215,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::model::TelemetryKind;
+    use crate::model::{TelemetryKind, Usage, UsageReport};
 
     const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -339,19 +329,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_former_incarnation_lost_is_counted() {
-        let mut intake = Intake::default();
-        put(&mut intake, telemetry(2, log()));
-        let lost = Lost { logs: 3, ..Lost::default() };
-        put(&mut intake, Report::Dropped { agent: agent(), incarnation: 1, lost });
-        let items = drained(&mut intake);
-        assert!(
-            matches!(&items[0], Item::Burst(_, burst) if burst.incarnation == 2 && burst.lost == lost),
-            "{items:?}"
-        );
-    }
-
-    #[test]
     fn ends_and_starts_keep_their_order_and_are_never_dropped() {
         let mut intake = Intake::default();
         for incarnation in 1..=20_000 {
@@ -388,30 +365,46 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_younger_incarnation_follows_the_burst_of_the_older() {
-        let mut intake = Intake::default();
-        put(&mut intake, telemetry(1, log()));
-        put(&mut intake, telemetry(2, TelemetryKind::SessionOpened));
-        put(&mut intake, telemetry(1, log()));
-        let items = drained(&mut intake);
-        let [Item::Burst(_, older), Item::Burst(_, younger), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else {
-            panic!("{items:?}")
-        };
-        assert_eq!((older.incarnation, older.session, older.wrote), (1, None, true), "its usage is not lost with it");
-        assert_eq!((younger.incarnation, younger.session, younger.wrote), (2, Some(true), false));
+    fn used(tokens: u64) -> TelemetryKind {
+        let totals = Usage { input_tokens: Some(tokens), ..Usage::default() };
+        TelemetryKind::Usage(Box::new(UsageReport { totals, model: None }))
     }
 
+    /// Two connections are read in any order: the last words of an incarnation may come behind the first ones of its successor.
     #[test]
-    fn what_was_dropped_of_an_older_incarnation_is_not_refused_as_well() {
+    fn the_last_words_of_an_incarnation_come_before_the_first_of_its_successors() {
         let mut intake = Intake::default();
-        put(&mut intake, telemetry(2, log()));
+        put(&mut intake, telemetry(2, TelemetryKind::SessionOpened));
+        put(&mut intake, telemetry(4, log()));
         put(&mut intake, telemetry(1, log()));
+        put(&mut intake, telemetry(2, used(5)));
+        put(&mut intake, telemetry(1, used(7)));
         let lost = Lost { logs: 3, metrics: 2, events: 1 };
-        put(&mut intake, Report::Dropped { agent: agent(), incarnation: 1, lost });
+        put(&mut intake, Report::Dropped { agent: agent(), incarnation: 3, lost });
         let items = drained(&mut intake);
-        let [Item::Burst(_, burst), Item::Refused(STALE_INCARNATION, 1)] = &items[..] else { panic!("{items:?}") };
-        assert_eq!((burst.incarnation, burst.messages, burst.lost), (2, 1, lost));
+        let seen: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let Item::Burst(_, burst) = item else { panic!("{items:?}") };
+                (burst.incarnation, burst.messages, burst.usage.is_some(), burst.wrote, burst.lost.total())
+            })
+            .collect();
+        let all = [(1, 2, true, true, 0), (2, 1, true, false, 0), (3, 6, false, false, 6), (4, 1, false, true, 0)];
+        assert_eq!(seen, all);
+        assert!(drained(&mut intake).is_empty());
+    }
+
+    /// However long its predecessor goes on, it is one burst.
+    #[test]
+    fn what_two_incarnations_say_in_turns_is_two_bursts() {
+        let mut intake = Intake::default();
+        for n in 0..10_000 {
+            put(&mut intake, telemetry(1 + n % 2, log()));
+        }
+        let items = drained(&mut intake);
+        let [Item::Burst(_, older), Item::Burst(_, younger)] = &items[..] else { panic!("{items:?}") };
+        assert_eq!((older.incarnation, older.messages), (1, 5_000));
+        assert_eq!((younger.incarnation, younger.messages), (2, 5_000));
     }
 
     #[test]

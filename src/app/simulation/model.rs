@@ -94,8 +94,9 @@ struct Agent {
 pub(super) struct Model {
     agents: BTreeMap<AgentId, Agent>,
     swarms: BTreeMap<SwarmName, Vec<AgentId>>,
-    /// Messages in the order in which they came; a new piece begins where a turn takes what is there, or the runtime is lost.
-    heard: BTreeMap<AgentId, VecDeque<Vec<Heard>>>,
+    /// Messages in the order in which they came; a new piece begins where a turn takes what is there, or the runtime is lost. In each piece those of an
+    /// older incarnation come first.
+    heard: BTreeMap<AgentId, VecDeque<BTreeMap<u64, Vec<Heard>>>>,
     /// Reports of the house that were told and not folded yet.
     pub(super) house_waits: u64,
     said_waits: u64,
@@ -138,7 +139,7 @@ impl Model {
                     Observation::Lost { lines, .. } => What::Lost(*lines),
                     Observation::Unreachable => {
                         // What was heard before it comes before it.
-                        self.heard.entry(agent.clone()).or_default().push_back(Vec::new());
+                        self.heard.entry(agent.clone()).or_default().push_back(BTreeMap::new());
                         self.house_waits += 1;
                         return;
                     }
@@ -188,26 +189,10 @@ impl Model {
     fn push(&mut self, agent: &AgentId, heard: Heard) {
         let pieces = self.heard.entry(agent.clone()).or_default();
         if pieces.is_empty() {
-            pieces.push_back(Vec::new());
-        }
-        let youngest = pieces.back().and_then(|piece| piece.iter().map(|heard| heard.incarnation).max());
-        let mut heard = heard;
-        match youngest {
-            Some(youngest) if heard.incarnation > youngest => pieces.push_back(Vec::new()),
-            // What comes behind the word of a younger incarnation is refused at once; what is lost is lost.
-            Some(youngest) if heard.incarnation < youngest => {
-                if !matches!(heard.what, What::Lost(_)) {
-                    self.refused_waits += heard.messages;
-                    self.stale += heard.messages;
-                    return;
-                }
-                // Counted as dropped, and as nothing else.
-                self.folded += std::mem::take(&mut heard.messages);
-            }
-            _ => {}
+            pieces.push_back(BTreeMap::new());
         }
         if let Some(piece) = pieces.back_mut() {
-            piece.push(heard);
+            piece.entry(heard.incarnation).or_default().push(heard);
         }
     }
 
@@ -215,7 +200,7 @@ impl Model {
     pub(super) fn fetched(&mut self) {
         for pieces in self.heard.values_mut() {
             if pieces.back().is_some_and(|piece| !piece.is_empty()) {
-                pieces.push_back(Vec::new());
+                pieces.push_back(BTreeMap::new());
             }
         }
     }
@@ -246,10 +231,10 @@ impl Model {
             }
             Folded::Burst(agent) => {
                 let pieces = self.heard.entry(agent.clone()).or_default();
-                while pieces.front().is_some_and(Vec::is_empty) && pieces.len() > 1 {
+                while pieces.front().is_some_and(BTreeMap::is_empty) && pieces.len() > 1 {
                     pieces.pop_front();
                 }
-                let Some(piece) = pieces.pop_front().filter(|piece| !piece.is_empty()) else {
+                let Some((_, piece)) = pieces.front_mut().and_then(BTreeMap::pop_first) else {
                     return Err((
                         Rule::EveryMessageIsCounted,
                         format!("of {agent} nothing waits that could be folded"),
@@ -262,7 +247,7 @@ impl Model {
     }
 
     fn hear(&mut self, id: &AgentId, piece: &[Heard], now: Now) {
-        let youngest = piece.iter().map(|heard| heard.incarnation).max().unwrap_or(0);
+        let incarnation = piece.first().map_or(0, |heard| heard.incarnation);
         let messages: u64 = piece.iter().map(|heard| heard.messages).sum();
         let lost: u64 = piece.iter().map(|heard| if let What::Lost(lost) = heard.what { lost } else { 0 }).sum();
         self.dropped += lost;
@@ -280,15 +265,15 @@ impl Model {
                 agent.used.take(heard.incarnation, tokens);
             }
         }
-        let is_over = youngest < agent.incarnation || (youngest == agent.incarnation && agent.ended);
-        let (good, old): (Vec<_>, Vec<_>) = piece.iter().partition(|heard| heard.incarnation == youngest && !is_over);
-        let refused: u64 = old.into_iter().map(refusable).sum();
+        let is_over = incarnation < agent.incarnation || (incarnation == agent.incarnation && agent.ended);
+        let refused: u64 = if is_over { piece.iter().map(refusable).sum() } else { 0 };
         (self.refused, self.stale) = (self.refused + refused, self.stale + refused);
         self.folded += messages - refused;
         if is_over {
             return;
         }
-        agent.enter(youngest, now);
+        let good = piece;
+        agent.enter(incarnation, now);
         let word =
             good.iter().rev().find_map(|heard| if let What::Session(open) = heard.what { Some(open) } else { None });
         if let Some(open) = word.filter(|open| *open != agent.session) {
@@ -296,7 +281,7 @@ impl Model {
             agent.heard = now.mono;
         }
         let before = agent.progress.clone();
-        for heard in &good {
+        for heard in good {
             match &heard.what {
                 What::Beat { at, progress } => {
                     agent.hear(now);
@@ -317,7 +302,7 @@ impl Model {
         {
             agent.moved = now.mono;
         }
-        for heard in &good {
+        for heard in good {
             if let What::Sample { at, cores, bytes } = &heard.what {
                 agent.reached(now);
                 agent.sampled = now.mono;
@@ -498,7 +483,8 @@ impl Model {
 
     /// What was told and is not folded.
     pub(super) fn waits(&self) -> u64 {
-        let heard: u64 = self.heard.values().flatten().map(|piece| piece.len() as u64).sum();
+        let heard = self.heard.values().flatten().flat_map(BTreeMap::values);
+        let heard: u64 = heard.map(|piece| piece.len() as u64).sum();
         heard + self.house_waits + self.said_waits + self.refused_waits
     }
 }

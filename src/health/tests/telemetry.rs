@@ -1,8 +1,13 @@
 //! What agents send: sums of usage, lateness, counters, rates.
 
+use std::collections::VecDeque;
+
 use super::*;
 use crate::{
-    health::fold::SAMPLES_AGENTS_MAX,
+    health::{
+        fold::SAMPLES_AGENTS_MAX,
+        intake::{Intake, Item},
+    },
     model::{AgentState as S, Lost, Measured, Source, Usage, UsageReport, health::Absent},
 };
 
@@ -83,6 +88,27 @@ fn the_last_word_on_usage_counts_even_behind_the_end() {
     assert_eq!(tokens(&bench), Some((Some(132), Some(14))));
 }
 
+/// Two connections are read in any order, also within one turn.
+#[test]
+fn last_totals_that_come_behind_the_first_of_the_next_incarnation_count() {
+    let mut bench = one();
+    bench.says(&coder(), 1, used(100, 10));
+    bench.crash(&coder(), 1, 0);
+    bench.start(&coder(), 2);
+    let mut intake = Intake::default();
+    for (incarnation, kind) in [(2, used(20, 2)), (1, used(130, 13)), (2, used(25, 2))] {
+        let said = Telemetry { agent: coder(), incarnation, at: bench.now.wall, kind };
+        intake.put(Report::Telemetry(vec![said]), bench.now.mono);
+    }
+    let mut items = VecDeque::new();
+    intake.drain(&mut items);
+    for item in items {
+        let Item::Burst(agent, burst) = item else { panic!("{item:?}") };
+        bench.fold.burst(bench.now, &agent, &burst);
+    }
+    assert_eq!(tokens(&bench), Some((Some(155), Some(15))));
+}
+
 /// The next daemon knows what the journal knew, shows it at once, and goes on from there: be it with the incarnation that lives or with the next.
 #[test]
 fn usage_goes_on_under_the_next_daemon() {
@@ -130,6 +156,11 @@ fn the_last_words_on_usage_are_urgent() {
     assert_eq!(due(&mut bench), (true, 1), "nobody repeats what comes behind the end");
     bench.fold.unsaved.saved(&written);
     assert_eq!(due(&mut bench), (false, 1), "what was written is older");
+    let written = bench.fold.unsaved.list(true);
+    bench.fold.unsaved.saved(&written);
+    bench.start(&coder(), 2);
+    bench.says(&coder(), 1, used(102, 10));
+    assert_eq!(due(&mut bench), (true, 1), "nor what comes behind the next start");
     let known = bench.agent(&coder()).usage.clone();
     bench.apply(Report::Removed("review".parse().unwrap()));
     bench.declare_seeded(agent_spec("coder"), AgentSeed { incarnation: 1, ..AgentSeed::default() });
