@@ -35,15 +35,6 @@ enum Phase {
     Failed,
 }
 
-/// What an input was worth.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    Yes,
-    /// It told of an incarnation that is over.
-    Stale,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
     /// What was derived, as of now, and what was measured, as of when it was [brought up to date](Agent::show).
@@ -127,7 +118,7 @@ impl Agent {
     }
 
     /// Its supervisor is another one and leaves it where it stands; what is to be started will be heard of.
-    pub(super) fn settle(&mut self, standing: Standing) -> Taken {
+    pub(super) fn settle(&mut self, standing: Standing) {
         let (phase, retry_at) = phase_of(standing);
         if phase != Phase::Pending {
             self.phase = phase;
@@ -136,7 +127,6 @@ impl Agent {
                 Arc::make_mut(&mut self.doc).retry_at = retry_at;
             }
         }
-        Taken::Yes
     }
 
     pub(super) fn desire(&mut self, desired: Desired) {
@@ -145,9 +135,9 @@ impl Agent {
         }
     }
 
-    pub(super) fn supervision(&mut self, event: &SupervisionEvent, now: Now) -> Taken {
+    pub(super) fn supervision(&mut self, event: &SupervisionEvent, now: Now) {
         if event.incarnation < self.doc.incarnation {
-            return Taken::Stale;
+            return;
         }
         self.enter_incarnation(event.incarnation, now);
         self.count_restarts(event, now);
@@ -197,11 +187,10 @@ impl Agent {
         if self.doc.retry_at != retry_at {
             Arc::make_mut(&mut self.doc).retry_at = retry_at;
         }
-        Taken::Yes
     }
 
     /// What the runtime saw, save readings and output, which come as a [`Burst`].
-    pub(super) fn runtime(&mut self, incarnation: u64, event: &Observation, now: Now) -> Taken {
+    pub(super) fn runtime(&mut self, incarnation: u64, event: &Observation, now: Now) {
         if let Observation::Exited(record) = event {
             // An end is history and stays true, even when it is told late.
             let known = self.doc.last_exit.as_deref().map_or(0, |exit| exit.incarnation);
@@ -210,7 +199,7 @@ impl Agent {
             }
         }
         if incarnation < self.doc.incarnation {
-            return Taken::Stale;
+            return;
         }
         self.enter_incarnation(incarnation, now);
         match event {
@@ -239,7 +228,6 @@ impl Agent {
             Observation::Unreachable if !self.ended => self.unreachable = true,
             _ => {}
         }
-        Taken::Yes
     }
 
     /// Nobody was listening for so long: the clocks of silence start later by as much.

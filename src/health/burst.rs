@@ -39,6 +39,8 @@ pub(super) struct Burst {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Used {
     pub(super) reports: Reports,
+    /// How many messages said so.
+    pub(super) messages: u64,
     /// When the last one was read.
     pub(super) at: SystemTime,
     /// The model that was named last.
@@ -68,11 +70,6 @@ impl Burst {
     pub(super) fn of_dropped(incarnation: u64, lost: Lost) -> Self {
         let messages = lost.total();
         Self { incarnation, lost, messages, dropped: messages, ..Self::default() }
-    }
-
-    /// The messages that are refused with an incarnation that is over. What was dropped is counted as that, and each message once.
-    pub(super) fn refused(&self) -> u64 {
-        self.messages - self.dropped
     }
 
     /// Messages in order, those of an agent that follow each other summed up; agents' own events are handed back one by one.
@@ -117,7 +114,7 @@ impl Burst {
             }
             TelemetryKind::Logs(_) | TelemetryKind::Logged(_) => self.wrote = true,
             TelemetryKind::Usage(report) => {
-                let used = Used { reports: Reports::one(report.totals), at, model: report.model };
+                let used = Used { reports: Reports::one(report.totals), messages: 1, at, model: report.model };
                 self.merge_usage(Some(Box::new(used)));
             }
             TelemetryKind::Counted(_) | TelemetryKind::Event { .. } => {}
@@ -170,6 +167,7 @@ impl Burst {
         match (&mut self.usage, later) {
             (Some(used), Some(later)) => {
                 used.reports.merge(later.reports);
+                used.messages += later.messages;
                 used.at = later.at;
                 used.model = later.model.or_else(|| used.model.take());
             }

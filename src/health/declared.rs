@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    agent::{Agent, Taken},
+    agent::Agent,
     change::Change,
     fold::{Fold, Swarm},
     report::{AgentSeed, Now},
@@ -36,7 +36,7 @@ impl Fold {
         for (id, agent_spec) in expanded {
             if let Some(agent) = self.agents.get_mut(&id) {
                 agent.redeclare(agent_spec, spec.period);
-                changes.extend(self.with(now, &id, |_| Taken::Yes).1);
+                changes.extend(self.with(now, &id, |_| {}));
                 continue;
             }
             let none = AgentSeed::default();
@@ -105,10 +105,6 @@ impl Fold {
                 swarm.order.clone()
             }
         };
-        let set = |agent: &mut Agent| {
-            agent.desire(desired);
-            Taken::Yes
-        };
-        ids.iter().flat_map(|id| self.with(now, id, set).1).collect()
+        ids.iter().flat_map(|id| self.with(now, id, |agent| agent.desire(desired))).collect()
     }
 }

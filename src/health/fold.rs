@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    agent::{Agent, Taken},
+    agent::Agent,
     burst::Burst,
     change::{Change, Identity},
     level::{self, Planes},
@@ -17,8 +17,8 @@ use super::{
     unsaved::Unsaved,
 };
 use crate::model::{
-    AgentId, ControlPlaneHealth, DataPlaneHealth, HiveHealth, Level, Measured, Reason, Source, SwarmHealth, SwarmName,
-    Telemetry, TelemetryKind, health::Absent,
+    AgentId, ControlPlaneHealth, DataPlaneHealth, HiveHealth, Level, Lost, Measured, Reason, Source, SwarmHealth,
+    SwarmName, Telemetry, TelemetryKind, health::Absent,
 };
 
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
@@ -28,7 +28,7 @@ pub const SAMPLES_INTERVAL: Duration = Duration::from_secs(1);
 /// read, and a thousand agents are still only sixteen events a second.
 pub(super) const SAMPLES_AGENTS_MAX: usize = 64;
 
-/// By this code of the data plane a message is refused whose incarnation is over, or whose agent is gone.
+/// By this code of the data plane a message is refused whose agent is gone: it has no document to be counted in.
 pub(super) const STALE_INCARNATION: i64 = 1003;
 
 /// A tick that comes this much later than it was due means that we were held up, not that every agent fell silent at once.
@@ -146,10 +146,10 @@ impl Fold {
                 Vec::new()
             }
             Report::Supervision { agent, event } => self.supervised(now, &agent, &event),
-            Report::Settled { agent, standing } => self.with(now, &agent, |agent| agent.settle(standing)).1,
+            Report::Settled { agent, standing } => self.with(now, &agent, |agent| agent.settle(standing)),
             Report::Runtime { agent, incarnation, event } => match Burst::of_runtime(incarnation, &event) {
                 Some(burst) => self.burst(now, &agent, &burst),
-                None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)).1,
+                None => self.with(now, &agent, |agent| agent.runtime(incarnation, &event, now)),
             },
             Report::Telemetry(batch) => {
                 let mut changes = Vec::new();
@@ -214,15 +214,13 @@ impl Fold {
     /// value of a burst stands by itself, and a document is made when one is shown.
     pub(super) fn burst(&mut self, now: Now, id: &AgentId, burst: &Burst) -> Vec<Change> {
         self.rates.count(burst.messages);
-        let plane = &mut self.data_plane;
-        plane.dropped_by_class = plane.dropped_by_class.and(burst.lost);
-        plane.dropped = plane.dropped_by_class.total();
         let Some(agent) = self.agents.get_mut(id) else {
-            self.refused(STALE_INCARNATION, burst.refused());
+            self.lost(burst.lost);
+            self.refused(STALE_INCARNATION, burst.messages - burst.dropped);
             return Vec::new();
         };
         let before = Arc::clone(&agent.doc);
-        let taken = agent.burst(burst, now);
+        let lost = agent.burst(burst, now);
         if burst.usage.is_some()
             && let Some(spent) = agent.spent()
         {
@@ -231,32 +229,40 @@ impl Fold {
                 self.unsaved.hurry(id);
             }
         }
-        let changes = self.follow(now, id, &before);
-        if taken != Taken::Yes {
-            self.refused(STALE_INCARNATION, burst.refused());
-        }
-        changes
+        self.lost(lost);
+        self.follow(now, id, &before)
     }
 
     /// Folds one agent's own event.
     pub(super) fn said(&mut self, now: Now, telemetry: &Telemetry) -> Vec<Change> {
-        let TelemetryKind::Event { kind, data } = &telemetry.kind else { return Vec::new() };
-        self.rates.count(1);
-        // An event may outrun the report that its incarnation began, never the end of the one before.
-        let current = self.agents.get_mut(&telemetry.agent).filter(|a| telemetry.incarnation >= a.doc.incarnation);
-        let Some(agent) = current else {
-            self.refused(STALE_INCARNATION, 1);
+        let Telemetry { agent: id, incarnation, at, kind: TelemetryKind::Event { kind, data } } = telemetry else {
             return Vec::new();
         };
-        agent.said(telemetry.at, now);
-        self.note_sampled(&telemetry.agent);
-        vec![Change::Said {
-            agent: telemetry.agent.clone(),
-            incarnation: telemetry.incarnation,
-            at: telemetry.at,
-            kind: Arc::clone(kind),
-            data: Arc::clone(data),
-        }]
+        match self.agents.get_mut(id) {
+            None => {
+                self.rates.count(1);
+                self.refused(STALE_INCARNATION, 1);
+                Vec::new()
+            }
+            // An event may outrun the report that its incarnation began, never the end of the one before.
+            Some(agent) if *incarnation < agent.doc.incarnation => {
+                let lost = Lost { events: 1, ..Lost::default() };
+                self.burst(now, id, &Burst::of_dropped(*incarnation, lost))
+            }
+            Some(agent) => {
+                agent.said(*at, now);
+                self.rates.count(1);
+                self.note_sampled(id);
+                let (kind, data) = (Arc::clone(kind), Arc::clone(data));
+                vec![Change::Said { agent: id.clone(), incarnation: *incarnation, at: *at, kind, data }]
+            }
+        }
+    }
+
+    fn lost(&mut self, lost: Lost) {
+        let plane = &mut self.data_plane;
+        plane.dropped_by_class = plane.dropped_by_class.and(lost);
+        plane.dropped = plane.dropped_by_class.total();
     }
 
     /// Counts messages that were refused by a code.

@@ -5,27 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    agent::{Agent, Taken},
-    change::Change,
-    fold::Fold,
-    report::Now,
-};
+use super::{agent::Agent, change::Change, fold::Fold, report::Now};
 use crate::model::{AgentHealth, AgentId, AgentState};
 
 impl Fold {
     /// Changes a copy of one agent, judges it and puts it back whole: a panic on the way leaves the agent as it was.
-    pub(super) fn with(
-        &mut self,
-        now: Now,
-        id: &AgentId,
-        change: impl FnOnce(&mut Agent) -> Taken,
-    ) -> (Option<Taken>, Vec<Change>) {
-        let Some(mut agent) = self.agents.get(id).cloned() else { return (None, Vec::new()) };
+    pub(super) fn with(&mut self, now: Now, id: &AgentId, change: impl FnOnce(&mut Agent)) -> Vec<Change> {
+        let Some(mut agent) = self.agents.get(id).cloned() else { return Vec::new() };
         let before = Arc::clone(&agent.doc);
-        let taken = change(&mut agent);
+        change(&mut agent);
         self.agents.insert(id.clone(), agent);
-        (Some(taken), self.follow(now, id, &before))
+        self.follow(now, id, &before)
     }
 
     /// Judges an agent that may have changed, and tells how it differs from what it was before. More may wait that was said, so silence is held

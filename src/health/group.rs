@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use hivekeeper_actors::{EventKind, LimitFollows, SupervisionEvent};
 
-use super::{agent::Taken, change::Change, fold::Fold, report::Now};
+use super::{change::Change, fold::Fold, report::Now};
 use crate::model::{AgentId, AgentName};
 
 impl Fold {
     /// Folds what the supervision tree did with an agent. In a group the window is everybody's, and a failure may take others along.
     pub(super) fn supervised(&mut self, now: Now, id: &AgentId, event: &SupervisionEvent) -> Vec<Change> {
-        let mut changes = self.with(now, id, |agent| agent.supervision(event, now)).1;
+        let mut changes = self.with(now, id, |agent| agent.supervision(event, now));
         let Some(swarm) = self.swarms.get_mut(&id.swarm).filter(|swarm| swarm.group) else { return changes };
         let gives_up = matches!(
             event.kind,
@@ -36,9 +36,8 @@ impl Fold {
                     if is_taken {
                         agent.take_along(Arc::clone(&account));
                     }
-                    Taken::Yes
                 });
-                changes.extend(told.1);
+                changes.extend(told);
             }
         }
         changes

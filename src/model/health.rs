@@ -200,7 +200,8 @@ impl AgentHealth {
 /// What came in from one agent since this daemon started, over all its incarnations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TelemetryHealth {
-    /// Its messages that were read, what was dropped of them included, be it because they came too fast. Those that were refused for anything else are not.
+    /// Its messages that were read, what was dropped of them included, be it because they came too fast, and what was
+    /// heard behind the end of its incarnation. Those that were refused for anything else are not.
     pub received: u64,
     /// What was dropped on its way, by class; lines of output that its launcher had no room for are among the logs.
     pub dropped: Lost,

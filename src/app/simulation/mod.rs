@@ -37,7 +37,7 @@ const STEPS: u64 = 50;
 /// What holds at every step, or when everything has come to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// Every message is folded, refused or counted as dropped, none twice.
+    /// Every message that was not refused is received, and of these each is folded or counted as dropped, none twice.
     EveryMessageIsCounted,
     /// A session takes what it should and refuses the rest by the right code; each request is answered once.
     SessionsAnswer,
@@ -99,7 +99,7 @@ struct Seen {
     frames: u64,
     messages: u64,
     refused: u64,
-    stale: u64,
+    late: u64,
     restarts: u64,
     epochs: u64,
     falls: u64,
@@ -122,7 +122,7 @@ impl Seen {
             frames,
             messages,
             refused,
-            stale,
+            late,
             restarts,
             epochs,
             falls,
@@ -131,7 +131,7 @@ impl Seen {
             degraded,
             stuck,
         } = self;
-        [events, frames, messages, refused, stale, restarts, epochs, falls, gaps, dropped_viewers, degraded, stuck]
+        [events, frames, messages, refused, late, restarts, epochs, falls, gaps, dropped_viewers, degraded, stuck]
     }
 }
 

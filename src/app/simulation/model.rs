@@ -85,6 +85,7 @@ struct Agent {
     memory: Value<u64>,
     heartbeat: Value<SystemTime>,
     progress: Value<Arc<str>>,
+    received: u64,
     dropped: u64,
     used: Used,
     flap: Flap,
@@ -103,10 +104,9 @@ pub(super) struct Model {
     refused_waits: u64,
     pub(super) refused: u64,
     pub(super) dropped: u64,
-    /// Telemetry messages told in all, and what became of them.
+    /// Telemetry messages told in all, and those of them that were folded behind the end of their incarnation.
     pub(super) told: u64,
-    pub(super) folded: u64,
-    pub(super) stale: u64,
+    pub(super) late: u64,
     said: BTreeMap<AgentId, VecDeque<u64>>,
     reconciled: bool,
     reachable: Option<bool>,
@@ -222,10 +222,13 @@ impl Model {
                     return Err((Rule::EveryMessageIsCounted, format!("{agent} said nothing that was not folded")));
                 };
                 self.said_waits -= 1;
-                if self.agents.get(agent).is_some_and(|known| incarnation >= known.incarnation) {
-                    self.folded += 1;
+                if let Some(agent) = self.agents.get_mut(agent) {
+                    agent.received += 1;
+                    if incarnation < agent.incarnation {
+                        (agent.dropped, self.dropped, self.late) = (agent.dropped + 1, self.dropped + 1, self.late + 1);
+                    }
                 } else {
-                    (self.refused, self.stale) = (self.refused + 1, self.stale + 1);
+                    self.refused += 1;
                 }
                 Ok(())
             }
@@ -248,28 +251,28 @@ impl Model {
 
     fn hear(&mut self, id: &AgentId, piece: &[Heard], now: Now) {
         let incarnation = piece.first().map_or(0, |heard| heard.incarnation);
-        let messages: u64 = piece.iter().map(|heard| heard.messages).sum();
-        let lost: u64 = piece.iter().map(|heard| if let What::Lost(lost) = heard.what { lost } else { 0 }).sum();
-        self.dropped += lost;
-        // What was dropped is counted as that, whoever sent it.
-        let refusable = |heard: &Heard| if let What::Lost(_) = heard.what { 0 } else { heard.messages };
+        let mut lost: u64 = piece.iter().map(|heard| if let What::Lost(lost) = heard.what { lost } else { 0 }).sum();
         let Some(agent) = self.agents.get_mut(id) else {
-            let refused: u64 = piece.iter().map(refusable).sum();
-            (self.refused, self.stale) = (self.refused + refused, self.stale + refused);
-            self.folded += messages - refused;
+            // What was dropped is counted as that, and as nothing else.
+            let refusable = piece.iter().filter(|heard| !matches!(heard.what, What::Lost(_)));
+            self.refused += refusable.map(|heard| heard.messages).sum::<u64>();
+            self.dropped += lost;
             return;
         };
-        agent.dropped += lost;
+        // Whatever was told was received, whether its incarnation lived on or not.
+        let messages: u64 = piece.iter().map(|heard| heard.messages).sum();
+        agent.received += messages;
         for heard in piece {
-            if let What::Usage(tokens) = heard.what {
-                agent.used.take(heard.incarnation, tokens);
+            if let What::Usage(tokens) = heard.what
+                && !agent.used.take(heard.incarnation, tokens)
+            {
+                lost += 1;
             }
         }
-        let is_over = incarnation < agent.incarnation || (incarnation == agent.incarnation && agent.ended);
-        let refused: u64 = if is_over { piece.iter().map(refusable).sum() } else { 0 };
-        (self.refused, self.stale) = (self.refused + refused, self.stale + refused);
-        self.folded += messages - refused;
-        if is_over {
+        agent.dropped += lost;
+        self.dropped += lost;
+        if incarnation < agent.incarnation || (incarnation == agent.incarnation && agent.ended) {
+            self.late += messages;
             return;
         }
         let good = piece;

@@ -130,7 +130,7 @@ impl World {
     pub(super) fn into_outcome(mut self, broken: Option<(Rule, String)>) -> Outcome {
         self.seen.messages = self.house.model.told;
         self.seen.refused += self.house.model.refused;
-        self.seen.stale += self.house.model.stale;
+        self.seen.late += self.house.model.late;
         if let Some((rule, detail)) = &broken {
             self.trace.note(self.ms, format_args!("BROKEN {rule}: {detail}"));
         }
@@ -313,7 +313,7 @@ impl World {
         self.basket.reports.lock().clear();
         let (model, first) = (&self.house.model, self.house.reserved + 1);
         self.seen.refused += model.refused;
-        self.seen.stale += model.stale;
+        self.seen.late += model.late;
         self.seen.epochs += 1;
         self.epoch += 1;
         let away = self.chance.below(3_000);
@@ -377,10 +377,11 @@ impl World {
         }
         self.watch()?;
         let waits = self.house.model.waits();
-        let (told, folded, stale, dropped) =
-            (self.house.model.told, self.house.model.folded, self.house.model.stale, self.house.model.dropped);
-        if waits > 0 || told != folded + stale {
-            let detail = format!("{waits} wait; {told} were told, {folded} folded, {stale} refused, {dropped} dropped");
+        let (told, documents) = (self.house.model.told, actor::documents(&self.house.health));
+        let received: u64 = documents.agents.iter().map(|doc| doc.telemetry.received).sum();
+        if waits > 0 || told != received {
+            let dropped = documents.data_plane.dropped;
+            let detail = format!("{waits} wait; {told} were told, {received} received, {dropped} of all dropped");
             return Err((Rule::EveryMessageIsCounted, detail));
         }
         if !self.house.model.to_be_restarted.is_empty() {

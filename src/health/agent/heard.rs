@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Agent, Taken};
+use super::Agent;
 use crate::{
     health::{
         burst::{Burst, Used},
@@ -83,16 +83,17 @@ impl Live {
         self.ahead = true;
     }
 
-    /// Totals were told.
-    fn spend(&mut self, incarnation: u64, used: &Used) {
+    /// Totals were told. Returns whether they count: its successor's were counted already.
+    fn spend(&mut self, incarnation: u64, used: &Used) -> bool {
         let mut tally = self.spent.as_ref().map_or_else(UsageTally::default, |spent| spent.tally);
         if !tally.take(incarnation, &used.reports) {
-            return;
+            return false;
         }
         let named = used.model.as_ref().map(|model| (Arc::clone(model), used.at));
         let known = self.spent.take().and_then(|spent| spent.model);
         self.spent = Some(Spent { tally, at: used.at, model: named.or(known) });
         self.ahead = true;
+        true
     }
 
     /// Messages were folded of which the oldest was read at `oldest`.
@@ -166,25 +167,34 @@ impl Agent {
         self.live.ahead
     }
 
-    /// What the agent and its launcher said since the last turn.
-    pub(in crate::health) fn burst(&mut self, burst: &Burst, now: Now) -> Taken {
-        if burst.lost != Lost::default() {
-            self.live.lost(burst.lost);
+    /// What the agent and its launcher said since the last turn. Returns what was lost of it.
+    ///
+    /// All of it was taken before it came here, and its log records are in the book. So it was received, even if it is heard behind the end; only
+    /// signs of life mean nothing then.
+    pub(in crate::health) fn burst(&mut self, burst: &Burst, now: Now) -> Lost {
+        let mut lost = burst.lost;
+        // What was used was used: an agent says it last of all.
+        if let Some(used) = &burst.usage
+            && !self.live.spend(burst.incarnation, used)
+        {
+            lost.metrics += used.messages;
         }
-        // What was used was used, even if it is heard behind the end: an agent says it last of all.
-        if let Some(used) = &burst.usage {
-            self.live.spend(burst.incarnation, used);
-        }
-        if burst.incarnation < self.doc.incarnation {
-            return Taken::Stale;
-        }
-        self.enter_incarnation(burst.incarnation, now);
-        if self.ended {
-            return Taken::Stale;
+        if lost != Lost::default() {
+            self.live.lost(lost);
         }
         if burst.messages > 0 {
             self.live.received(burst.messages, burst.oldest, now);
         }
+        if burst.incarnation >= self.doc.incarnation {
+            self.enter_incarnation(burst.incarnation, now);
+            if !self.ended {
+                self.alive(burst, now);
+            }
+        }
+        lost
+    }
+
+    fn alive(&mut self, burst: &Burst, now: Now) {
         if let Some(open) = burst.session
             && open != self.session
         {
@@ -223,7 +233,6 @@ impl Agent {
             }
             self.live.ahead = true;
         }
-        Taken::Yes
     }
 
     /// One of its own events came, which is told by itself.

@@ -247,8 +247,10 @@ fn an_older_incarnation_is_ignored_and_counted() {
     bench.saw(&coder(), 1, Observation::Alive { pid: 1, at: bench.now.wall });
     bench.supervise(&coder(), 1, EventKind::Stopped);
     bench.says(&coder(), 1, TelemetryKind::Event { kind: Arc::from("x"), data: Arc::from("{}") });
-    assert_eq!(bench.agent(&coder()), before);
-    assert_eq!(bench.fold.hive().data_plane.refused, 2, "the heartbeat and the event");
+    let doc = bench.agent(&coder());
+    let counted = (doc.telemetry.received, doc.telemetry.dropped.events, doc.dropped);
+    assert_eq!(counted, (2, 1, 1), "the heartbeat and the event");
+    assert_eq!(AgentHealth { telemetry: before.telemetry.clone(), dropped: 0, ..(*doc).clone() }, *before);
     // A record that arrives late is still how that incarnation ended, and never overwrites a younger one.
     bench.crash(&coder(), 2, 4);
     bench.saw(&coder(), 1, Observation::Exited(exit_record(1, 5)));

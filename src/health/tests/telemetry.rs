@@ -266,29 +266,66 @@ fn refusals_are_told_by_code() {
     for (code, messages) in [(-32602, 1), (1005, 2)] {
         bench.apply(Report::Refused { code, messages });
     }
-    restart(&mut bench, 2);
-    bench.says(&coder(), 1, log());
     bench.says(&id("review/nobody"), 1, log());
     let plane = bench.fold.hive().data_plane;
-    assert_eq!(plane.refused_by_code.into_iter().collect::<Vec<_>>(), [(-32602, 1), (1003, 2), (1005, 2)]);
-    assert_eq!(plane.refused, 5);
+    assert_eq!(plane.refused_by_code.into_iter().collect::<Vec<_>>(), [(-32602, 1), (1003, 1), (1005, 2)]);
+    assert_eq!(plane.refused, 4);
     assert_eq!(i64::from(1003), crate::wire::rpc::Code::StaleIncarnation.number());
 }
 
-/// Each message is counted once: taken, refused or dropped.
+/// Each message is counted once: nobody refused it, so it was received, and what was dropped of it is counted among that.
 #[test]
-fn what_was_dropped_is_not_refused_with_its_incarnation() {
+fn what_is_heard_behind_the_end_was_received_and_is_not_refused() {
     let mut bench = one();
-    restart(&mut bench, 2);
-    let lost = Lost { logs: 5, metrics: 3, events: 1 };
-    for agent in [coder(), id("review/nobody")] {
-        bench.apply(Report::Dropped { agent, incarnation: 1, lost });
+    let event = || TelemetryKind::Event { kind: Arc::from("x"), data: Arc::from("{}") };
+    let counts = |bench: &Bench| {
+        let (doc, plane) = (bench.agent(&coder()), bench.fold.hive().data_plane);
+        assert_eq!(plane.dropped_by_class, doc.telemetry.dropped);
+        (doc.telemetry.received, doc.telemetry.dropped, plane.refused)
+    };
+    bench.says(&coder(), 1, used(100, 10));
+    bench.crash(&coder(), 1, 0);
+    let shown = bench.agent(&coder());
+    for kind in [log(), used(130, 13), event(), TelemetryKind::Heartbeat { progress: Some(Arc::from("9")), busy: None }]
+    {
+        bench.says(&coder(), 1, kind);
     }
-    // Lines that never came are no messages, and take nothing off those that did.
+    // The book had no room for it.
+    bench.saw(&coder(), 1, Observation::Lost { lines: 1, bytes: 9 });
+    let fallen = Lost { logs: 1, ..Lost::default() };
+    assert_eq!(counts(&bench), (5, fallen, 0));
+    let doc = bench.agent(&coder());
+    assert_eq!((doc.state, &doc.progress), (shown.state, &shown.progress));
+    assert_eq!(doc.last_heartbeat, shown.last_heartbeat);
+    restart(&mut bench, 2);
+    bench.says(&coder(), 1, used(131, 13));
     bench.says(&coder(), 1, log());
-    bench.saw(&coder(), 1, Observation::Lost { lines: 7, bytes: 70 });
+    assert_eq!(counts(&bench), (7, fallen, 0));
+    bench.says(&coder(), 1, event());
+    assert_eq!(counts(&bench), (8, Lost { events: 1, ..fallen }, 0), "it is told of nobody any more");
+    bench.says(&coder(), 2, used(1, 1));
+    let two = [used(132, 13), used(133, 13)];
+    let said = |kind| Telemetry { agent: coder(), incarnation: 1, at: bench.now.wall, kind };
+    let late = Report::Telemetry(two.map(said).into());
+    bench.apply(late);
+    assert_eq!(
+        counts(&bench),
+        (11, Lost { metrics: 2, events: 1, ..fallen }, 0),
+        "its successor's were counted already"
+    );
+}
+
+/// Of an agent that is gone nobody shows a document.
+#[test]
+fn what_was_dropped_of_an_agent_that_is_gone_is_not_refused_as_well() {
+    let mut bench = one();
+    let lost = Lost { logs: 5, metrics: 3, events: 1 };
+    bench.apply(Report::Dropped { agent: id("review/nobody"), incarnation: 1, lost });
+    bench.says(&id("review/nobody"), 1, log());
+    bench.says(&id("review/nobody"), 1, TelemetryKind::Event { kind: Arc::from("x"), data: Arc::from("{}") });
     let plane = bench.fold.hive().data_plane;
-    assert_eq!((plane.refused_by_code.into_iter().collect::<Vec<_>>(), plane.dropped), (vec![(1003, 1)], 25));
+    let refused: Vec<_> = plane.refused_by_code.into_iter().collect();
+    assert_eq!((refused, plane.dropped), (vec![(1003, 2)], 9));
 }
 
 #[test]

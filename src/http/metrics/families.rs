@@ -183,7 +183,7 @@ fn data_plane(text: &mut Text, Scrape { hive, readings, .. }: &Scrape<'_>) {
     let help = "Open connections, with and without a session.";
     text.gauge("hivekeeper_data_plane_connections", help).value(plane.presence.connections);
     text.counter("hivekeeper_data_plane_messages", "Lines that were taken.").value(plane.messages);
-    // As the document has them: what comes of an incarnation that is over is refused behind the listener, which does not know of it.
+    // As the document has them: what comes of an agent that is gone is refused behind the listener, which does not know of it.
     let mut family = text.counter("hivekeeper_data_plane_refused", "Messages refused, by the code of the answer.");
     for code in Code::ALL {
         let number = code.number();

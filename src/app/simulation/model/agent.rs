@@ -31,6 +31,7 @@ impl Agent {
             memory: Value::Never,
             heartbeat: Value::Never,
             progress: Value::Never,
+            received: 0,
             dropped: 0,
             used: seed.spent.as_ref().map(Used::known).unwrap_or_default(),
             flap: Flap::default(),
@@ -46,9 +47,9 @@ impl Agent {
     pub(super) fn enter(&mut self, incarnation: u64, now: Now) {
         if incarnation > self.incarnation {
             let new = Self::new(Arc::clone(&self.spec), self.desired, &AgentSeed::default(), now);
-            let (phase, restarts, dropped) = (self.phase, self.restarts, self.dropped);
+            let (phase, restarts, received, dropped) = (self.phase, self.restarts, self.received, self.dropped);
             let (last_exit, used) = (self.last_exit.clone(), self.used.clone());
-            *self = Self { phase, incarnation, restarts, dropped, last_exit, used, ..new };
+            *self = Self { phase, incarnation, restarts, received, dropped, last_exit, used, ..new };
         }
     }
 
@@ -170,8 +171,13 @@ impl Agent {
         if used != self.used.total() {
             return Err((Rule::UsageIsTheSum, format!("{} is shown {used:?} and has used {:?}", doc.id, self.used)));
         }
-        let plain = (doc.incarnation, doc.pid, doc.restarts, &doc.last_exit, doc.desired, doc.dropped);
-        let known = (self.incarnation, self.pid, self.restarts, &self.last_exit, self.desired, self.dropped);
+        if (self.received, self.dropped) != (doc.telemetry.received, doc.dropped) {
+            let shown = (doc.telemetry.received, doc.dropped);
+            let detail = format!("{} is shown as {shown:?} received and dropped: {self:?}", doc.id);
+            return Err((Rule::EveryMessageIsCounted, detail));
+        }
+        let plain = (doc.incarnation, doc.pid, doc.restarts, &doc.last_exit, doc.desired);
+        let known = (self.incarnation, self.pid, self.restarts, &self.last_exit, self.desired);
         let measured = self.cpu.is(&doc.cpu)
             && self.memory.is(&doc.memory)
             && self.heartbeat.is(&doc.last_heartbeat)

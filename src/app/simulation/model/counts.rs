@@ -21,14 +21,16 @@ impl Used {
         Self { runs: vec![(*incarnation, tokens(over)), (*incarnation, tokens(last))] }
     }
 
-    pub(super) fn take(&mut self, incarnation: u64, tokens: Tokens) {
+    /// Returns whether it counts: what comes behind the word of a younger incarnation does not.
+    pub(super) fn take(&mut self, incarnation: u64, tokens: Tokens) -> bool {
         match self.runs.last_mut() {
-            Some((last, _)) if incarnation < *last => {}
+            Some((last, _)) if incarnation < *last => return false,
             Some((last, known)) if *last == incarnation && tokens[0] >= known[0] && tokens[1] >= known[1] => {
                 *known = tokens
             }
             _ => self.runs.push((incarnation, tokens)),
         }
+        true
     }
 
     pub(super) fn total(&self) -> Option<Tokens> {
