@@ -37,8 +37,20 @@ struct Taken {
     drains: bool,
     /// The last totals of its incarnation, if it is the session that tells them.
     told: Option<Usage>,
+    /// Whether somebody else's were let go meanwhile.
+    drowns: bool,
     /// Whether it was asked to go for a younger one.
     yields: bool,
+}
+
+/// What becomes of totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Counts,
+    /// Another session tells those of the incarnation. `is_news`: none was let go before for the one that does.
+    Foreign {
+        is_news: bool,
+    },
 }
 
 /// All open sessions by agent.
@@ -64,6 +76,7 @@ impl Seats {
             orders,
             drains: opening.drains,
             told: None,
+            drowns: false,
             yields: false,
         });
         // The oldest is the likeliest to be a lost one, and whoever comes back must get in.
@@ -94,24 +107,27 @@ impl Seats {
         drains
     }
 
-    fn speak(&self, number: u64, opening: &Opening, totals: &Usage) -> bool {
-        let Some(mut taken) = self.by_agent.get_mut(&opening.agent) else { return false };
-        let mut told = *totals;
+    fn speak(&self, number: u64, opening: &Opening, totals: &Usage) -> Word {
+        let Some(mut taken) = self.by_agent.get_mut(&opening.agent) else { return Word::Foreign { is_news: false } };
+        let (mut told, mut drowns) = (*totals, false);
         let speaker = taken.iter_mut().find(|seat| seat.incarnation == opening.incarnation && seat.told.is_some());
         if let Some(speaker) = speaker
             && let Some(before) = speaker.told
         {
             let starts_over = starts_over(&before, totals);
             if starts_over && speaker.number != number {
-                return false;
+                return Word::Foreign { is_news: !std::mem::replace(&mut speaker.drowns, true) };
             }
             speaker.told = None;
+            drowns = speaker.drowns;
             if !starts_over {
                 told = updated(&before, totals);
             }
         }
-        taken.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.told = Some(told));
-        true
+        for seat in taken.iter_mut().filter(|seat| seat.number == number) {
+            (seat.told, seat.drowns) = (Some(told), drowns);
+        }
+        Word::Counts
     }
 
     fn leave(&self, number: u64, opening: &Opening) {
@@ -144,7 +160,16 @@ impl Seat {
     /// a second session that counts for itself, or lags behind, does not look like a program that starts over each time the two take turns, by
     /// which the sum would grow without end.
     pub(super) fn may_tell(&self, totals: &Usage) -> bool {
-        self.seats.speak(self.number, &self.opening, totals)
+        let word = self.seats.speak(self.number, &self.opening, totals);
+        if word == (Word::Foreign { is_news: true }) {
+            let Opening { agent, incarnation, .. } = &self.opening;
+            tracing::warn!(
+                %agent,
+                incarnation,
+                "two sessions tell totals of one incarnation; those of one count, the other's are dropped and counted"
+            );
+        }
+        word == Word::Counts
     }
 }
 
@@ -195,6 +220,23 @@ mod tests {
         assert!(second.may_tell(&used(4)) && !idle.may_tell(&used(3)));
         drop(second);
         assert!(idle.may_tell(&used(0)));
+    }
+
+    /// Two programs in one agent, each with totals of its own: the log says so, once and not with each report.
+    #[test]
+    fn that_two_sessions_tell_totals_is_news_once() {
+        let seats = seats();
+        let take = || take(&seats, "s/a", 2).0;
+        let (first, second, third) = (take(), take(), take());
+        let tell = |seat: &Seat, tokens| seats.speak(seat.number, &seat.opening, &used(tokens));
+        assert_eq!(tell(&first, 10), Word::Counts);
+        for (seat, is_news) in [(&second, true), (&second, false), (&third, false)] {
+            assert_eq!(tell(seat, 9), Word::Foreign { is_news });
+        }
+        assert_eq!((tell(&first, 11), tell(&second, 12)), (Word::Counts, Word::Counts), "it goes on from there");
+        assert_eq!(tell(&first, 11), Word::Foreign { is_news: false });
+        drop(second);
+        assert_eq!((tell(&first, 11), tell(&third, 1)), (Word::Counts, Word::Foreign { is_news: true }));
     }
 
     #[test]
