@@ -15,6 +15,7 @@ use std::{
 use hivekeeper_actors::{EventKind, SupervisionEvent};
 
 use heard::Live;
+pub(super) use heard::Part;
 
 use super::{
     flap::Flap,

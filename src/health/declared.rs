@@ -9,9 +9,11 @@ use super::{
     agent::Agent,
     change::Change,
     fold::{Fold, Swarm},
-    report::{AgentSeed, Now},
+    report::{AgentSeed, Now, Standing},
 };
-use crate::model::{AgentId, Desired, HomeHealth, Level, SwarmHealth, SwarmName, SwarmSpec, Target};
+use crate::model::{
+    AgentId, AgentSpec, Desired, ExitCause, HomeHealth, Level, RestartType, SwarmHealth, SwarmName, SwarmSpec, Target,
+};
 
 impl Fold {
     pub(super) fn declare(
@@ -72,7 +74,8 @@ impl Fold {
                     home: HomeHealth::of(&spec.home),
                     agents: names,
                 };
-                let swarm = Swarm::new(doc, order, spec.strategy.is_group());
+                let mut swarm = Swarm::new(doc, order, spec.strategy.is_group());
+                swarm.gave_up = culprit.map(|(_, account)| account);
                 self.swarms.insert(spec.name.clone(), swarm);
             }
         }
@@ -94,8 +97,8 @@ impl Fold {
     }
 
     pub(super) fn desire(&mut self, now: Now, target: &Target, desired: Desired) -> Vec<Change> {
-        let ids = match target {
-            Target::Agent(id) => vec![id.clone()],
+        let ids: Arc<[AgentId]> = match target {
+            Target::Agent(id) => Arc::from([id.clone()]),
             Target::Swarm(name) => {
                 let Some(swarm) = self.swarms.get_mut(name) else { return Vec::new() };
                 if swarm.doc.desired != desired {

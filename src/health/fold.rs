@@ -37,7 +37,7 @@ const LATE_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub(super) doc: Arc<SwarmHealth>,
-    pub(super) order: Vec<AgentId>,
+    pub(super) order: Arc<[AgentId]>,
     /// Whether its agents are restarted together.
     pub(super) group: bool,
     /// Whose end was too many, when it gave up as a whole.
@@ -49,7 +49,7 @@ pub(super) struct Swarm {
 }
 
 impl Swarm {
-    pub(super) fn new(doc: SwarmHealth, order: Vec<AgentId>, group: bool) -> Self {
+    pub(super) fn new(doc: SwarmHealth, order: Arc<[AgentId]>, group: bool) -> Self {
         Self { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None }
     }
 }
@@ -313,8 +313,8 @@ impl Fold {
         self.judge_at.map_or(housekeeping, |at| at.min(housekeeping))
     }
 
-    /// The whole document.
-    pub fn hive(&self) -> HiveHealth {
+    /// The whole document, its agents left out.
+    pub(super) fn without_agents(&self) -> HiveHealth {
         HiveHealth {
             hive: self.identity.hive,
             name: self.identity.name.clone(),
@@ -324,20 +324,8 @@ impl Fold {
             control_plane: self.control_plane.clone(),
             data_plane: self.data_plane.clone(),
             swarms: self.swarms.values().map(|swarm| Arc::clone(&swarm.doc)).collect(),
-            agents: self
-                .swarms
-                .values()
-                .flat_map(|swarm| &swarm.order)
-                .filter_map(|id| self.agents.get(id).map(Agent::shown))
-                .collect(),
+            agents: Vec::new(),
             sources: self.sources.docs(),
-        }
-    }
-
-    /// Brings every document up to date, so that [`Fold::hive`] has none to make.
-    pub(super) fn show(&mut self) {
-        for agent in self.agents.values_mut() {
-            agent.show();
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use super::{
     intake::{Intake, Item},
     monitor::Monitor,
     report::{Now, Report},
+    whole::Parts,
 };
 use crate::{
     events::Feed,
@@ -72,7 +73,7 @@ impl Handle {
 
     pub(super) fn begin(options: Options, now: Now) -> Self {
         let fold = Fold::new(options.identity.clone(), now);
-        let hive = RwLock::new(Arc::new(fold.hive()));
+        let hive = RwLock::new((0, Arc::new(fold.hive())));
         let work = Work {
             fold,
             items: VecDeque::new(),
@@ -90,7 +91,8 @@ impl Handle {
                 agents: DashMap::new(),
                 swarms: DashMap::new(),
                 hive,
-                outdated: AtomicBool::new(false),
+                making: Mutex::new(()),
+                told: AtomicU64::new(0),
                 last_words: Notify::new(),
             }),
         }
@@ -117,7 +119,7 @@ impl Handle {
 
     /// The whole document, as of the last turn; what is only measured may be a second older. It is made for whoever asks first after a change and
     /// is shared by all who ask later, so that a hive of thousands that changes all the time pays for it only as often as it is read. Waits for
-    /// a turn that is under way, some milliseconds at most.
+    /// a turn that is under way, some milliseconds at most; a turn waits only until its parts are taken, not until it is made of them.
     pub fn hive(&self) -> Arc<HiveHealth> {
         self.shared.hive()
     }
@@ -181,9 +183,12 @@ pub(super) struct Shared {
     pub(super) work: Mutex<Work>,
     agents: DashMap<AgentId, Arc<AgentHealth>>,
     swarms: DashMap<SwarmName, Arc<SwarmHealth>>,
-    hive: RwLock<Arc<HiveHealth>>,
-    /// Whether `hive` is behind what was told. Set and cleared under the lock on the work.
-    outdated: AtomicBool,
+    /// The whole document, and how much had been told when its parts were taken.
+    hive: RwLock<(u64, Arc<HiveHealth>)>,
+    /// Held by whoever makes the next one.
+    making: Mutex<()>,
+    /// How often something was told that the whole document shows. Grows under the lock on the work.
+    told: AtomicU64,
     /// What somebody has used is known for good, and not journaled.
     last_words: Notify,
 }
@@ -273,21 +278,42 @@ impl Shared {
         if aged || counted || !work.changes.is_empty() {
             work.shown_at = Some(now.mono);
             work.rates_shown = Some(work.fold.rates_measured_at());
-            self.outdated.store(true, Ordering::Release);
+            self.told.fetch_add(1, Ordering::Release);
         }
     }
 
     fn hive(&self) -> Arc<HiveHealth> {
-        if self.outdated.load(Ordering::Acquire) {
-            let work = &mut *self.work.lock();
-            // Somebody may have made it while we waited.
-            if self.outdated.load(Ordering::Acquire) {
-                work.fold.show();
-                *self.hive.write() = Arc::new(work.fold.hive());
-                self.outdated.store(false, Ordering::Release);
-            }
+        let told = self.told.load(Ordering::Acquire);
+        if let Some(hive) = self.made(told) {
+            return hive;
         }
-        Arc::clone(&self.hive.read())
+        let _making = self.making.lock();
+        // Somebody may have made it while we waited.
+        if let Some(hive) = self.made(told) {
+            return hive;
+        }
+        let (told, parts) = self.parts();
+        self.make(told, parts)
+    }
+
+    /// The whole document, if it shows all of this.
+    fn made(&self, told: u64) -> Option<Arc<HiveHealth>> {
+        let (shown, hive) = &*self.hive.read();
+        (*shown >= told).then(|| Arc::clone(hive))
+    }
+
+    /// What the whole document is made of, and how much was told by then.
+    pub(super) fn parts(&self) -> (u64, Parts) {
+        let work = self.work.lock();
+        (self.told.load(Ordering::Acquire), work.fold.parts())
+    }
+
+    pub(super) fn make(&self, told: u64, parts: Parts) -> Arc<HiveHealth> {
+        let hive = Arc::new(parts.into_hive());
+        let before = std::mem::replace(&mut *self.hive.write(), (told, Arc::clone(&hive)));
+        // The last one who holds thousands of documents frees them: not while others wait to read.
+        drop(before);
+        hive
     }
 
     pub(super) fn tell(&self, now: Now, change: Change) {

@@ -2,8 +2,8 @@
 //!
 //! `report` is what others tell, `burst` sums up what agents send, `agent` folds one agent, `group` tells it to those beside it, `level` derives
 //! swarms and the hive, `source` does the same for polled MCP servers, `usage`, `rate` and `flap` keep count over time, `unsaved` what of it is to
-//! be journaled, `fold` holds them all, with
-//! `declared` (which agents there are) and `follow` (what a change of one leads to); these are pure.
+//! be journaled, `fold` holds them all, with `declared` (which agents there are), `follow` (what a change of one leads to) and `whole` (the whole
+//! document); these are pure.
 //! `intake` takes reports without ever blocking, `monitor` is the actor that folds them, and `handle` is what everybody else holds.
 //!
 //! # Reason codes
@@ -39,6 +39,7 @@ pub(crate) mod simulated;
 mod source;
 mod unsaved;
 mod usage;
+mod whole;
 
 pub use change::{Change, Identity};
 pub use fold::{Fold, SAMPLES_INTERVAL};
@@ -46,6 +47,7 @@ pub use handle::{Handle, OnStuck, Options};
 pub use monitor::Monitor;
 pub use report::{AgentSeed, Now, Report, Standing};
 pub(crate) use usage::{starts_over, updated};
+pub use whole::Parts;
 
 #[cfg(test)]
 mod tests;

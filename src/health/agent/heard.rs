@@ -139,14 +139,29 @@ impl Live {
     }
 }
 
-impl Agent {
-    /// The document with everything that is known now.
-    pub(in crate::health) fn shown(&self) -> Arc<AgentHealth> {
-        let mut doc = Arc::clone(&self.doc);
-        if self.live.ahead {
-            self.live.put_into(Arc::make_mut(&mut doc));
+/// What an agent's document is made of.
+#[derive(Debug)]
+pub(in crate::health) struct Part {
+    /// Up to date but for what is measured.
+    pub(in crate::health) doc: Arc<AgentHealth>,
+    /// What it does not show yet.
+    live: Option<Live>,
+}
+
+impl Part {
+    /// Makes the document.
+    pub(in crate::health) fn made(mut self) -> Arc<AgentHealth> {
+        if let Some(live) = &self.live {
+            live.put_into(Arc::make_mut(&mut self.doc));
         }
-        doc
+        self.doc
+    }
+}
+
+impl Agent {
+    /// What a document with everything that is known now is made of.
+    pub(in crate::health) fn part(&self) -> Part {
+        Part { doc: Arc::clone(&self.doc), live: self.live.ahead.then(|| self.live.clone()) }
     }
 
     /// Brings the document up to date.

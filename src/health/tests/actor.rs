@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     events::Feed,
-    health::{Handle, Options},
+    health::{Handle, Options, simulated},
     model::{AgentState, Epoch, Event, EventKind as Told, Level, Seq, SwarmName},
 };
 
@@ -109,6 +109,26 @@ async fn who_sees_an_event_sees_its_document() {
     }
     tokio::time::timeout(PATIENCE, reader).await.expect("all changes arrive").unwrap();
     assert_eq!(*seen.lock(), Vec::<String>::new());
+}
+
+/// Turns go on while the whole document is made; what they tell meanwhile is not in it, and is in the next.
+#[actix::test]
+async fn what_is_told_while_the_document_is_made_is_in_the_next_one() {
+    let now = Now::read();
+    let (handle, _feed) = handle(Arc::new(|_, _| {}));
+    let turn = || simulated::turn(&handle, now, None);
+    handle.report(declared(vec![agent_spec("coder")]));
+    turn();
+    assert!(Arc::ptr_eq(&handle.hive(), &handle.hive()), "made once for all who ask");
+    let state = || handle.hive().agents[0].state;
+    assert_eq!(state(), AgentState::Pending);
+    handle.report(Report::DataPlane { listening: true, sessions: 0, connections: 0, turned_away: 0 });
+    turn();
+    let (told, parts) = handle.shared.parts();
+    starts(&handle, &id("review/coder"), 1);
+    turn();
+    assert_eq!(handle.shared.make(told, parts).agents[0].state, AgentState::Pending);
+    assert_eq!(state(), AgentState::Running);
 }
 
 #[actix::test]
