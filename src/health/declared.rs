@@ -26,8 +26,8 @@ impl Fold {
         // The names were checked when the document was; one that is too long has no agents to show.
         let expanded = spec.expand().unwrap_or_default();
         let mut changes = Vec::new();
-        let order: Vec<AgentId> = expanded.iter().map(|(id, _)| id.clone()).collect();
-        let known = self.swarms.get(&spec.name).map(|swarm| (swarm.doc.desired, swarm.order.clone()));
+        let order: Arc<[AgentId]> = expanded.iter().map(|(id, _)| id.clone()).collect();
+        let known = self.swarms.get(&spec.name).map(|swarm| (swarm.doc.desired, Arc::clone(&swarm.order)));
         if let Some((_, known)) = &known {
             let kept: HashSet<&AgentId> = order.iter().collect();
             for gone in known.iter().filter(|id| !kept.contains(id)) {
@@ -35,6 +35,7 @@ impl Fold {
             }
         }
         let seeds: HashMap<&AgentId, &AgentSeed> = seeds.iter().map(|(id, seed)| (id, seed)).collect();
+        let culprit = if spec.strategy.is_group() { culprit(&expanded, &seeds) } else { None };
         for (id, agent_spec) in expanded {
             if let Some(agent) = self.agents.get_mut(&id) {
                 agent.redeclare(agent_spec, spec.period);
@@ -46,7 +47,14 @@ impl Fold {
             // It was here a moment ago, and the journal does not know yet.
             let newer = self.unsaved.get(&id).map(|spent| AgentSeed { spent: Some(spent.clone()), ..seed.clone() });
             let seed = newer.as_ref().unwrap_or(seed);
-            let agent = Agent::new(id.clone(), agent_spec, spec.period, desired, seed, now);
+            let mut agent = Agent::new(id.clone(), agent_spec, spec.period, desired, seed, now);
+            if let Some((_, account)) = culprit.as_ref().filter(|(whose, _)| *whose != id)
+                && was_ended(seed)
+            {
+                agent.take_along(Arc::clone(account));
+                // Why it is where it is follows from that.
+                agent.judge(self.identity.sample_interval, now);
+            }
             changes.push(Change::Agent { from: None, agent: Arc::clone(&agent.doc) });
             self.agents.insert(id, agent);
         }
@@ -105,9 +113,29 @@ impl Fold {
                     Arc::make_mut(&mut swarm.doc).desired = desired;
                     swarm.dirty = true;
                 }
-                swarm.order.clone()
+                Arc::clone(&swarm.order)
             }
         };
         ids.iter().flat_map(|id| self.with(now, id, |agent| agent.desire(desired))).collect()
     }
+}
+
+/// Whether it has given up after it was told to end: in a group, for the sake of another.
+fn was_ended(seed: &AgentSeed) -> bool {
+    let is_ended = seed.last_exit.as_deref().is_some_and(|exit| exit.cause == ExitCause::Stopped);
+    is_ended && matches!(seed.standing, Standing::Failed { .. })
+}
+
+/// Whose end was too many when the group gave up under the last daemon, and how it ended: of those that have given up the one that nobody told to end.
+/// Where there are several the journal does not say which it was.
+fn culprit(agents: &[(AgentId, Arc<AgentSpec>)], seeds: &HashMap<&AgentId, &AgentSeed>) -> Option<(AgentId, Arc<str>)> {
+    let mut all = agents.iter().filter_map(|(id, spec)| {
+        let seed = seeds.get(id)?;
+        let exit = seed.last_exit.as_deref()?;
+        let gave_up = matches!(seed.standing, Standing::Failed { .. }) && !was_ended(seed);
+        let account = || (id.clone(), Arc::from(format!("{} {}", id.name, exit.describe())));
+        // A temporary agent is never restarted, so that its end is too many for nobody.
+        (gave_up && spec.restart != RestartType::Temporary).then(account)
+    });
+    all.next().filter(|_| all.next().is_none())
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use hivekeeper_actors::{EventKind, ExitReason, Intensity, Limit, LimitFollows, Strategy};
 
 use super::*;
-use crate::model::{AgentState, Level, Reason};
+use crate::{
+    health::Standing,
+    model::{AgentState, Level, Reason},
+};
 
 fn group() -> Bench {
     let mut bench = Bench::new();
@@ -107,6 +110,39 @@ fn a_swarm_that_gave_up_says_whose_end_was_too_many() {
     bench.start(&member("a"), 2);
     bench.tick();
     assert!(!codes(&bench.swarm().reasons).contains(&"swarm_gave_up"), "somebody has started one of them");
+}
+
+/// The next daemon knows what the journal says: who has given up, and how each ended.
+#[test]
+fn a_swarm_that_gave_up_says_so_under_the_next_daemon_too() {
+    let declared = |causes: [ExitCause; 3]| {
+        let mut bench = Bench::new();
+        let agents = ["a", "b", "c"].map(agent_spec).to_vec();
+        let spec = SwarmSpec { strategy: Strategy::OneForAll, ..(*swarm_spec("review", agents)).clone() };
+        let seed = |(name, cause)| {
+            let last_exit = Some(Arc::new(ExitRecord { cause, ..(*exit_record(1, 3)).clone() }));
+            let standing = Standing::Failed { retry_at: None };
+            (member(name), AgentSeed { incarnation: 1, last_exit, standing, ..AgentSeed::default() })
+        };
+        let seeds = ["a", "b", "c"].into_iter().zip(causes).map(seed).collect();
+        bench.apply(Report::Declared { spec: Arc::new(spec), desired: Desired::Running, seeds });
+        bench.tick();
+        bench
+    };
+    let bench = declared([ExitCause::Stopped, ExitCause::Exited, ExitCause::Stopped]);
+    let told = |bench: &Bench| {
+        let swarm = bench.swarm();
+        (swarm.reasons[0].code, swarm.reasons[0].detail.clone())
+    };
+    assert_eq!(told(&bench), ("swarm_gave_up", "b exited with code 3".to_owned()));
+    assert_eq!(why(&bench, "b"), (AgentState::Failed, "gave_up", "exited with code 3".to_owned()));
+    for name in ["a", "c"] {
+        assert_eq!(why(&bench, name), (AgentState::Failed, "sibling_failed", "b exited with code 3".to_owned()));
+    }
+    // It may have been either, and nobody is accused by guessing.
+    let bench = declared([ExitCause::Exited, ExitCause::Exited, ExitCause::Stopped]);
+    let unknown = "its agents needed more restarts than its intensity allows".to_owned();
+    assert_eq!((told(&bench), why(&bench, "c").1), (("swarm_gave_up", unknown), "gave_up"));
 }
 
 #[test]
