@@ -109,14 +109,14 @@ fn usage_survives_restarts_and_is_never_counted_twice() {
     hive.agent_until("s/spends", "adds a new run", |agent| spent(agent) == (Some(175), Some(1.25)));
 }
 
-/// What the journal holds of the usage of `s/spends`.
-fn journaled(hive: &Hive) -> String {
+/// The input tokens that the journal has as the last word of `s/spends`.
+fn journaled(hive: &Hive) -> Option<u64> {
     let open =
         rusqlite::Connection::open_with_flags(hive.data().join("hive.db"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
     let row = open.and_then(|db| {
         db.query_row("SELECT spent FROM agents WHERE agent = 's/spends'", [], |row| row.get::<_, Option<String>>(0))
     });
-    row.ok().flatten().unwrap_or_default()
+    serde_json::from_str::<Value>(&row.ok()??).ok()?["last"]["input"].as_u64()
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn usage_survives_the_daemon() {
     session.used(100, 0.5);
     hive.agent_until("s/spends", "is heard", |agent| spent(agent) == (Some(100), Some(0.5)));
     hive.command("/swarms/s/agents/spends/restart");
-    until("its last word is journaled", || journaled(&hive).contains("100").then_some(()));
+    until("its last word is journaled", || (journaled(&hive) == Some(100)).then_some(()));
     hive.agent_until("s/spends", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
     let mut session = Session::open(&hive, "spends", 2);
     session.used(20, 0.25);
     let before = hive.agent_until("s/spends", "adds to it", |agent| spent(agent) == (Some(120), Some(0.75)));
-    until("what it has used so far is journaled", || journaled(&hive).contains("20").then_some(()));
+    until("what it has used so far is journaled", || (journaled(&hive) == Some(20)).then_some(()));
     session.used(21, 0.25);
     hive.agent_until("s/spends", "is heard once more", |agent| spent(agent) == (Some(121), Some(0.75)));
 

@@ -368,10 +368,11 @@ pub(crate) struct Viewer {
 impl Viewer {
     fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let (socket, _) = until("the handshake", || {
-            tungstenite::client(format!("ws://{address}/ws/hybrid-health"), stream.try_clone().unwrap()).ok()
-        });
+        // One that is broken off can't be begun again on the same connection.
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (socket, _) =
+            tungstenite::client(format!("ws://{address}/ws/hybrid-health"), stream).expect("the handshake");
+        socket.get_ref().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         Self { socket }
     }
 
