@@ -1,15 +1,10 @@
 //! `hive/drain`: an agent that ends by itself when it is asked to has time for it before SIGTERM.
 
-use std::{
-    collections::HashMap,
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
-    time::Instant,
-};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::hive::{Hive, PATIENCE, until};
+use crate::hive::{Hive, Session, until};
 
 /// It notes when SIGTERM comes and goes on, and ends when the file `finish` is there. The test speaks for it.
 const SWARM: &str = r#"
@@ -17,36 +12,15 @@ const SWARM: &str = r#"
 name = "s"
 [[swarm.agent]]
 name = "a"
-command = ["sh", "-c", "trap 'touch termed' TERM; env > given.new; mv given.new given; while [ ! -e finish ]; do sleep 0.05; done"]
+command = ["sh", "-c", "trap 'touch termed' TERM; env > a.new; mv a.new a.$HIVEKEEPER_INCARNATION; while [ ! -e finish ]; do sleep 0.05; done"]
 stop_grace = "8s"
 "#;
 
-fn open(hive: &Hive, capabilities: &Value) -> BufReader<TcpStream> {
-    let text = until("what the agent was given", || std::fs::read_to_string(hive.data().join("work/s/given")).ok());
-    let given: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-    let stream = TcpStream::connect(given["HIVEKEEPER_ADDR"]).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let params = json!({
-        "token": given["HIVEKEEPER_TOKEN"], "agent": "s/a", "incarnation": 1, "protocol": 1, "capabilities": capabilities
-    });
-    let mut session = BufReader::new(stream);
-    writeln!(session.get_mut(), "{}", json!({"jsonrpc": "2.0", "id": 1, "method": "hive/open", "params": params}))
-        .unwrap();
-    assert!(line(&mut session)["result"]["session"].is_string());
-    session
-}
-
-fn line(session: &mut BufReader<TcpStream>) -> Value {
-    let mut line = String::new();
-    session.read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap()
-}
-
 /// Stops the agent and waits until it is asked to finish. Returns when the stop was asked for.
-fn stop(hive: &Hive, session: &mut BufReader<TcpStream>) -> Instant {
+fn stop(hive: &Hive, session: &mut Session) -> Instant {
     let asked = Instant::now();
     assert_eq!(hive.post("/api/v1/swarms/s/agents/a/stop", json!({})).status, 202);
-    assert_eq!(line(session)["method"], "hive/drain");
+    assert_eq!(session.line()["method"], "hive/drain");
     asked
 }
 
@@ -58,7 +32,7 @@ fn stopped(hive: &Hive) -> Value {
 fn who_declares_that_it_drains_ends_without_a_signal() {
     let hive = Hive::start(SWARM);
     hive.running("s/a");
-    let mut session = open(&hive, &json!({ "drain": true }));
+    let mut session = Session::open(&hive, "a", 1, &json!({ "drain": true }));
     stop(&hive, &mut session);
     std::fs::write(hive.data().join("work/s/finish"), "").unwrap();
     let exit = stopped(&hive);
@@ -70,7 +44,7 @@ fn who_declares_that_it_drains_ends_without_a_signal() {
 fn who_does_not_end_by_itself_gets_its_signal_and_its_end_within_the_grace() {
     let hive = Hive::start(SWARM);
     hive.running("s/a");
-    let mut session = open(&hive, &json!({ "drain": true }));
+    let mut session = Session::open(&hive, "a", 1, &json!({ "drain": true }));
     let asked = stop(&hive, &mut session);
     until("SIGTERM comes", || hive.data().join("work/s/termed").exists().then_some(()));
     assert!(asked.elapsed().as_secs_f64() >= 4.0, "half of the grace: {:?}", asked.elapsed());
@@ -83,7 +57,7 @@ fn who_does_not_end_by_itself_gets_its_signal_and_its_end_within_the_grace() {
 fn who_declares_nothing_gets_its_signal_at_once() {
     let hive = Hive::start(SWARM);
     hive.running("s/a");
-    let mut session = open(&hive, &json!({}));
+    let mut session = Session::open(&hive, "a", 1, &json!({}));
     let asked = stop(&hive, &mut session);
     until("SIGTERM comes", || hive.data().join("work/s/termed").exists().then_some(()));
     assert!(asked.elapsed().as_secs_f64() < 4.0, "before half of the grace: {:?}", asked.elapsed());

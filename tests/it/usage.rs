@@ -1,14 +1,8 @@
 //! What an agent says of itself, from its socket to the health document of the real daemon.
 
-use std::{
-    collections::HashMap,
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
-};
-
 use serde_json::{Value, json};
 
-use crate::hive::{Hive, PATIENCE, until};
+use crate::hive::{Hive, Session, until};
 
 /// Agents that only write down what they were given; the test speaks for them.
 const SWARM: &str = r#"
@@ -25,37 +19,12 @@ heartbeat_timeout = "3s"
 stop_grace = "1s"
 "#;
 
-struct Session(BufReader<TcpStream>);
+/// A session that declares nothing.
+fn open(hive: &Hive, agent: &str, incarnation: u64) -> Session {
+    Session::open(hive, agent, incarnation, &json!({}))
+}
 
 impl Session {
-    fn open(hive: &Hive, agent: &str, incarnation: u64) -> Self {
-        let file = hive.data().join(format!("work/s/{agent}.{incarnation}"));
-        let text = until("what the agent was given", || std::fs::read_to_string(&file).ok());
-        let given: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        let stream = TcpStream::connect(given["HIVEKEEPER_ADDR"]).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut session = Self(BufReader::new(stream));
-        let params = json!({
-            "token": given["HIVEKEEPER_TOKEN"], "agent": format!("s/{agent}"), "incarnation": incarnation,
-            "protocol": 1, "capabilities": {}
-        });
-        let opened = session.ask("hive/open", &params);
-        assert!(opened["result"]["heartbeat_interval_ms"].is_u64(), "{opened}");
-        session
-    }
-
-    fn ask(&mut self, method: &str, params: &Value) -> Value {
-        writeln!(self.0.get_mut(), "{}", json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}))
-            .unwrap();
-        let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn tell(&mut self, method: &str, params: &Value) {
-        writeln!(self.0.get_mut(), "{}", json!({"jsonrpc": "2.0", "method": method, "params": params})).unwrap();
-    }
-
     fn used(&mut self, input: u64, usd: f64) {
         self.tell(
             "hive/usage",
@@ -75,7 +44,7 @@ fn usage_survives_restarts_and_is_never_counted_twice() {
     let fresh = hive.running("s/spends");
     assert_eq!(fresh["usage"], json!({"value": null, "reason": "never_observed"}));
     assert_eq!(fresh["heartbeat_latency_ms"]["reason"], "never_observed");
-    let mut session = Session::open(&hive, "spends", 1);
+    let mut session = open(&hive, "spends", 1);
     session.used(100, 0.5);
     session.used(100, 0.5);
     // Each is answered before the next: what is read at once counts as one.
@@ -101,7 +70,7 @@ fn usage_survives_restarts_and_is_never_counted_twice() {
     hive.command("/swarms/s/agents/spends/restart");
     hive.agent_until("s/spends", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
     assert_eq!(spent(&hive.agent("s/spends")), (Some(150), Some(0.75)), "what was used stays used");
-    let mut session = Session::open(&hive, "spends", 2);
+    let mut session = open(&hive, "spends", 2);
     session.used(20, 0.25);
     hive.agent_until("s/spends", "adds to it", |agent| spent(agent) == (Some(170), Some(1.0)));
     // The program starts over inside its incarnation.
@@ -123,13 +92,13 @@ fn journaled(hive: &Hive) -> Option<u64> {
 fn usage_survives_the_daemon() {
     let mut hive = Hive::start(SWARM);
     hive.running("s/spends");
-    let mut session = Session::open(&hive, "spends", 1);
+    let mut session = open(&hive, "spends", 1);
     session.used(100, 0.5);
     hive.agent_until("s/spends", "is heard", |agent| spent(agent) == (Some(100), Some(0.5)));
     hive.command("/swarms/s/agents/spends/restart");
     until("its last word is journaled", || (journaled(&hive) == Some(100)).then_some(()));
     hive.agent_until("s/spends", "runs again", |agent| agent["incarnation"] == 2 && agent["state"] == "running");
-    let mut session = Session::open(&hive, "spends", 2);
+    let mut session = open(&hive, "spends", 2);
     session.used(20, 0.25);
     let before = hive.agent_until("s/spends", "adds to it", |agent| spent(agent) == (Some(120), Some(0.75)));
     until("what it has used so far is journaled", || (journaled(&hive) == Some(20)).then_some(()));
@@ -143,7 +112,7 @@ fn usage_survives_the_daemon() {
     let known = spent(&after);
     assert!([(Some(120), Some(0.75)), (Some(121), Some(0.75))].contains(&known), "{after:#}");
     assert_eq!(after["model"]["value"], "m-1");
-    let mut session = Session::open(&hive, "spends", 2);
+    let mut session = open(&hive, "spends", 2);
     session.used(30, 0.5);
     hive.agent_until("s/spends", "makes good what was lost", |agent| spent(agent) == (Some(130), Some(1.0)));
 
@@ -154,7 +123,7 @@ fn usage_survives_the_daemon() {
     hive.boot();
     let after = hive.agent_until("s/spends", "runs anew", |agent| agent["state"] == "running");
     assert_eq!((after["incarnation"].as_u64(), spent(&after)), (Some(3), (Some(131), Some(1.0))), "{after:#}");
-    Session::open(&hive, "spends", 3).used(7, 0.5);
+    open(&hive, "spends", 3).used(7, 0.5);
     hive.agent_until("s/spends", "adds to all of it", |agent| spent(agent) == (Some(138), Some(1.5)));
 }
 
@@ -163,8 +132,8 @@ fn usage_survives_the_daemon() {
 fn a_second_session_adds_nothing_to_the_totals_of_the_first() {
     let hive = Hive::start(SWARM);
     hive.running("s/spends");
-    let mut first = Session::open(&hive, "spends", 1);
-    let mut second = Session::open(&hive, "spends", 1);
+    let mut first = open(&hive, "spends", 1);
+    let mut second = open(&hive, "spends", 1);
     for (mine, yours) in [(100, 5), (110, 8), (120, 11)] {
         first.used(mine, 0.5);
         first.ask("hive/heartbeat", &json!({}));
@@ -188,7 +157,7 @@ fn a_second_session_adds_nothing_to_the_totals_of_the_first() {
 fn an_agent_that_falls_silent_again_and_again_is_told_so() {
     let hive = Hive::start(SWARM);
     hive.running("s/flaps");
-    let mut session = Session::open(&hive, "flaps", 1);
+    let mut session = open(&hive, "flaps", 1);
     let has =
         |agent: &Value, code: &str| agent["reasons"].as_array().unwrap().iter().any(|reason| reason["code"] == code);
     for silence in 1..=3 {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each module uses its part")]
 
+mod session;
+
 use std::{
     collections::HashSet,
     fs,
@@ -13,6 +15,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
+
+pub(crate) use session::Session;
 
 /// How long anything may take before a test fails: far above what is measured on a loaded machine, so that only a fault reaches it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
