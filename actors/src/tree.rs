@@ -158,7 +158,7 @@ impl<P> Tree<P> {
     /// The child of a name.
     #[must_use]
     pub fn key_of(&self, id: &ChildId) -> Option<Key> {
-        self.ids.get(id)
+        self.ids.get(id, &self.slots)
     }
 
     /// Whether a child is what OTP's `which_children` calls `restarting`: it has failed, and its next incarnation is not ready.
@@ -229,7 +229,7 @@ impl<P> Tree<P> {
         // before has reached memory.
         let front = self.path_front.len();
         self.path_front.push_str(child.spec.id.as_str());
-        let named = self.ids.insert(&child.spec.id, key).map(|()| Arc::from(self.path_front.as_str()));
+        let named = self.ids.insert(&child.spec.id, key, &self.slots).map(|()| Arc::from(self.path_front.as_str()));
         self.path_front.truncate(front);
         let path = match named {
             Ok(path) => path,

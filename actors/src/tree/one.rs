@@ -188,7 +188,7 @@ impl<P> Tree<P> {
         slot.answer_waiters((key, Until::Removed), &Ok(()), &mut self.out);
         self.index.leave(key, &slot);
         self.backoffs.leave(&slot.spec);
-        self.ids.remove(&slot.spec.id);
+        self.ids.remove(&slot.spec.id, key);
         self.out.push(Action::Dispose(slot.payload));
     }
 

@@ -115,7 +115,7 @@ impl<P> Tree<P> {
         if self.is_simple() {
             return Err(Refusal::SimpleOneForOne);
         }
-        let key = self.ids.get(id).ok_or(Refusal::NotFound)?;
+        let key = self.key_of(id).ok_or(Refusal::NotFound)?;
         let state = self.slots.get(key).ok_or(Refusal::NotFound)?.state;
         match state {
             state if state.rests() => Ok(key),
@@ -128,7 +128,7 @@ impl<P> Tree<P> {
 
     /// An operator wants something of one child.
     fn order(&mut self, now: Instant, token: Token, id: &ChildId, goal: Goal) {
-        let Some(key) = self.ids.get(id) else { return self.answer(token, Err(Refusal::NotFound)) };
+        let Some(key) = self.key_of(id) else { return self.answer(token, Err(Refusal::NotFound)) };
         let Some(state) = self.slots.get(key).map(|slot| slot.state) else { return };
         match (state, goal) {
             (State::Running, Goal::Start) => self.answer(token, Err(Refusal::Running)),

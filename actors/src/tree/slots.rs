@@ -7,6 +7,7 @@ use std::ops::{Bound, RangeBounds};
 
 use super::Key;
 use super::slot::Slot;
+use crate::spec::ChildId;
 
 /// Gaps that are left alone however few children there are: less than a page of memory.
 const GAPS_KEPT: usize = 64;
@@ -28,6 +29,10 @@ impl<P> Slots<P> {
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Slot<P>> {
         let place = self.place(key)?;
         self.row[place].1.as_deref_mut()
+    }
+
+    pub(super) fn has_name(&self, key: Key, id: &ChildId) -> bool {
+        self.get(key).is_some_and(|slot| slot.spec.id == *id)
     }
 
     /// Takes in a child whose key is above all before it.
