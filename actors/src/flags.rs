@@ -14,7 +14,7 @@ pub enum Strategy {
     OneForAll,
     /// The failed child and those that were started after it are stopped, in reverse order, and started again in order.
     RestForOne,
-    /// Children come and go: the failed one alone is restarted, one that has ended for good is forgotten, and a shutdown stops all at once.
+    /// Children come and go: the failed one alone is restarted, one that has ended for good is forgotten, and a shutdown stops all side by side.
     SimpleOneForOne,
 }
 

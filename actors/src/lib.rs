@@ -127,7 +127,7 @@
 //! | bound of the mailbox | none | [`inbox_capacity`](ChildSpec::inbox_capacity), 1024 by default, and [`Overflow`] | a queue without a bound is a leak |
 //! | to kill | at any instruction | at the next await; a handler that blocks is left behind with its thread | a thread can't be killed. See Limits |
 //! | names of dynamic children | their pids | minted ids, such as `session-7` | there are no pids |
-//! | stop of dynamic children | one timer for all | all at once, each within its own deadline | one slow child should not cost the others their time |
+//! | stop of dynamic children | one timer for all | all side by side, each within its own deadline | one slow child should not cost the others their time |
 //! | order of `which_children` | newest first | start order | it is the order that means something |
 //! | order after `code_change` | that of the new list | children keep their places, new ones come last | a place says who was started before whom |
 //! | the template of dynamic children | replaced by `code_change` | stays | it belongs to its handle |

@@ -130,7 +130,8 @@ impl<P> Tree<P> {
     /// When the core wants [`Input::Tick`] next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.index.next_deadline()
+        let stops = self.stops.as_ref().and_then(StopRun::due);
+        [self.index.next_deadline(), stops].into_iter().flatten().min()
     }
 
     /// What the shell keeps with a child.

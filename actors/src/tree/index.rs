@@ -17,6 +17,7 @@ pub(super) struct Index {
     backing_off: BTreeSet<Key>,
     children: usize,
     active: usize,
+    stopping: usize,
     supervisors: usize,
     /// Significant children that have not ended for good.
     significant: usize,
@@ -30,9 +31,10 @@ impl Index {
         if matches!(slot.state, State::BackingOff { .. }) {
             self.backing_off.insert(key);
         }
-        let Share { active, supervisors, significant } = Share::of(slot);
+        let Share { active, stopping, supervisors, significant } = Share::of(slot);
         self.children += 1;
         self.active += active;
+        self.stopping += stopping;
         self.supervisors += supervisors;
         self.significant += significant;
     }
@@ -44,9 +46,10 @@ impl Index {
         if matches!(slot.state, State::BackingOff { .. }) {
             self.backing_off.remove(&key);
         }
-        let Share { active, supervisors, significant } = Share::of(slot);
+        let Share { active, stopping, supervisors, significant } = Share::of(slot);
         self.children -= 1;
         self.active -= active;
+        self.stopping -= stopping;
         self.supervisors -= supervisors;
         self.significant -= significant;
     }
@@ -77,6 +80,11 @@ impl Index {
         self.significant > 1
     }
 
+    /// Children that were asked to end and have not.
+    pub(super) fn stopping(&self) -> usize {
+        self.stopping
+    }
+
     pub(super) fn counts(&self) -> Counts {
         Counts {
             specs: self.children,
@@ -90,6 +98,7 @@ impl Index {
 /// What one child adds to the counts.
 struct Share {
     active: usize,
+    stopping: usize,
     supervisors: usize,
     significant: usize,
 }
@@ -98,6 +107,7 @@ impl Share {
     fn of<P>(slot: &Slot<P>) -> Self {
         Self {
             active: usize::from(slot.state.lives() && !slot.state.is_restarting()),
+            stopping: usize::from(matches!(slot.state, State::Stopping { .. })),
             supervisors: usize::from(matches!(slot.role, Role::Supervisor(_))),
             significant: usize::from(slot.spec.significant && !slot.state.is_final()),
         }

@@ -87,3 +87,61 @@ fn counts_follow_whatever_happens() {
     }
     assert_eq!(sim.tree.counts(), Counts { specs: 70, active: 70, supervisors: 0, workers: 70 });
 }
+
+/// More than are asked to end in one step.
+const MANY: usize = 1_200;
+
+fn many() -> Sim {
+    Sim::up_with(simple(), (0..MANY).map(|n| free(&format!("w{n}"))).collect())
+}
+
+#[test]
+fn very_many_are_asked_to_end_a_few_hundred_at_a_time() {
+    let mut sim = many();
+    sim.step(Input::Shutdown);
+    assert!((100..MANY / 2).contains(&sim.log.len()), "{} in one step", sim.log.len());
+    let (begun, all) = (sim.now, (0..MANY).rev().map(|n| format!("stop w{n}")).collect::<Vec<_>>());
+    // None of them ends: they take their time, and the others are asked all the same.
+    while sim.log.len() < MANY {
+        let due = sim.tree.next_deadline().expect("others to be asked");
+        assert!(due - sim.now <= Duration::from_millis(10) && due > sim.now, "in {:?}", due - sim.now);
+        sim.after(due - sim.now);
+    }
+    assert_eq!(sim.log(), all);
+    let due = sim.tree.next_deadline().expect("deadlines");
+    assert!(due >= begun + S && sim.now < begun + S, "nothing else is waited for");
+}
+
+#[test]
+fn those_that_end_make_way_for_others_and_slow_ones_hold_up_nobody() {
+    let mut sim = many();
+    sim.step(Input::Shutdown);
+    let slow = sim.log();
+    let due = sim.tree.next_deadline().expect("others to be asked");
+    sim.after(due - sim.now);
+    let mut quick = sim.log();
+    assert_eq!(quick.len(), slow.len());
+    // Time stands still.
+    let mut ended = 0;
+    while let Some(stop) = quick.get(ended).cloned() {
+        sim.down(stop.trim_start_matches("stop "), ExitReason::Shutdown);
+        quick.extend(sim.log().into_iter().filter(|line| line.starts_with("stop ")));
+        ended += 1;
+    }
+    assert_eq!(ended + slow.len(), MANY);
+    sim.calm();
+    assert_eq!(sim.log().last().map(String::as_str), Some("finished"));
+}
+
+#[test]
+fn a_stop_of_very_many_ends_under_another_strategy() {
+    let mut sim = many();
+    sim.ask(1, Request::StopAll);
+    let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
+    sim.ask(2, Request::Change { flags, children: Vec::new() });
+    let due = sim.tree.next_deadline().expect("deadlines of those that were asked");
+    assert!(due >= sim.now + S, "nothing is asked for that nobody answers");
+    sim.calm();
+    assert_eq!(sim.answers(), [(2, Ok(())), (1, Ok(()))]);
+    assert_eq!(sim.tree.counts().active, 0);
+}
