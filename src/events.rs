@@ -170,10 +170,15 @@ impl Subscription {
             if let Some(event) = self.try_next()? {
                 return Ok(event);
             }
-            if self.head.changed().await.is_err() {
-                // The sender lives in the feed, which this subscription holds: it can't be gone.
-                std::future::pending::<()>().await;
-            }
+            self.changed().await;
+        }
+    }
+
+    /// Waits until something is published behind the last look, which [`Subscription::try_next`] is and the subscribing was. Cancel-safe.
+    pub async fn changed(&mut self) {
+        if self.head.changed().await.is_err() {
+            // The sender lives in the feed, which this subscription holds: it can't be gone.
+            std::future::pending::<()>().await;
         }
     }
 

@@ -1,6 +1,6 @@
-//! The body of a socket's response: what the viewer's actor has made, and the long frames that it has set aside, handed to the connection in pieces.
+//! The body of a socket's response: it runs the viewer's actor, and hands the connection what the actor has made.
 //!
-//! The actor runs inside this body. Where it breaks by a fault of ours, its client is told so before the connection ends.
+//! Where the actor breaks by a fault of ours, its client is told so before the connection ends.
 
 use std::{
     cell::RefCell,
@@ -17,20 +17,18 @@ use actix_web::{
 
 use super::{frame::Pieces, viewer};
 
-/// Where an actor puts a frame that is too long to be copied. It makes nothing more before it has been let in between, so that what it has made
-/// before the long frame is what its context brings in the same poll.
-pub(super) type Aside = Rc<RefCell<Pieces>>;
+/// Where an actor puts what it makes. Its context would copy it twice.
+pub(super) type Outbox = Rc<RefCell<Pieces>>;
 
 /// The body around that of the actor's context.
 pub(super) struct Body<B> {
     actor: Option<B>,
-    aside: Aside,
-    ready: Pieces,
+    outbox: Outbox,
 }
 
 impl<B> Body<B> {
-    pub(super) fn new(actor: B, aside: Aside) -> Self {
-        Self { actor: Some(actor), aside, ready: Pieces::default() }
+    pub(super) fn new(actor: B, outbox: Outbox) -> Self {
+        Self { actor: Some(actor), outbox }
     }
 
     /// The actor has panicked: its client hears it from us.
@@ -39,8 +37,9 @@ impl<B> Body<B> {
         // Ending it runs its goodbye, which may meet the same fault.
         let actor = self.actor.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(actor)));
-        self.aside.take();
-        self.ready.push(viewer::our_fault());
+        let mut outbox = self.outbox.borrow_mut();
+        *outbox = Pieces::default();
+        outbox.push(viewer::our_fault());
     }
 }
 
@@ -53,35 +52,23 @@ impl<B: MessageBody + Unpin> MessageBody for Body<B> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
         let this = self.get_mut();
+        let mut rests = false;
         loop {
-            // Only when all is handed over may the actor make more.
-            if let Some(piece) = this.ready.pop() {
+            // Only when all is handed over may the actor make more; it relies on being asked again then.
+            if let Some(piece) = this.outbox.borrow_mut().pop() {
                 return Poll::Ready(Some(Ok(piece)));
+            }
+            if rests {
+                return Poll::Pending;
             }
             let Some(actor) = &mut this.actor else { return Poll::Ready(None) };
             let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(actor).poll_next(cx)));
-            let ended = match polled {
-                Ok(Poll::Pending) => Some(Poll::Pending),
-                Ok(Poll::Ready(None)) => {
-                    this.actor = None;
-                    None
-                }
-                Ok(Poll::Ready(Some(Ok(made)))) => {
-                    this.ready.push(made);
-                    None
-                }
+            match polled {
+                Ok(Poll::Pending) => rests = true,
+                Ok(Poll::Ready(None)) => this.actor = None,
+                Ok(Poll::Ready(Some(Ok(made)))) => this.outbox.borrow_mut().push(made),
                 Ok(Poll::Ready(Some(Err(error)))) => return Poll::Ready(Some(Err(error))),
-                Err(_) => {
-                    this.broken();
-                    None
-                }
-            };
-            this.ready.append(&mut this.aside.borrow_mut());
-            if let Some(piece) = this.ready.pop() {
-                return Poll::Ready(Some(Ok(piece)));
-            }
-            if let Some(pending) = ended {
-                return pending;
+                Err(_) => this.broken(),
             }
         }
     }
@@ -124,7 +111,7 @@ mod tests {
     #[test]
     fn an_actor_that_panics_is_told_of_as_our_fault_and_ends() {
         let panics: Turn = Box::new(|| panic!("a bug in the story"));
-        let mut body = Body::new(Script([made("so far"), panics].into()), Aside::default());
+        let mut body = Body::new(Script([made("so far"), panics].into()), Outbox::default());
         assert_eq!(poll(&mut body), Poll::Ready(Some(Bytes::from_static(b"so far"))));
         let Poll::Ready(Some(close)) = poll(&mut body) else { panic!("no goodbye") };
         assert_eq!((close[0], usize::from(close[1])), (0x88, close.len() - 2), "a close frame");
@@ -133,31 +120,37 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_aside_follows_what_was_made_before_it_and_the_actor_waits_for_both() {
-        let aside = Aside::default();
-        let inner = Rc::clone(&aside);
-        let long = vec![7; 3 * BATCH_BYTES];
-        let sets_aside: Turn = Box::new(move || {
+    fn the_actor_is_asked_for_more_once_all_that_it_made_is_handed_over() {
+        let outbox = Outbox::default();
+        let inner = Rc::clone(&outbox);
+        let makes: Turn = Box::new(move || {
+            inner.borrow_mut().push("short");
             inner.borrow_mut().push(vec![7; 3 * BATCH_BYTES]);
-            Poll::Ready(Some(Ok(Bytes::from_static(b"before"))))
-        });
-        let inner = Rc::clone(&aside);
-        let sets_aside_alone: Turn = Box::new(move || {
-            inner.borrow_mut().push("alone");
             Poll::Pending
         });
-        let script =
-            [sets_aside, made("after"), sets_aside_alone, Box::new(|| Poll::Pending), Box::new(|| Poll::Ready(None))];
-        let mut body = Body::new(Script(script.into()), aside);
+        let inner = Rc::clone(&outbox);
+        let makes_more: Turn = Box::new(move || {
+            assert!(inner.borrow().is_empty(), "asked too early");
+            inner.borrow_mut().push("more");
+            Poll::Pending
+        });
+        let inner = Rc::clone(&outbox);
+        let says_goodbye: Turn = Box::new(move || {
+            inner.borrow_mut().push("goodbye");
+            Poll::Ready(None)
+        });
+        let script = [makes, makes_more, Box::new(|| Poll::Pending), says_goodbye];
+        let mut body = Body::new(Script(script.into()), outbox);
         let mut next = || match poll(&mut body) {
             Poll::Ready(Some(piece)) => piece,
             other => panic!("{other:?}"),
         };
-        assert_eq!(next(), "before");
+        assert_eq!(next(), "short");
         let pieces = [next(), next(), next()];
         assert!(pieces.iter().all(|piece| piece.len() == BATCH_BYTES));
-        assert_eq!(pieces.concat(), long);
-        assert_eq!((next(), next()), (Bytes::from("after"), Bytes::from("alone")));
-        assert_eq!((poll(&mut body), poll(&mut body)), (Poll::Pending, Poll::Ready(None)));
+        assert_eq!(next(), "more");
+        assert_eq!(poll(&mut body), Poll::Pending);
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Bytes::from("goodbye"))));
+        assert_eq!(poll(&mut body), Poll::Ready(None));
     }
 }

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     frame::Frame,
-    lens::{Lens, Lenses, Tails},
+    lens::{Frames, Lens, Lenses, Tails},
     limits::StreamLimits,
     protocol::{Filter, Head, Performance},
     pulse::{Pulse, Verdict, Why},
@@ -151,8 +151,14 @@ struct Latency {
     last: Option<(f64, f64)>,
 }
 
-/// An event, the one that was told before it, and the millisecond of the telling.
-type FrameKey = (Seq, Seq, u128);
+/// What one viewer was told at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Told {
+    pub(super) frames: u32,
+    /// From the observation of each to its frame: all together, and the longest.
+    pub(super) took: Duration,
+    pub(super) longest: Duration,
+}
 
 struct Shared {
     limits: StreamLimits,
@@ -170,8 +176,7 @@ struct Shared {
     timed: AtomicU64,
     push_micros: AtomicU64,
     tails: Mutex<Tails>,
-    /// The frame that was made last for many alike.
-    frame: Mutex<Option<(FrameKey, Arc<Frame>)>>,
+    frames_kept: Mutex<Frames>,
     lenses: Lenses,
     latency: Mutex<Latency>,
 }
@@ -206,7 +211,7 @@ impl Hub {
                 timed: AtomicU64::new(0),
                 push_micros: AtomicU64::new(0),
                 tails: Mutex::default(),
-                frame: Mutex::default(),
+                frames_kept: Mutex::default(),
                 lenses: Lenses::default(),
                 latency: Mutex::default(),
             }),
@@ -395,22 +400,8 @@ impl Hub {
     }
 
     /// The whole `session_update` of an event, made once for all who got the same frame before it and are sent it in the same millisecond.
-    pub(super) fn shared_frame(&self, head: Head, make: impl FnOnce() -> Frame) -> Frame {
-        let millisecond = head.sent_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        let key = (head.seq, head.prev_seq, millisecond);
-        let frame = {
-            let mut kept = self.shared.frame.lock();
-            match &*kept {
-                Some((known, frame)) if *known == key => Arc::clone(frame),
-                _ => {
-                    let frame = Arc::new(make());
-                    *kept = Some((key, Arc::clone(&frame)));
-                    frame
-                }
-            }
-        };
-        // Copied while others have the lock; what is long of it is not copied at all.
-        (*frame).clone()
+    pub(super) fn shared_frame(&self, head: &Head, make: impl FnOnce() -> Frame) -> Frame {
+        self.shared.frames_kept.lock().get(head, make)
     }
 
     /// The tail of an event's `session_update`, made once for all who get it alike.
@@ -426,18 +417,18 @@ impl Hub {
         self.shared.frames.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how long an event took from its observation to its frame. A clock that went back shows as no time at all.
-    pub(super) fn note_latency(&self, observed_at: SystemTime, sent_at: SystemTime, now: Instant) {
-        let took = sent_at.duration_since(observed_at).unwrap_or_default();
-        self.shared.timed.fetch_add(1, Ordering::Relaxed);
+    /// Counts the frames of events, and notes how long these took.
+    pub(super) fn note(&self, told: Told, now: Instant) {
+        let Told { frames: count @ 1.., took, longest } = told else { return };
+        self.shared.frames.fetch_add(count.into(), Ordering::Relaxed);
+        self.shared.timed.fetch_add(count.into(), Ordering::Relaxed);
         self.shared.push_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let ms = took.as_secs_f64() * 1000.0;
         let latency = &mut *self.shared.latency.lock();
         latency.turn(now);
         latency.since.get_or_insert(now);
-        latency.sum_ms += ms;
-        latency.max_ms = latency.max_ms.max(ms);
-        latency.count += 1;
+        latency.sum_ms += took.as_secs_f64() * 1000.0;
+        latency.max_ms = latency.max_ms.max(longest.as_secs_f64() * 1000.0);
+        latency.count += u64::from(count);
     }
 
     pub(super) fn performance(&self, now: Instant) -> Performance {

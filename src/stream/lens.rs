@@ -1,13 +1,18 @@
-//! Texts that viewers share: what a hive's event or document looks like to those who see it alike is serialised once, not once for each.
+//! What viewers share: what a hive's event or document looks like to those who see it alike is serialised once, and a frame that they get alike is
+//! written once, not once for each.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 
-use super::protocol::{self, Filter, Parts};
+use super::{
+    frame::Frame,
+    protocol::{self, Filter, Head, Parts},
+};
 use crate::model::{HiveHealth, Seq};
 
 /// Session updates that are kept as text for the next viewer: viewers that keep up are within a few events of each other.
@@ -17,6 +22,37 @@ const TAILS_MAX: usize = 256;
 const TAILS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of those of one filter. There may be a thousand filters, and one that lets through more than some hundred agents is rare.
 const FILTERED_BYTES_MAX: usize = 512 * 1024;
+
+/// Whole `session_update`s that are kept for the next viewer: what those who keep up are told at once. At most 32 KiB each.
+const FRAMES_MAX: usize = 64;
+
+/// An event, the one that was told before it, and the millisecond of the telling.
+type FrameKey = (Seq, Seq, u128);
+
+/// `session_update`s that were made for many alike.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Each has one place, by the number of its event.
+    kept: Vec<Option<(FrameKey, Frame)>>,
+}
+
+impl Frames {
+    /// The frame with this head, made unless it is there.
+    pub(super) fn get(&mut self, head: &Head, make: impl FnOnce() -> Frame) -> Frame {
+        let millisecond = head.sent_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let key = (head.seq, head.prev_seq, millisecond);
+        let place = usize::try_from(head.seq.0 % FRAMES_MAX as u64).unwrap_or(0);
+        match self.kept.get(place) {
+            Some(Some((known, frame))) if *known == key => return frame.clone(),
+            Some(_) => {}
+            None => self.kept.resize(FRAMES_MAX, None),
+        }
+        let frame = make();
+        // Of a long one the tail is kept already, where its bytes are counted.
+        self.kept[place] = (!frame.is_long()).then(|| (key, frame.clone()));
+        frame
+    }
+}
 
 /// Tails of `session_update`s by their events' numbers, the oldest first.
 #[derive(Debug)]
@@ -133,6 +169,36 @@ impl Lenses {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    fn head(seq: u64, prev_seq: u64, ms: u64) -> Head {
+        let sent_at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        Head { epoch: crate::model::Epoch(1), seq: Seq(seq), prev_seq: Seq(prev_seq), observed_at: sent_at, sent_at }
+    }
+
+    #[test]
+    fn a_run_of_frames_is_made_once_for_all_who_are_told_it_in_the_same_millisecond() {
+        let mut frames = Frames::default();
+        let run = 1000..1000 + FRAMES_MAX as u64;
+        for seq in run.clone() {
+            frames.get(&head(seq, seq - 1, 7), || seq.to_string().into());
+        }
+        for seq in run {
+            let again = frames.get(&head(seq, seq - 1, 7), || panic!("made twice"));
+            assert_eq!(again.into_text(), seq.to_string());
+        }
+        for other in [head(1000, 998, 7), head(1000, 999, 8), head(2024, 2023, 7)] {
+            let made = frames.get(&other, || "another".to_owned().into());
+            assert_eq!(made.into_text(), "another", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn long_frames_are_not_kept() {
+        let tail: Arc<str> = Arc::from("x".repeat(100_000));
+        let mut frames = Frames::default();
+        frames.get(&head(2, 1, 7), || Frame::sharing("head", &tail, 1));
+        assert_eq!(Arc::strong_count(&tail), 1);
+    }
 
     #[test]
     fn a_tail_is_made_once_in_whatever_order_events_are_asked_for() {

@@ -8,8 +8,9 @@
 //! A reader of the event stream can send nothing: there the judge looks at what its kernel acknowledges.
 //!
 //! `limits` holds the numbers, `pulse` the judgement, `protocol` the frames and `frame` their way to a connection (these are pure); `lens` keeps the
-//! texts that viewers share; `body` hands the connection what an actor has made; `socket` judges and ends a connection that can't be asked to; `hub` keeps the viewers, `story` is what one is told, `viewer` the actor of
-//! one, `sse` the event stream of one, `warden` the actor over all, `route` the handlers.
+//! texts and the frames that viewers share; `body` hands the connection what an actor has made; `socket` judges and ends a connection that can't
+//! be asked to; `hub` keeps the viewers, `story` is what one is told, `viewer` the actor of one, `sse` the event stream of one, `warden` the actor
+//! over all, `route` the handlers.
 
 mod body;
 mod frame;

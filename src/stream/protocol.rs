@@ -130,7 +130,7 @@ pub(super) fn frame(kind: &str, head: Head, tail: &Arc<str>) -> Frame {
     }
     let mut own = begin(kind, head, 0);
     own.push(',');
-    Frame::sharing(own, tail, "{".len())
+    Frame::sharing(&own, tail, "{".len())
 }
 
 /// The same in one text.
@@ -477,7 +477,6 @@ mod tests {
         for length in [1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
             let tail: Arc<str> = Arc::from(format!(r#"{{"a":"{}"}}"#, "x".repeat(length)));
             let frame = frame("pong", head, &tail);
-            assert_eq!(frame.len(), begin.len() + tail.len());
             assert_eq!(frame.into_text(), text("pong", head, &tail));
         }
     }

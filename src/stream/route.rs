@@ -41,9 +41,9 @@ pub async fn hybrid_health(
     };
     let frame_size = hub.limits().frame_bytes_max;
     let viewer = Viewer::new(hub.get_ref().clone(), id, record);
-    let aside = viewer.aside();
+    let outbox = viewer.outbox();
     let answer = ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()?;
-    Ok(answer.map_body(|_, actor| BoxBody::new(Body::new(actor, aside))))
+    Ok(answer.map_body(|_, actor| BoxBody::new(Body::new(actor, outbox))))
 }
 
 /// The same frames as server-sent events; `?subscriptions=`, `swarms=` (lists with commas) and `after=` say which, `Last-Event-ID` is younger

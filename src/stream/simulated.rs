@@ -1,6 +1,6 @@
 //! A viewer without a socket, for the simulation: what [`viewer`](super::viewer) does between a message of its client and a frame.
 
-use std::time::Instant;
+use std::{ops::ControlFlow, time::Instant};
 
 use super::{
     hub::Hub,
@@ -73,16 +73,12 @@ impl Viewer {
 
     /// The next frame that the feed brings.
     pub(crate) fn next(&mut self) -> Option<String> {
-        loop {
-            let frame = match self.feed.try_next() {
-                Ok(None) => return None,
-                Ok(Some(event)) => self.story.event(&event),
-                Err(gap) => self.story.gap(&gap),
-            };
-            if let Some(frame) = frame {
-                return Some(frame.into_text());
-            }
-        }
+        let mut next = None;
+        let _ = self.story.tell(&mut self.feed, |_, frame| {
+            next = Some(frame.into_text());
+            ControlFlow::Break(())
+        });
+        next
     }
 
     /// When it is judged next.

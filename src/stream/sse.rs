@@ -2,7 +2,7 @@
 //!
 //! Its peer can say nothing, so what it wants stands in the address, and whether it reads is judged by what its kernel acknowledges.
 
-use std::{fmt::Write as _, sync::Arc, time::Instant};
+use std::{io::Write as _, ops::ControlFlow, sync::Arc, time::Instant};
 
 use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
@@ -35,23 +35,26 @@ enum Turn {
 struct Chunk {
     pieces: Pieces,
     /// What follows them.
-    last: String,
-    bytes: usize,
+    last: Vec<u8>,
 }
 
 impl Chunk {
     /// Adds a frame. JSON text has no line ends of its own, so one `data:` line carries it.
-    fn put(&mut self, seq: Seq, frame: Frame) {
-        self.bytes += frame.len();
-        let (own, shared) = frame.into_parts();
+    fn put(&mut self, seq: Seq, frame: &Frame) {
+        let (own, shared) = frame.text();
         self.last.reserve(own.len() + 40);
-        // Writing to a String can't fail.
-        let _ = write!(self.last, "id: {seq}\ndata: {own}");
+        // Writing to a vector can't fail.
+        let _ = write!(self.last, "id: {seq}\ndata: ");
+        self.last.extend_from_slice(own);
         if let Some(shared) = shared {
             self.pieces.push(std::mem::take(&mut self.last));
-            self.pieces.push(shared);
+            self.pieces.push(shared.clone());
         }
-        self.last.push_str("\n\n");
+        self.last.extend_from_slice(b"\n\n");
+    }
+
+    fn is_full(&self) -> bool {
+        self.pieces.is_full() || self.last.len() >= BATCH_BYTES
     }
 
     fn finish(mut self) -> Pieces {
@@ -67,6 +70,8 @@ struct Events {
     orders: watch::Receiver<Order>,
     story: Story,
     feed: Subscription,
+    /// The feed may have more than was told of it.
+    more: bool,
     performance: Option<Interval>,
     greeting: Option<Chunk>,
     pinged: u64,
@@ -109,13 +114,13 @@ impl Events {
         if let Some(topics) = topics {
             *story.topics_mut() = topics;
         }
-        let mut greeting = Chunk { last: format!("retry: {RETRY_MS}\n\n"), ..Chunk::default() };
+        let mut greeting = Chunk { last: format!("retry: {RETRY_MS}\n\n").into_bytes(), ..Chunk::default() };
         let established = story.established();
-        greeting.put(story.seq(), established);
+        greeting.put(story.seq(), &established);
         let told = story.topics().contains(&Topic::Status) || story.topics().contains(&Topic::Sessions);
         if after.is_none() && told {
             let status = story.status();
-            greeting.put(story.seq(), status);
+            greeting.put(story.seq(), &status);
         }
         let performance = story.topics().contains(&Topic::Performance).then(|| {
             let every = hub.limits().performance_interval;
@@ -124,7 +129,7 @@ impl Events {
             timer
         });
         let (feed, orders) = (hub.feed().subscribe(begin), record.orders());
-        Self { hub, id, record, orders, story, feed, performance, greeting: Some(greeting), pinged: 0 }
+        Self { hub, id, record, orders, story, feed, more: true, performance, greeting: Some(greeting), pinged: 0 }
     }
 
     async fn turn(&mut self) -> Turn {
@@ -140,29 +145,19 @@ impl Events {
                 }
                 Turn::Send(self.ping(order.ping))
             }
-            item = self.feed.next() => {
+            () = async { if !self.more { self.feed.changed().await } } => {
                 let mut chunk = Chunk::default();
-                let mut next = item.map(Some);
-                loop {
-                    let frame = match next {
-                        Ok(None) => break,
-                        Ok(Some(event)) => self.story.event(&event),
-                        Err(gap) => self.story.gap(&gap),
-                    };
-                    if let Some(frame) = frame {
-                        chunk.put(self.story.seq(), frame);
-                    }
-                    if chunk.bytes >= BATCH_BYTES {
-                        break;
-                    }
-                    next = self.feed.try_next();
-                }
+                let enough = self.story.tell(&mut self.feed, |seq, frame| {
+                    chunk.put(seq, &frame);
+                    if chunk.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                self.more = enough.is_break();
                 Turn::Send(chunk)
             }
             now = tick(&mut self.performance) => {
                 let mut chunk = Chunk::default();
                 let frame = self.story.performance(now);
-                chunk.put(self.story.seq(), frame);
+                chunk.put(self.story.seq(), &frame);
                 Turn::Send(chunk)
             }
         }
@@ -175,7 +170,7 @@ impl Events {
         }
         self.pinged = number;
         self.record.pulse.lock().taken(number);
-        Chunk { last: ": keep-alive\n\n".to_owned(), ..Chunk::default() }
+        Chunk { last: b": keep-alive\n\n".to_vec(), ..Chunk::default() }
     }
 }
 

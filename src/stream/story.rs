@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::ControlFlow,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -10,12 +11,12 @@ use uuid::Uuid;
 
 use super::{
     frame::Frame,
-    hub::Hub,
+    hub::{Hub, Told},
     lens::Lens,
     protocol::{self, Filter, Head, Objection, Push, Topic},
 };
 use crate::{
-    events::Gap,
+    events::{Gap, Subscription},
     model::{Event, Seq},
 };
 
@@ -104,8 +105,38 @@ impl Story {
         self.now("pong", "{}")
     }
 
+    /// Tells what the feed has, each frame with its number, until whoever takes them has enough (`Break`) or nothing more is there (`Continue`).
+    pub(super) fn tell(
+        &mut self,
+        feed: &mut Subscription,
+        mut put: impl FnMut(Seq, Frame) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut told = Told::default();
+        // One moment for all that was there by then: they are made within microseconds, and sent together.
+        let (mut sent_at, now) = (SystemTime::now(), Instant::now());
+        let enough = loop {
+            let frame = match feed.try_next() {
+                Ok(None) => break ControlFlow::Continue(()),
+                Ok(Some(event)) => {
+                    if event.at > sent_at {
+                        sent_at = SystemTime::now();
+                    }
+                    self.event(&event, sent_at, &mut told)
+                }
+                Err(gap) => self.gap(&gap),
+            };
+            if let Some(frame) = frame
+                && put(self.prev_seq, frame).is_break()
+            {
+                break ControlFlow::Break(());
+            }
+        };
+        self.hub.note(told, now);
+        enough
+    }
+
     /// What an event means for the viewer; `None` is nothing.
-    pub(super) fn event(&mut self, event: &Event) -> Option<Frame> {
+    fn event(&mut self, event: &Event, sent_at: SystemTime, told: &mut Told) -> Option<Frame> {
         let at = Some((event.seq, event.at));
         let (parts, alike) = match protocol::push(event, &self.topics, self.lens.only()) {
             Push::Nothing => return None,
@@ -113,19 +144,23 @@ impl Story {
             Push::Sessions(parts) => (parts, true),
             Push::Filtered(parts) => (parts, false),
         };
-        let head = self.head(at);
-        self.hub.note_latency(event.at, head.sent_at, Instant::now());
+        let head = self.head(at, sent_at);
+        // A clock that went back shows as no time at all.
+        let took = sent_at.duration_since(event.at).unwrap_or_default();
+        told.frames += 1;
+        told.took += took;
+        told.longest = told.longest.max(took);
         if !alike {
             return Some(protocol::frame("session_update", head, &self.lens.samples(event.seq, &parts)));
         }
-        Some(self.hub.shared_frame(head, || {
+        Some(self.hub.shared_frame(&head, || {
             let tail = self.hub.shared_tail(event.seq, || protocol::sessions_tail(&parts));
             protocol::frame("session_update", head, &tail)
         }))
     }
 
     /// What is gone is made up for by one whole document; it holds everything up to the head that the gap names.
-    pub(super) fn gap(&mut self, gap: &Gap) -> Option<Frame> {
+    fn gap(&mut self, gap: &Gap) -> Option<Frame> {
         if self.topics.contains(&Topic::Status) || self.topics.contains(&Topic::Sessions) {
             return Some(self.status_at(Some((gap.head, SystemTime::now()))));
         }
@@ -135,21 +170,21 @@ impl Story {
 
     fn status_at(&mut self, event: Option<(Seq, SystemTime)>) -> Frame {
         let tail = self.lens.status(self.hub.health().hive());
-        protocol::frame("status_update", self.head(event), &tail)
+        self.hub.count_frame();
+        protocol::frame("status_update", self.head(event, SystemTime::now()), &tail)
     }
 
     /// A frame that tells of now and moves no number.
     fn now(&mut self, kind: &str, tail: &str) -> Frame {
-        protocol::text(kind, self.head(None), tail).into()
+        self.hub.count_frame();
+        protocol::text(kind, self.head(None, SystemTime::now()), tail).into()
     }
 
     /// The next frame's head. `event` is the number and the time of what it tells.
-    fn head(&mut self, event: Option<(Seq, SystemTime)>) -> Head {
-        let sent_at = SystemTime::now();
+    fn head(&mut self, event: Option<(Seq, SystemTime)>, sent_at: SystemTime) -> Head {
         let (seq, observed_at) = event.unwrap_or((self.prev_seq, sent_at));
         let head = Head { epoch: self.hub.epoch(), seq, prev_seq: self.prev_seq, observed_at, sent_at };
         self.prev_seq = seq;
-        self.hub.count_frame();
         head
     }
 }
@@ -187,6 +222,31 @@ mod tests {
         Event { seq: Seq(seq), epoch: Epoch(3), at, kind: EventKind::AgentRemoved { agent } }
     }
 
+    fn event_of(story: &mut Story, event: &Event) -> Frame {
+        story.event(event, SystemTime::now(), &mut Told::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_told_stops_where_there_is_no_room_and_goes_on_there() {
+        let hub = hub();
+        let (mut story, mut feed) = (Story::new(hub.clone(), Seq(100)), hub.feed().subscribe(Seq(100)));
+        let agent: crate::model::AgentId = "review/coder".parse().unwrap();
+        for _ in 0..5 {
+            hub.feed().publish(SystemTime::now(), EventKind::AgentRemoved { agent: agent.clone() });
+        }
+        let mut told = Vec::new();
+        for (room, stopped) in [(2, true), (3, true), (9, false)] {
+            let mut left = room;
+            let enough = story.tell(&mut feed, |seq, frame| {
+                told.push((seq, numbers(frame)));
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(enough.is_break(), stopped, "room for {room}");
+        }
+        assert_eq!(told, [101, 102, 103, 104, 105].map(|seq| (Seq(seq), (seq - 1, seq))));
+    }
+
     #[test]
     fn a_gap_is_made_up_for_where_anything_of_it_was_wanted() {
         let gap = Gap { after: Seq(7), first_kept: Seq(50), head: Seq(90) };
@@ -207,7 +267,7 @@ mod tests {
     #[test]
     fn those_who_come_from_different_frames_are_sent_one_event_each_behind_its_own() {
         let (hub, event) = (hub(), removed(20, SystemTime::now()));
-        let frames = [7, 19, 7].map(|after| Story::new(hub.clone(), Seq(after)).event(&event).unwrap());
+        let frames = [7, 19, 7].map(|after| event_of(&mut Story::new(hub.clone(), Seq(after)), &event));
         assert_eq!(frames.map(numbers), [(7, 20), (19, 20), (7, 20)]);
     }
 
@@ -217,9 +277,12 @@ mod tests {
         let mut story = Story::new(hub.clone(), Seq(7));
         story.pong();
         assert_eq!((hub.stats().frames, hub.stats().timed), (1, 0));
-        let ago = SystemTime::now() - Duration::from_secs(5);
-        story.event(&removed(20, ago)).unwrap();
-        story.event(&removed(21, SystemTime::now())).unwrap();
+        let mut feed = hub.feed().subscribe(hub.feed().head());
+        let agent: crate::model::AgentId = "review/coder".parse().unwrap();
+        for at in [SystemTime::now() - Duration::from_secs(5), SystemTime::now()] {
+            hub.feed().publish(at, EventKind::AgentRemoved { agent: agent.clone() });
+        }
+        assert_eq!(story.tell(&mut feed, |_, _| ControlFlow::Continue(())), ControlFlow::Continue(()));
         let stats = hub.stats();
         assert_eq!((stats.frames, stats.timed), (3, 2));
         assert!(stats.push_time >= Duration::from_secs(5), "{stats:?}");

@@ -1,32 +1,32 @@
 //! The actor of one viewer.
 
 use std::{
+    cell::Cell,
+    future::poll_fn,
+    ops::ControlFlow,
+    pin::pin,
+    rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorContext, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
+use actix_web::web::Bytes;
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use futures_util::stream;
 
 use super::{
-    body::Aside,
-    frame::Frame,
+    body::Outbox,
+    frame::{self, Frame, Opcode},
     hub::{Close, Hub, Order, Record},
-    limits::BATCH_BYTES,
     protocol::{self, Objection, Said, Topic},
     story::Story,
 };
-use crate::{
-    events::Gap,
-    model::{Event, Seq},
-};
+use crate::{events::Subscription, model::Seq};
 
-/// What the feed has for a viewer. A resumed viewer reads from elsewhere; what its former cursor still brings is of an older reading.
-pub(super) struct Fed {
-    reading: u64,
-    item: Result<Arc<Event>, Gap>,
-}
+/// The feed has something that was not told.
+pub(super) struct News;
 
 /// Answers asked for more often than this allows are given once, a little later.
 struct Pace {
@@ -62,28 +62,19 @@ pub(super) struct Viewer {
     id: u64,
     record: Arc<Record>,
     story: Story,
-    reading: u64,
-    feed: Option<SpawnHandle>,
+    feed: Subscription,
+    /// There was no room to tell all that the feed had.
+    more: Rc<Cell<bool>>,
     performance_timer: Option<SpawnHandle>,
     status_pace: Pace,
     performance_pace: Pace,
     pinged: u64,
-    /// Bytes of frames since others were last let in between.
-    batch: usize,
-    /// Long frames, which the context would copy.
-    aside: Aside,
+    outbox: Outbox,
 }
 
-/// What a client is told whose story can't go on by a fault of ours, as RFC 6455, section 5.5.1, has it: from a server, so without a mask.
-pub(super) fn our_fault() -> Vec<u8> {
-    const WHOLE_CLOSE: u8 = 0x88;
-    let why = b"the daemon met a fault of its own";
-    let code = u16::from(CloseCode::Error).to_be_bytes();
-    let mut frame = vec![WHOLE_CLOSE];
-    frame.extend(u8::try_from(code.len() + why.len()));
-    frame.extend(code);
-    frame.extend(why);
-    frame
+/// What a client is told whose story can't go on by a fault of ours.
+pub(super) fn our_fault() -> Bytes {
+    frame::close(CloseCode::Error.into(), "the daemon met a fault of its own")
 }
 
 type Ctx = ws::WebsocketContext<Viewer>;
@@ -98,13 +89,22 @@ impl Actor for Viewer {
             Some((order, orders))
         });
         ctx.add_stream(orders);
+        let news = (self.hub.feed().subscribe(Seq(0)), Rc::clone(&self.more));
+        ctx.add_stream(stream::unfold(news, |(mut feed, more)| async move {
+            {
+                let mut changed = pin!(feed.changed());
+                poll_fn(|cx| if more.take() { Poll::Ready(()) } else { changed.as_mut().poll(cx) }).await;
+            }
+            Some((News, (feed, more)))
+        }));
         // The cursor is set before the document is taken: what changes in between comes twice rather than not at all.
         let head = self.hub.feed().head();
         self.story.resume(head);
-        self.read_from(head, ctx);
+        self.feed = self.hub.feed().subscribe(head);
         let established = self.story.established();
         self.send(established, ctx);
         self.send_status(ctx);
+        self.tell(ctx);
     }
 
     fn stopped(&mut self, _ctx: &mut Ctx) {
@@ -117,50 +117,58 @@ impl Viewer {
         let limits = *hub.limits();
         Self {
             story: Story::new(hub.clone(), Seq(0)),
+            feed: hub.feed().subscribe(Seq(0)),
+            more: Rc::default(),
             hub,
             id,
             record,
-            reading: 0,
-            feed: None,
             performance_timer: None,
             status_pace: Pace::new(limits.status_interval),
             performance_pace: Pace::new(limits.performance_interval),
             pinged: 0,
-            batch: 0,
-            aside: Aside::default(),
+            outbox: Outbox::default(),
         }
     }
 
-    /// Where it puts long frames, for the body that carries them.
-    pub(super) fn aside(&self) -> Aside {
-        Aside::clone(&self.aside)
+    /// Where it puts what it makes, for the body that carries it.
+    pub(super) fn outbox(&self) -> Outbox {
+        Rc::clone(&self.outbox)
     }
 
-    fn read_from(&mut self, after: Seq, ctx: &mut Ctx) {
-        self.reading += 1;
-        if let Some(former) = self.feed.take() {
-            ctx.cancel_future(former);
+    /// Tells what the feed has, a batch of it at most.
+    fn tell(&mut self, ctx: &mut Ctx) {
+        let full = {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.is_full()
+                || self.story.tell(&mut self.feed, |_, frame| {
+                    outbox.push_message(frame);
+                    if outbox.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                }) == ControlFlow::Break(())
+        };
+        if full {
+            self.more.set(true);
+            self.pause(ctx);
         }
-        let reading = self.reading;
-        let events = stream::unfold(self.hub.feed().subscribe(after), move |mut events| async move {
-            let item = events.next().await;
-            Some((Fed { reading, item }, events))
-        });
-        self.feed = Some(ctx.add_stream(events));
+    }
+
+    /// Makes nothing more before what is made is handed over: a socket that takes nothing holds one batch and no more.
+    fn pause(&mut self, ctx: &mut Ctx) {
+        let outbox = self.outbox();
+        // The body asks its actor again as soon as it has handed over all, so that nobody has to be woken.
+        let handed_over = poll_fn(move |_| if outbox.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending });
+        ctx.wait(handed_over.into_actor(self));
     }
 
     fn send(&mut self, frame: Frame, ctx: &mut Ctx) {
-        self.batch += frame.len();
-        match frame.into_parts() {
-            (text, None) => ctx.text(text),
-            // As long as a batch, so nothing is made behind it in this poll.
-            (own, Some(shared)) => self.aside.borrow_mut().push_message(own, shared),
+        self.outbox.borrow_mut().push_message(frame);
+        if self.outbox.borrow().is_full() {
+            self.pause(ctx);
         }
-        if self.batch >= BATCH_BYTES {
-            // What is made is written before more is made: a socket that takes nothing holds one batch and no more.
-            self.batch = 0;
-            ctx.wait(tokio::task::yield_now().into_actor(self));
-        }
+    }
+
+    /// Puts a message out that is no frame.
+    fn post(&mut self, message: Bytes) {
+        self.outbox.borrow_mut().push(message);
     }
 
     fn send_status(&mut self, ctx: &mut Ctx) {
@@ -216,10 +224,11 @@ impl Viewer {
             Said::Subscribe { subscriptions, swarms, after } => {
                 match self.story.subscribe(subscriptions, swarms.as_deref(), after) {
                     Err(objection) => return self.object(&objection, ctx),
-                    Ok(Some(after)) => self.read_from(after, ctx),
+                    Ok(Some(after)) => self.feed = self.hub.feed().subscribe(after),
                     Ok(None) => {}
                 }
                 self.acknowledge(ctx);
+                self.tell(ctx);
             }
         }
     }
@@ -243,7 +252,7 @@ impl Viewer {
     }
 
     fn end(&mut self, code: CloseCode, why: &str, ctx: &mut Ctx) {
-        ctx.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
+        self.post(frame::close(code.into(), why));
         ctx.stop();
     }
 }
@@ -264,14 +273,20 @@ impl StreamHandler<Result<Message, ProtocolError>> for Viewer {
             Ok(Message::Continuation(_)) => {
                 self.end(CloseCode::Unsupported, "messages in pieces are not read", ctx);
             }
-            Ok(Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(Message::Ping(payload)) => self.post(frame::control(Opcode::Pong, &payload)),
             Ok(Message::Pong(payload)) => {
                 if let Ok(number) = <[u8; 8]>::try_from(&*payload) {
                     self.record.pulse.lock().ponged(u64::from_be_bytes(number));
                 }
             }
             Ok(Message::Close(reason)) => {
-                ctx.close(reason);
+                let goodbye = match reason {
+                    Some(CloseReason { code, description }) => {
+                        frame::close(code.into(), &description.unwrap_or_default())
+                    }
+                    None => frame::control(Opcode::Close, &[]),
+                };
+                self.post(goodbye);
                 ctx.stop();
             }
             Ok(Message::Nop) => {}
@@ -283,18 +298,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for Viewer {
     }
 }
 
-impl StreamHandler<Fed> for Viewer {
-    fn handle(&mut self, fed: Fed, ctx: &mut Ctx) {
-        if fed.reading != self.reading {
-            return;
-        }
-        let frame = match fed.item {
-            Ok(event) => self.story.event(&event),
-            Err(gap) => self.story.gap(&gap),
-        };
-        if let Some(frame) = frame {
-            self.send(frame, ctx);
-        }
+impl StreamHandler<News> for Viewer {
+    fn handle(&mut self, _: News, ctx: &mut Ctx) {
+        self.tell(ctx);
     }
 }
 
@@ -303,7 +309,7 @@ impl StreamHandler<Order> for Viewer {
         if order.ping > self.pinged {
             self.pinged = order.ping;
             self.record.pulse.lock().taken(order.ping);
-            ctx.ping(&order.ping.to_be_bytes());
+            self.post(frame::control(Opcode::Ping, &order.ping.to_be_bytes()));
         }
         match order.close {
             None => {}
