@@ -44,6 +44,14 @@ fn beside(name: &str) -> ChildSpec {
     ChildSpec { placement: Placement::WithSupervisor, ..eager(name) }
 }
 
+/// A root whose children of the pool share one thread.
+fn start_on_one_thread(children: Vec<Child>) -> (Root, Arc<Record>) {
+    let record = Arc::new(Record::default());
+    let settings = Settings { threads: 1, ..Settings::default() };
+    let (flags, sink) = (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
+    (Root::start_with(settings, flags, children, sink).unwrap(), record)
+}
+
 fn poll<F: Future + ?Sized>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()))
 }
@@ -171,12 +179,8 @@ fn a_child_starts_siblings_from_its_handler_on_its_own_thread_and_on_another() {
 fn a_child_elsewhere_needs_no_turn_of_the_supervisor() {
     system(async {
         let (far, far_ref, _) = noted(eager("far"));
-        let record = Arc::new(Record::default());
         // The new one is made on the thread of the one that starts it, after its turn: they don't meet at the lock.
-        let settings = Settings { threads: 1, ..Settings::default() };
-        let (flags, sink) =
-            (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
-        let root = Root::start_with(settings, flags, vec![far], sink).unwrap();
+        let (root, record) = start_on_one_thread(vec![far]);
         root.started().await.unwrap();
         let supervisor = root.supervisor();
         far_ref
@@ -215,11 +219,7 @@ fn a_child_does_not_live_with_the_tasks_of_whoever_starts_it() {
 fn a_child_in_the_pool_does_not_live_with_the_tasks_of_whoever_starts_it() {
     system(async {
         let (far, far_ref, _) = noted(eager("far"));
-        let record = Arc::new(Record::default());
-        let settings = Settings { threads: 1, ..Settings::default() };
-        let (flags, sink) =
-            (SupervisorFlags::unlimited(Strategy::OneForOne), Arc::clone(&record) as Arc<dyn EventSink>);
-        let root = Root::start_with(settings, flags, vec![far], sink).unwrap();
+        let (root, record) = start_on_one_thread(vec![far]);
         root.started().await.unwrap();
         let (child, child_ref, _) = noted(eager("a"));
         let (supervisor, (sender, receiver)) = (root.supervisor(), oneshot::channel());

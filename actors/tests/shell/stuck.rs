@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use actix::prelude::*;
 use hivekeeper_actors::{
     AskError, Child, ChildRef, ChildSpec, ChildState, EventSink, ExitReason, Placement, RestartType, Root, Settings,
     ShutdownError, Started, Strategy, SupervisionEvent, SupervisorError, SupervisorFlags, ThreadEvent,
@@ -93,7 +94,7 @@ fn whoever_waits_for_a_supervisor_that_is_fenced_is_told_that_it_is_gone() {
             scripted(ChildSpec { placement: Placement::WithSupervisor, ..eager("b") }, Script::default());
         assert_eq!(nested_ref.start_child(b.clone()).await, Err(SupervisorError::Gone));
         assert_eq!(nested_ref.start_child(b).await, Ok(Started::Running(2)), "its successor hears");
-        assert_eq!(answers(&made_anew).await, 2);
+        assert_eq!((answers(&made_anew).await, answers(&blocked).await), (2, 2));
         drop(gate);
         until("the leaked thread comes back", || root.stats().leaked == 0).await;
         assert_eq!(answers(&made_anew).await, 2);
@@ -197,7 +198,18 @@ fn whoever_waits_for_a_supervisor_that_is_fenced_in_the_middle_of_a_step_is_told
 #[test]
 fn the_children_of_a_supervisor_that_is_fenced_are_its_successors() {
     system(async {
-        let ((a, blocked), (b, elsewhere)) = (probe("a"), scripted(dedicated("b"), Script::default()));
+        // It takes its time, so that it is let go twice: when the fence is made, and when the successor opens its door.
+        let lingers = Script {
+            in_stopping: Some(|probe, context| {
+                if probe.stops > 1 {
+                    return Running::Stop;
+                }
+                context.run_later(MS * 200, |_, context| context.stop());
+                Running::Continue
+            }),
+            ..Script::default()
+        };
+        let ((a, blocked), (b, elsewhere)) = (probe("a"), scripted(dedicated("b"), lingers));
         let flags = SupervisorFlags::unlimited(Strategy::OneForOne);
         let (nested, _) = Child::supervisor(eager("nested"), flags, vec![b]);
         let (root, record) = start_with(settings(), vec![nested.apart(), a]);
@@ -259,12 +271,12 @@ fn a_factory_that_blocks_is_stuck_too() {
 #[test]
 fn a_busy_thread_is_not_a_blocked_one() {
     system(async {
-        let (a, busy) = scripted(ChildSpec { inbox_capacity: 2500, ..eager("a") }, Script::default());
+        let (a, busy) = probe("a");
         let (root, record) = start_with(settings(), vec![a]);
         root.started().await.unwrap();
-        // Handlers of a millisecond each, all together more than twice as long as a thread may be silent.
-        for _ in 0..2500 {
-            busy.run(|_, _| std::thread::sleep(Duration::from_millis(1))).unwrap();
+        // Of those that are handled in one turn of the child, all together take more than twice as long as a thread may be silent.
+        for _ in 0..150 {
+            busy.run(|_, _| std::thread::sleep(MS * 20)).unwrap();
         }
         until("they are all done", || busy.is_empty()).await;
         assert_eq!(answers(&busy).await, 1);
