@@ -177,6 +177,73 @@ async fn a_database_that_breaks_under_us_is_set_aside() {
     assert!(ground.dir.path().join("history.sqlite.damaged").exists());
     let page = minute(&history, "s/a").await;
     assert!(page.points[1].cpu.is_some(), "what waited is written into the new one");
+    assert_eq!(page.points[1].restarts, None, "the damaged one held a part of that time");
+}
+
+#[tokio::test]
+async fn what_was_given_up_hides_the_counts_beside_it() {
+    let ground = Ground::new();
+    let history = ground.open(1, NOON_S);
+    let see = |rounds: std::ops::Range<u64>| {
+        for n in rounds {
+            ground.publish(NOON_S + n * 10, document(n, 0.5, NOON_S + n * 10));
+            take(&history, NOON_S + n * 10);
+        }
+    };
+    // Half of the first ten minutes is written, and what follows only when it is too much by a hundred rounds of two.
+    see(0..30);
+    history.flush(at(NOON_S + 300)).await.unwrap();
+    see(30..WAITING_MAX as u64 / 2 + 130);
+    let day_s = 24 * 3_600;
+    let four = || query("s/a", NOON_S, NOON_S + 2_400, Some(Resolution::TenMinutes));
+    for round in ["waiting", "written"] {
+        let page = history.read(four(), at(NOON_S + day_s)).await.unwrap();
+        assert_eq!(restarts(&page), [None, None, None, Some(60)], "{round}");
+        history.finish(at(NOON_S + day_s), true).await.unwrap();
+    }
+    drop(history);
+    let page = ground.open(2, NOON_S + 2 * day_s).read(four(), at(NOON_S + day_s)).await.unwrap();
+    assert_eq!(restarts(&page), [None, None, None, Some(60)], "all that waited is there");
+    let fine = format!("SELECT count(*) FROM buckets WHERE span_s = 10 AND start_s < {}", NOON_S + day_s - 7_200);
+    let database = rusqlite::Connection::open(ground.data.history()).unwrap();
+    let too_old: i64 = database.query_row(&fine, [], |row| row.get(0)).unwrap();
+    assert_eq!(too_old, 0, "what is kept no longer goes when something is written");
+}
+
+#[tokio::test]
+async fn an_orderly_end_leaves_nothing_out_and_another_only_what_was_not_seen() {
+    let ground = Ground::new();
+    let history = ground.open(1, NOON_S);
+    ground.publish(NOON_S + 2, document(0, 0.5, NOON_S + 2));
+    ground.publish(NOON_S + 3, document(1, 1.0, NOON_S + 3));
+    take(&history, NOON_S + 4);
+    // In the middle of a bucket.
+    history.finish(at(NOON_S + 5), true).await.unwrap();
+    drop(history);
+    let history = ground.open(2, NOON_S + 15);
+    assert_eq!(restarts(&minute(&history, "s/a").await)[0], Some(1), "nothing is missing");
+    ground.publish(NOON_S + 16, document(1, 1.0, NOON_S + 16));
+    ground.publish(NOON_S + 17, document(3, 1.0, NOON_S + 17));
+    take(&history, NOON_S + 18);
+    // Nothing more happens, and time leaves the bucket.
+    take(&history, NOON_S + 31);
+    history.flush(at(NOON_S + 31)).await.unwrap();
+    // This one is killed.
+    drop(history);
+    let page = minute(&ground.open(3, NOON_S + 45), "s/a").await;
+    assert_eq!(restarts(&page)[..2], [Some(1), Some(2)], "up to then all was seen");
+    assert!(page.points[1].cpu.is_some());
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_after_its_removal_is_another() {
+    let ground = Ground::new();
+    let history = ground.open(1, NOON_S);
+    ground.publish(NOON_S, document(0, 0.5, NOON_S));
+    ground.feed.publish(at(NOON_S + 1), EventKind::AgentRemoved { agent: "s/a".parse().unwrap() });
+    ground.publish(NOON_S + 11, document(5, 0.5, NOON_S + 11));
+    take(&history, NOON_S + 12);
+    assert_eq!(restarts(&minute(&history, "s/a").await)[..2], [Some(0), Some(0)]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::super::{
@@ -86,6 +87,11 @@ async fn read(file: &HistoryFile, of: &str, resolution: Resolution, from_s: u64,
 
 fn file_bytes(path: &Path) -> u64 {
     fs::metadata(path).unwrap().len()
+}
+
+fn count(path: &Path, of: &str) -> u64 {
+    let count: i64 = Connection::open(path).unwrap().query_row(of, [], |row| row.get(0)).unwrap();
+    count.try_into().unwrap()
 }
 
 #[tokio::test]
@@ -205,7 +211,8 @@ async fn the_time_without_a_daemon_is_a_hole_unless_nothing_ran_on() {
 async fn each_resolution_is_kept_for_its_time_and_the_file_stays_small() {
     let ground = Ground::new();
     let file = ground.open(1, NOON_S);
-    let (mut number, mut largest) = (0, 0);
+    let (mut number, mut largest) = (1, 0);
+    write(&file, vec![bucket(1, "gone/a", NOON_S)]).await;
     // Three days, a round of sixty starts at a time.
     let rounds = 3 * 24 * 6;
     for round in 0..rounds {
@@ -234,9 +241,25 @@ async fn each_resolution_is_kept_for_its_time_and_the_file_stays_small() {
         assert!(there.len() <= kept + 2, "{resolution:?}: {} are kept", there.len());
     }
     drop(file);
+    assert_eq!(count(&ground.path, "SELECT count(*) FROM series"), 3, "a series goes with its last bucket");
     let settled = file_bytes(&ground.path);
     assert!(largest < 600 * 1024, "{largest} bytes for three series");
     assert!(settled <= largest, "{settled} > {largest}");
+}
+
+#[tokio::test]
+async fn holes_are_bounded_by_number_and_by_age() {
+    let ground = Ground::new();
+    let file = ground.open(1, NOON_S);
+    let hole = |n: u64| Entry::Hole { from: time(NOON_S + n), to: time(NOON_S + n) };
+    write(&file, (1..=2_000).map(|number| Numbered { number, entry: hole(number) }).collect()).await;
+    let left = async || read(&file, "s", Resolution::TenMinutes, NOON_S, NOON_S + 3_000).await.holes;
+    while file.trim(time(NOON_S + 2_000)).await.unwrap() {}
+    let holes = left().await;
+    assert!((1_440..=1_441).contains(&holes.len()), "{} are kept", holes.len());
+    assert!(holes.iter().all(|(from, _)| *from > (NOON_S + 500) * 1000), "the oldest go");
+    while file.trim(time(NOON_S + 3 * 24 * 3_600)).await.unwrap() {}
+    assert_eq!(left().await, []);
 }
 
 #[tokio::test]
@@ -276,6 +299,13 @@ async fn a_file_that_would_grow_too_large_forgets_the_oldest_of_the_finest() {
     assert!(fine < 720 && fine > 10, "{fine} fine ones");
     let young = read(&file, "s/a7", Resolution::TenSeconds, NOON_S + 7_150, NOON_S + 7_190).await.tallies;
     assert_eq!(young.len(), 5, "the youngest stay");
+    drop(file);
+    // Less is allowed from now on.
+    let file = HistoryFile::open(&ground.origin(2, NOON_S + 7_200, MIB / 2)).unwrap().file;
+    write(&file, vec![bucket(1, "s/a7", NOON_S + 7_200)]).await;
+    while file.trim(time(NOON_S + 7_210)).await.unwrap() {}
+    drop(file);
+    assert!(file_bytes(&ground.path) <= MIB / 2, "{} bytes", file_bytes(&ground.path));
 }
 
 #[tokio::test]
@@ -354,6 +384,8 @@ async fn an_older_daemon_writes_nothing_any_more() {
     let refused = older.write(vec![bucket(1, "s/a", NOON_S)], None, false).await;
     assert_eq!(refused, Err(StoreError::Fenced));
     write(&younger, vec![bucket(1, "s/a", NOON_S)]).await;
+    let there = read(&older, "s/a", Resolution::TenSeconds, NOON_S, NOON_S).await;
+    assert_eq!((there.tallies.len(), there.upto), (1, 0), "the number is not its own");
 }
 
 /// A thousand agents for a day, as the file is at its end: what is older than an hour is written as coarsely as it is kept. Prints what the README says.
