@@ -220,6 +220,8 @@ mod tests {
         assert!(second.may_tell(&used(4)) && !idle.may_tell(&used(3)));
         drop(second);
         assert!(idle.may_tell(&used(0)));
+        drop((idle, other, older));
+        assert!(seats.by_agent.is_empty(), "nothing is kept of those that are gone");
     }
 
     /// Two programs in one agent, each with totals of its own: the log says so, once and not with each report.

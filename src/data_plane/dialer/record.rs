@@ -205,10 +205,12 @@ mod tests {
     #[test]
     fn a_poll_that_brought_something_ends_the_row_of_those_that_failed() {
         let mut record = record();
+        let since = record.report().since;
         for _ in 0..5 {
             poll(&mut record, true);
         }
         let report = record.report();
+        assert_eq!(report.since, since, "its breaker has stood there all the while");
         assert_eq!((report.failures, report.failures_in_a_row, report.breaker), (5, 0, BreakerState::Closed));
         for _ in 0..3 {
             poll(&mut record, false);

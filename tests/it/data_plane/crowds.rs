@@ -51,7 +51,13 @@ fn a_storm_of_connects_is_taken_at_a_pace_and_counted() {
 
 #[test]
 fn who_only_holds_a_place_goes_for_who_comes() {
-    let limits = PlaneLimits { unopened_max: 10, direct_max: 30, ..PlaneLimits::default() };
+    let limits = PlaneLimits {
+        unopened_max: 10,
+        direct_max: 30,
+        // Far off, so that nobody goes for having waited too long.
+        open_deadline: Duration::from_secs(600),
+        ..PlaneLimits::default()
+    };
     let plane = Plane::start(limits);
     let mut good = plane.open("good");
     let mut idle: Vec<_> = (0..10).map(|_| plane.connect()).collect();

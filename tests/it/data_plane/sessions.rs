@@ -91,12 +91,13 @@ fn drain_reaches_the_sessions_of_one_incarnation() {
 fn an_ended_incarnation_is_heard_out_closed_and_never_let_in_again() {
     let plane = Plane::start(PlaneLimits::default());
     let credentials = plane.credentials("a");
-    let mut old = plane.open("a");
+    let (mut old, mut silent) = (plane.open("a"), plane.open("a"));
     plane.house.incarnation.store(2, Ordering::Relaxed);
     let mut new = plane.open("a");
     plane.handle.ended(&"s/a".parse().unwrap(), 1);
     old.notify("hive/usage", json!({"gen_ai.usage.input_tokens": 9}));
     assert!(old.closed());
+    assert!(silent.closed(), "whoever says nothing, too");
     new.is_well();
     let usage = |told: &&Telemetry| matches!(told.kind, TelemetryKind::Usage(_));
     let of: Vec<u64> = plane.sink.told.lock().unwrap().iter().filter(usage).map(|told| told.incarnation).collect();
