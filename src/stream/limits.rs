@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(super) const BATCH_BYTES: usize = 32 * 1024;
 
 /// How many of the open files that the system allows us each may be a viewer's: a viewer holds two, so that viewers take a quarter at most and
-/// agents, which need four each, keep the rest.
+/// agents, which need three each at most, keep the rest.
 const FILES_PER_VIEWER: u64 = 8;
 
 /// How much a viewer may cost and how long it may keep us waiting. Only tests use anything but the default.

@@ -229,7 +229,7 @@ fn a_server_that_asks_without_reading_is_left() {
         }
     });
     let mut spec = spec(server.at, &["agent_list"]);
-    spec.timeout = Duration::from_secs(1);
+    spec.timeout = Duration::from_secs(4);
     let report = Dialled::start(spec).until("failed", |report| report.failures > 0);
     let error = report.tools[0].error.as_deref().unwrap();
     assert!(error.contains("has not read for") || error.contains("more than it is asked for"), "{error}");
