@@ -15,7 +15,11 @@ use hivekeeper::{
     stream::StreamLimits,
 };
 use serde_json::Value;
-use tungstenite::{Error, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode};
+use tungstenite::{
+    Error, Message,
+    client::IntoClientRequest,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 use uuid::Uuid;
 
 use crate::stream_support::{PATIENCE, Server, agent, changed, publish, quick};
@@ -349,8 +353,8 @@ fn a_message_too_big_is_1009() {
 fn a_viewer_that_leaves_is_answered_and_forgotten() {
     let server = Server::start(StreamLimits::default());
     let mut viewer = server.greeted();
-    viewer.socket.close(None).unwrap();
-    viewer.end();
+    viewer.socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: "enough".into() })).unwrap();
+    assert_eq!(viewer.end(), Some(CloseCode::Normal), "RFC 6455, section 5.5.1: the code is echoed");
     drop(server.greeted());
     server.until("both have left", |hub| hub.stats().viewers == 0);
     assert_eq!((server.hub.stats().dropped_slow, server.hub.stats().dropped_silent), (0, 0));
@@ -358,10 +362,11 @@ fn a_viewer_that_leaves_is_answered_and_forgotten() {
 
 #[test]
 fn shutdown_is_1001_and_nobody_is_let_in_afterwards() {
-    let server = Server::start(StreamLimits::default());
+    // Who leaves at once is waited for no longer.
+    let server = Server::start(StreamLimits { linger: PATIENCE * 4, ..StreamLimits::default() });
     let viewers: Vec<_> = (0..3).map(|_| server.greeted()).collect();
     let ends: Vec<_> = viewers.into_iter().map(|viewer| std::thread::spawn(move || viewer.end())).collect();
-    System::new().block_on(server.hub.shutdown());
+    System::new().block_on(async { tokio::time::timeout(PATIENCE, server.hub.shutdown()).await.unwrap() });
     for end in ends {
         assert_eq!(end.join().unwrap(), Some(CloseCode::Away));
     }
