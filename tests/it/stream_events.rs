@@ -206,6 +206,8 @@ fn a_reader_that_leaves_is_forgotten_and_a_shutdown_ends_the_others() {
     let server = Server::start(quick());
     drop(Reader::open(&server, "", &[]));
     server.until("it has left", |hub| hub.stats().viewers == 0);
+    let stats = server.hub.stats();
+    assert_eq!((stats.dropped_slow, stats.dropped_silent), (0, 0), "nobody had to drop it");
     let mut reader = Reader::open(&server, "", &[]);
     reader.expect("connection_established");
     reader.expect("status_update");
