@@ -9,6 +9,7 @@ mod config;
 mod data_plane;
 mod docker;
 mod docker_faults;
+mod docs;
 mod drain;
 mod faults;
 mod groups;
