@@ -4,6 +4,8 @@
 //! directory with `hivekeeper` on the `PATH`. A line `# => TEXT` in a block says what the block must have printed by then. Where a page names the
 //! default ports, the session has free ones in their place.
 
+mod configuration;
+
 use std::{
     fs,
     net::TcpListener,
@@ -50,6 +52,19 @@ fn pages() -> Vec<(String, String)> {
     names.into_iter().map(|name| (fs::read_to_string(root().join(&name)).unwrap(), name)).map(|(a, b)| (b, a)).collect()
 }
 
+/// Holds a page against what the code makes of it; `HK_TEST_WRITE=yes` writes it instead.
+fn written(page: &str, text: &str) {
+    let path = root().join(page);
+    if std::env::var_os("HK_TEST_WRITE").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "{page} is not what the code says: run this test with HK_TEST_WRITE=yes and commit the page"
+    );
+}
+
 fn blocks(page: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Option<Block>> = None;
@@ -59,7 +74,11 @@ fn blocks(page: &str) -> Vec<Block> {
                 let words: Vec<_> = info.split_whitespace().collect();
                 let runs = words.get(..2) == Some(&["sh", "run"]);
                 let needs_engine = words.get(2) == Some(&"docker");
-                assert!(!runs || words.len() == 2 + usize::from(needs_engine), "line {}: {info:?} is no known mark", at + 1);
+                assert!(
+                    !runs || words.len() == 2 + usize::from(needs_engine),
+                    "line {}: {info:?} is no known mark",
+                    at + 1
+                );
                 open = Some(runs.then(|| Block { line: at + 1, text: String::new(), needs_engine }));
             }
             (Some(block), Some(_)) => {
@@ -79,9 +98,7 @@ fn blocks(page: &str) -> Vec<Block> {
 
 /// A port at or above this one; outside the range from which the system gives its own.
 fn free_port(from: u16) -> u16 {
-    (from..32_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
+    (from..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Runs the blocks of a page in one session. Returns what each printed.
@@ -130,7 +147,11 @@ fn run(name: &str, blocks: &[Block]) -> Vec<String> {
         session.wait().unwrap();
     }
     let output = fs::read_to_string(dir.path().join("output")).unwrap();
-    assert!(status.is_some_and(|status| status.success()), "{name}: the session ended with {status:?}; it printed:\n{output}\n{}", log(&work));
+    assert!(
+        status.is_some_and(|status| status.success()),
+        "{name}: the session ended with {status:?}; it printed:\n{output}\n{}",
+        log(&work)
+    );
     output.split(&format!("{MARK}\n")).skip(1).map(str::to_owned).collect()
 }
 
