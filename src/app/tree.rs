@@ -25,7 +25,7 @@ use crate::{
     http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
     runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
-    stream::{Hub, Warden, hybrid_health, hybrid_health_events},
+    stream::{Hub, Warden},
 };
 
 /// The child under which the swarms are.
@@ -223,10 +223,7 @@ fn http(parts: Parts) -> (Child, ChildRef<Server>) {
         auth,
         hosts,
         sockets: Arc::new(move |config| {
-            config
-                .app_data(hub.clone())
-                .route("/ws/hybrid-health", web::get().to(hybrid_health))
-                .route("/sse/hybrid-health", web::get().to(hybrid_health_events));
+            config.app_data(hub.clone());
         }),
         limits: http::Limits::with_open_files(open_files_allowed()),
         metrics: measures,

@@ -49,6 +49,21 @@ impl Verb {
         }
     }
 
+    pub(super) fn summary(self, of_agent: bool) -> &'static str {
+        match (self, of_agent) {
+            (Self::Restart, false) => "Restarts the agents of a swarm",
+            (Self::Restart, true) => "Restarts one agent",
+            (Self::Stop, false) => "Stops a swarm, and keeps it stopped",
+            (Self::Stop, true) => "Stops one agent, and keeps it stopped",
+            (Self::Start, false) => "Starts a swarm",
+            (Self::Start, true) => "Starts one agent",
+            (Self::Pause, false) => "Pauses a swarm",
+            (Self::Pause, true) => "Pauses one agent",
+            (Self::Resume, false) => "Resumes a paused swarm",
+            (Self::Resume, true) => "Resumes a paused agent",
+        }
+    }
+
     async fn read(self, target: &Target, request: &HttpRequest, payload: Payload) -> Result<Command, Problem> {
         match (self, target) {
             (Self::Restart, Target::Swarm(_)) => {

@@ -81,7 +81,7 @@ impl Code {
 pub(super) struct Problem {
     code: Code,
     detail: String,
-    allow: Option<&'static str>,
+    allow: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -102,8 +102,9 @@ impl Problem {
         Self { code, detail: detail.into(), allow: None }
     }
 
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("allowed here: {allow}")) }
+    pub(super) fn method_not_allowed(allow: String) -> Self {
+        let refusal = Self::new(Code::MethodNotAllowed, format!("allowed here: {allow}"));
+        Self { allow: Some(allow), ..refusal }
     }
 
     /// What an error of the framework, or a bare status of another room, becomes: the nearest of our codes, none of its text.
@@ -126,8 +127,8 @@ impl Problem {
         let status = self.code.status();
         let mut response = HttpResponse::build(status);
         response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
-        if let Some(allow) = self.allow {
-            response.insert_header((header::ALLOW, allow));
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
         }
         match self.code {
             Code::Unauthorized => {

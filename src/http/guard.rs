@@ -13,7 +13,10 @@ use actix_web::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::error::{Code, Problem};
+use super::{
+    error::{Code, Problem},
+    table::{Scope, Scopes},
+};
 
 /// Who may use the API.
 #[derive(Clone)]
@@ -133,10 +136,11 @@ fn split_authority(authority: &str, default_port: u16) -> Option<(&str, u16)> {
 }
 
 /// Everything that is judged before a route is looked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Gate {
     pub(super) auth: Auth,
     pub(super) hosts: Hosts,
+    pub(super) scopes: Scopes,
 }
 
 /// Our own end of a connection; differs from the bound address when that is the unspecified one.
@@ -149,7 +153,8 @@ impl Gate {
         self.hosts.judge_host(request, local)?;
         self.hosts.judge_origin(request.headers(), local)?;
         // Whoever probes for life has no token to show, and learns one bit; the details of `?verbose` are for those who have it.
-        let bare_probe = matches!(request.path(), "/livez" | "/readyz") && request.query_string().is_empty();
+        let scope = self.scopes.needed(request.method(), request.match_info().unprocessed());
+        let bare_probe = scope == Scope::Open && request.query_string().is_empty();
         if bare_probe { Ok(()) } else { self.auth.judge(request.headers()) }
     }
 }

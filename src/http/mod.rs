@@ -1,6 +1,6 @@
 //! The HTTP edge: decodes requests, asks the control plane, the health documents and the feed, and shows what they say.
 //!
-//! [`routes`] holds the whole table. [`guard`] stands before every route. [`error`] maps every refusal to a problem document.
+//! [`routes`] holds the whole table, [`table`] says what a row of it is, [`openapi`] describes it. [`guard`] stands before every route. [`error`] maps every refusal to a problem document.
 
 mod commands;
 mod dto;
@@ -10,6 +10,7 @@ mod guard;
 mod history;
 mod logs;
 mod metrics;
+mod openapi;
 mod operations;
 mod probes;
 mod reconcile;
@@ -17,6 +18,7 @@ mod routes;
 mod server;
 mod sse;
 mod swarms;
+mod table;
 mod tree;
 
 pub use guard::{Auth, Hosts};

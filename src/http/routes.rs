@@ -1,68 +1,104 @@
 //! The whole table. A path that is not here is a 404, a method that is not here is a 405 that names those which are.
 
-use actix_web::{FromRequest, Handler, Responder, guard, web, web::ServiceConfig};
-
 use super::{
     commands::{self, Verb},
     error::{Code, Problem},
-    events, history, logs, metrics, operations, probes, reconcile, swarms, tree,
+    events, history, logs, metrics,
+    openapi::{self, Tag, doc},
+    operations, probes, reconcile, swarms,
+    table::{
+        Row,
+        Scope::{Control, Open, Read},
+        get, post, watch,
+    },
+    tree,
 };
+use crate::stream;
 
-/// Registers every route.
-pub(super) fn table(config: &mut ServiceConfig) {
-    get(config, "/livez", probes::livez);
-    get(config, "/readyz", probes::readyz);
-    get(config, "/api/v1/health", probes::health);
-    get(config, "/metrics", metrics::metrics);
+/// Every route.
+pub(super) fn table() -> Vec<Row> {
+    let mut table = vec![
+        get("/livez", Open, probes::livez, doc("livez", Tag::Probes, "Whether the daemon is alive")),
+        get("/readyz", Open, probes::readyz, doc("readyz", Tag::Probes, "Whether the daemon is ready")),
+        get("/metrics", Read, metrics::metrics, doc("metrics", Tag::Probes, "What is measured, for Prometheus")),
+        get("/api/v1/health", Read, probes::health, doc("health", Tag::Health, "The health document")),
+        get("/api/v1/swarms", Read, swarms::list, doc("list_swarms", Tag::Swarms, "All swarms by name")),
+        get("/api/v1/swarms/{swarm}", Read, swarms::show, doc("show_swarm", Tag::Swarms, "One swarm")),
+        get(
+            "/api/v1/swarms/{swarm}/history",
+            Read,
+            history::swarm,
+            doc("swarm_history", Tag::Swarms, "What was measured of a swarm over time"),
+        ),
+        get(
+            "/api/v1/swarms/{swarm}/agents/{agent}",
+            Read,
+            swarms::agent,
+            doc("show_agent", Tag::Agents, "The health of one agent"),
+        ),
+        get(
+            "/api/v1/swarms/{swarm}/agents/{agent}/logs",
+            Read,
+            logs::logs,
+            doc("agent_logs", Tag::Agents, "What an agent wrote"),
+        ),
+        get(
+            "/api/v1/swarms/{swarm}/agents/{agent}/history",
+            Read,
+            history::agent,
+            doc("agent_history", Tag::Agents, "What was measured of an agent over time"),
+        ),
+        get("/api/v1/operations", Read, operations::list, doc("list_operations", Tag::Operations, "Operations")),
+        get(
+            "/api/v1/operations/{operation}",
+            Read,
+            operations::show,
+            doc("show_operation", Tag::Operations, "One operation"),
+        ),
+        get("/api/v1/events", Read, events::events, doc("events", Tag::Events, "What happened, and what happens")),
+        get("/api/v1/tree", Read, tree::tree, doc("tree", Tag::Hive, "The supervision tree")),
+        post(
+            "/api/v1/reconcile",
+            Control,
+            reconcile::reconcile,
+            doc("reconcile", Tag::Hive, "Looks for what should not be in the engine"),
+        ),
+        get("/api/v1/openapi.json", Read, openapi::openapi, doc("openapi", Tag::Hive, "This document")),
+        watch(
+            "/ws/hybrid-health",
+            Read,
+            stream::hybrid_health,
+            doc("health_socket", Tag::Health, "The health of the hive, pushed through a WebSocket"),
+        ),
+        watch(
+            "/sse/hybrid-health",
+            Read,
+            stream::hybrid_health_events,
+            doc("health_events", Tag::Health, "The health of the hive, pushed as server-sent events"),
+        ),
+    ];
+    table.extend(Verb::ALL.into_iter().flat_map(verb_rows));
+    table
+}
 
-    get(config, "/api/v1/swarms", swarms::list);
-    get(config, "/api/v1/swarms/{swarm}", swarms::show);
-    get(config, "/api/v1/swarms/{swarm}/agents/{agent}", swarms::agent);
-    get(config, "/api/v1/swarms/{swarm}/agents/{agent}/logs", logs::logs);
-    get(config, "/api/v1/swarms/{swarm}/history", history::swarm);
-    get(config, "/api/v1/swarms/{swarm}/agents/{agent}/history", history::agent);
-    for verb in Verb::ALL {
-        let word = verb.word();
-        post(config, &format!("/api/v1/swarms/{{swarm}}/{word}"), move |request, payload, desk| {
-            commands::swarm(verb, request, payload, desk)
-        });
-        post(config, &format!("/api/v1/swarms/{{swarm}}/agents/{{agent}}/{word}"), move |request, payload, desk| {
-            commands::agent(verb, request, payload, desk)
-        });
-    }
-
-    post(config, "/api/v1/reconcile", reconcile::reconcile);
-    get(config, "/api/v1/tree", tree::tree);
-    get(config, "/api/v1/events", events::events);
-    get(config, "/api/v1/operations", operations::list);
-    get(config, "/api/v1/operations/{operation}", operations::show);
+fn verb_rows(verb: Verb) -> [Row; 2] {
+    let word = verb.word();
+    let swarm = post(
+        &format!("/api/v1/swarms/{{swarm}}/{word}"),
+        Control,
+        move |request, payload, desk| commands::swarm(verb, request, payload, desk),
+        doc(format!("{word}_swarm"), Tag::Swarms, verb.summary(false)),
+    );
+    let agent = post(
+        &format!("/api/v1/swarms/{{swarm}}/agents/{{agent}}/{word}"),
+        Control,
+        move |request, payload, desk| commands::agent(verb, request, payload, desk),
+        doc(format!("{word}_agent"), Tag::Agents, verb.summary(true)),
+    );
+    [swarm, agent]
 }
 
 /// What no route matches.
 pub(super) async fn not_found() -> Result<&'static str, Problem> {
     Err(Problem::new(Code::NotFound, "no such route"))
-}
-
-fn get<F, Args>(config: &mut ServiceConfig, path: &str, handler: F)
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    let reads = guard::Any(guard::Get()).or(guard::Head());
-    resource(config, path, web::route().guard(reads).to(handler), "GET, HEAD");
-}
-
-fn post<F, Args>(config: &mut ServiceConfig, path: &str, handler: F)
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(config, path, web::post().to(handler), "POST");
-}
-
-fn resource(config: &mut ServiceConfig, path: &str, route: actix_web::Route, allow: &'static str) {
-    let refuse = move || async move { Err::<&'static str, _>(Problem::method_not_allowed(allow)) };
-    config.service(web::resource(path).route(route).default_service(web::to(refuse)));
 }

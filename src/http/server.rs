@@ -18,8 +18,10 @@ use tokio::sync::watch;
 use super::{
     guard::{self, Auth, Gate, Hosts, LocalAddr},
     metrics::MetricsReader,
+    openapi::Described,
     routes,
     sse::Streams,
+    table::{self, Scopes},
 };
 use crate::{
     control_plane::Control,
@@ -103,7 +105,7 @@ pub struct Deps {
     pub auth: Auth,
     /// Names under which we are reached beside the bound address and loopback: `[http] hosts`.
     pub hosts: Vec<String>,
-    /// Registers the routes of other rooms (`/ws/hybrid-health`); they stand behind the same guard.
+    /// Adds what the viewers' routes need of their own room: its hub.
     pub sockets: Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>,
     /// Bounds; the defaults say why.
     pub limits: Limits,
@@ -138,7 +140,9 @@ impl Server {
     pub fn new(listener: &TcpListener, deps: Deps, on_failure: OnFailure) -> io::Result<Self> {
         let listener = listener.try_clone()?;
         let hosts = Hosts::new(listener.local_addr()?, &deps.hosts);
-        let gate = web::Data::new(Gate { auth: deps.auth.clone(), hosts });
+        let rows = routes::table();
+        let described = web::Data::new(Described::of(&rows)?);
+        let gate = web::Data::new(Gate { auth: deps.auth.clone(), hosts, scopes: Scopes::of(&rows) });
         let (closing, closed) = watch::channel(false);
         let streams = web::Data::new(Streams::new(closed, deps.limits));
         let limits = deps.limits;
@@ -149,8 +153,9 @@ impl Server {
                 .app_data(gate.clone())
                 .app_data(streams.clone())
                 .app_data(deps.clone())
-                .configure(routes::table)
+                .app_data(described.clone())
                 .configure(move |config| sockets(config))
+                .configure(|config| table::register(routes::table(), config))
                 .default_service(web::to(routes::not_found))
                 .wrap(from_fn(guard::guard))
         };

@@ -88,7 +88,6 @@ fn what_is_not_there_is_not_found() {
         "/api/v1/swarms/review/agents/other/logs?follow=true",
         "/api/v1/operations/7",
         "/api/v1/operations/0199a1b2-0000-7000-8000-000000000001",
-        "/api/v1/openapi.json",
         "/api/v2/health",
     ] {
         hive.get(path).problem(404, "not_found");
