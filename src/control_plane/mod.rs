@@ -2,13 +2,14 @@
 //!
 //! `plan` decides (pure); `recover` performs it at boot; `swarm` puts a document into the supervisor's words; `office` is the memory and the desk;
 //! `controller` is the actor that carries out operations (`execute`) and keeps the tree as it is desired; `chronicle` writes the journal behind
-//! the feed, `historian` the history.
+//! the feed, `historian` the history; `keyring` knows who may use the API.
 
 pub mod chronicle;
 mod controller;
 pub mod desk;
 mod execute;
 pub mod historian;
+mod keyring;
 mod office;
 pub mod plan;
 pub mod recover;
@@ -18,6 +19,7 @@ pub use chronicle::Chronicle;
 pub use controller::Controller;
 pub use desk::{Check, Control, ControlError, Request, SwarmEntry};
 pub use historian::{Historian, History, HistoryOptions};
+pub use keyring::{Key, Keyring, Minted, Secret};
 pub use office::{Checks, Office, OfficeDeps};
 
 pub use crate::store::{

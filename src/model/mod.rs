@@ -12,6 +12,7 @@ pub mod seams;
 pub mod source;
 pub mod spec;
 pub mod telemetry;
+pub mod token;
 
 pub use command::{Command, Operation, OperationState, Requester, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
@@ -36,3 +37,4 @@ pub use spec::{
 pub use telemetry::{
     LogLevel, LogRecord, LogRecords, Lost, Spent, Telemetry, TelemetryKind, Usage, UsageReport, UsageTally,
 };
+pub use token::{ApiToken, InvalidTokenId, InvalidTokenName, Scope, TokenId, TokenName};

@@ -15,7 +15,9 @@ use super::{
         StoredEvent, SwarmRow,
     },
 };
-use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName};
+use crate::model::{
+    AgentId, ApiToken, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName, TokenId,
+};
 
 /// Fails on a switch.
 pub struct FailingJournal {
@@ -147,6 +149,18 @@ impl Journal for FailingJournal {
     }
     fn last_reserved(&self) -> Answer<'_, Seq> {
         self.read(|j| j.last_reserved())
+    }
+    fn tokens(&self) -> Answer<'_, Vec<ApiToken>> {
+        self.read(|j| j.tokens())
+    }
+    fn put_token(&self, token: ApiToken, forget_before: SystemTime) -> Answer<'_, ()> {
+        self.write(|j| j.put_token(token, forget_before))
+    }
+    fn revoke_token(&self, id: &TokenId, at: SystemTime) -> Answer<'_, ()> {
+        self.write(|j| j.revoke_token(id, at))
+    }
+    fn tokens_used(&self, seen: Vec<(TokenId, SystemTime)>) -> Answer<'_, ()> {
+        self.write(|j| j.tokens_used(seen))
     }
     fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned> {
         self.write(|j| j.prune(now, retention))

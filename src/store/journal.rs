@@ -17,7 +17,9 @@ use super::{
         StoredEvent, SwarmRow,
     },
 };
-use crate::model::{AgentId, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName};
+use crate::model::{
+    AgentId, ApiToken, Desired, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName, TokenId,
+};
 
 /// A boxed future, so that the trait stays object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -89,6 +91,15 @@ pub trait Journal: Send + Sync {
     fn reserve_seqs(&self, upto: Seq) -> Answer<'_, ()>;
     /// The greatest number that was ever set aside or used.
     fn last_reserved(&self) -> Answer<'_, Seq>;
+
+    /// All tokens of the API, oldest first, those that are no longer good among them.
+    fn tokens(&self) -> Answer<'_, Vec<ApiToken>>;
+    /// Keeps a token, and forgets those that have not been good since `forget_before`.
+    fn put_token(&self, token: ApiToken, forget_before: SystemTime) -> Answer<'_, ()>;
+    /// A token is no longer good. `Conflict` when it is unknown.
+    fn revoke_token(&self, id: &TokenId, at: SystemTime) -> Answer<'_, ()>;
+    /// When tokens were presented last. One that is unknown is passed over.
+    fn tokens_used(&self, seen: Vec<(TokenId, SystemTime)>) -> Answer<'_, ()>;
 
     /// Takes away what retention no longer covers, in small bites between which other writes get their turn.
     fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned>;

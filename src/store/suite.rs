@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::{DataDir, Options, SqliteJournal, error::StoreError, journal::Journal, records::*};
 use crate::model::{
-    AgentId, Command, Desired, Epoch, ExitCause, ExitRecord, LaunchId, Operation, OperationId, OperationState, Origin,
-    Requester, Seq, Spent, SwarmName, Target, Usage, UsageTally,
+    AgentId, ApiToken, Command, Desired, Epoch, ExitCause, ExitRecord, LaunchId, Operation, OperationId,
+    OperationState, Origin, Requester, Scope, Seq, Spent, SwarmName, Target, TokenId, Usage, UsageTally,
 };
 
 /// A journal in a directory of its own, for tests of other rooms.
@@ -110,6 +110,8 @@ pub async fn contract<K>(make: impl Fn() -> (K, Box<dyn Journal>)) {
     usage(&*journal).await;
     let (_k, journal) = run("operations");
     operations(&*journal).await;
+    let (_k, journal) = run("tokens");
+    tokens(&*journal).await;
     let (_k, journal) = run("events");
     events(&*journal).await;
     let (_k, journal) = run("retention");
@@ -156,6 +158,38 @@ async fn swarms_and_desires(journal: &dyn Journal) {
     assert_eq!(journal.agent_desires().await.unwrap(), []);
     assert_eq!(journal.history(&two, 9).await.unwrap().len(), 1, "history stays");
     assert_eq!(journal.ledger(&two, at(9), Duration::from_secs(1)).await.unwrap().incarnation, 1, "numbers go on");
+}
+
+async fn tokens(journal: &dyn Journal) {
+    let token = |id: &str, created_ms: u64, expires_ms: Option<u64>| ApiToken {
+        id: id.parse().unwrap(),
+        name: "ci".parse().unwrap(),
+        scope: Scope::Read,
+        sha256: [9; 32],
+        created_at: at(created_ms),
+        expires_at: expires_ms.map(at),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    let (old, young) = (token("00000000000b", 1, Some(50)), token("00000000000a", 2, None));
+    for token in [&young, &old, &old] {
+        journal.put_token(token.clone(), at(0)).await.unwrap();
+    }
+    assert_eq!(journal.tokens().await.unwrap(), [old.clone(), young.clone()]);
+    let unknown: TokenId = "00000000000c".parse().unwrap();
+    journal.tokens_used(vec![(unknown.clone(), at(5)), (young.id.clone(), at(6))]).await.unwrap();
+    journal.revoke_token(&young.id, at(7)).await.unwrap();
+    journal.revoke_token(&young.id, at(8)).await.unwrap();
+    let revoked = ApiToken { last_used_at: Some(at(6)), revoked_at: Some(at(7)), ..young };
+    assert_eq!(journal.tokens().await.unwrap(), [old.clone(), revoked], "the first revocation stands");
+    assert!(matches!(journal.revoke_token(&unknown, at(7)).await, Err(StoreError::Conflict(_))));
+    let third = token("00000000000d", 60, Some(90));
+    journal.put_token(third.clone(), at(8)).await.unwrap();
+    assert_eq!(journal.tokens().await.unwrap(), [old, third.clone()], "what was revoked before is forgotten");
+    journal.revoke_token(&third.id, at(200)).await.unwrap();
+    let fourth = token("00000000000e", 70, None);
+    journal.put_token(fourth.clone(), at(91)).await.unwrap();
+    assert_eq!(journal.tokens().await.unwrap(), [fourth], "and what expired, whenever it was revoked");
 }
 
 async fn incarnations(journal: &dyn Journal) {

@@ -10,11 +10,13 @@ use rusqlite::Connection;
 use super::{
     database, events, incarnations, operations, prune,
     reader::Reader,
-    schema, swarms,
+    schema, swarms, tokens,
     writer::{Durability, Writer},
 };
 use crate::{
-    model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName},
+    model::{
+        AgentId, ApiToken, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, Seq, Spent, SwarmName, TokenId,
+    },
     store::{
         error::StoreError,
         forms::{millis, signed},
@@ -168,6 +170,26 @@ impl Journal for SqliteJournal {
 
     fn last_reserved(&self) -> Answer<'_, Seq> {
         self.reader.call(events::last)
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<ApiToken>> {
+        self.reader.call(tokens::all)
+    }
+
+    fn put_token(&self, token: ApiToken, forget_before: SystemTime) -> Answer<'_, ()> {
+        self.writer.call(Durability::Power, move |db| {
+            tokens::forget(db, forget_before)?;
+            tokens::put(db, &token)
+        })
+    }
+
+    fn revoke_token(&self, id: &TokenId, at: SystemTime) -> Answer<'_, ()> {
+        let id = id.clone();
+        self.writer.call(Durability::Power, move |db| tokens::revoke(db, &id, at))
+    }
+
+    fn tokens_used(&self, seen: Vec<(TokenId, SystemTime)>) -> Answer<'_, ()> {
+        self.writer.call(Durability::Process, move |db| tokens::used(db, &seen))
     }
 
     fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned> {

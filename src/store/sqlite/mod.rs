@@ -13,6 +13,7 @@ pub(super) mod prune;
 pub(super) mod reader;
 mod schema;
 mod swarms;
+mod tokens;
 pub(super) mod writer;
 
 pub use journal::SqliteJournal;

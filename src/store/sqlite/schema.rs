@@ -12,10 +12,18 @@ use crate::store::{
 };
 
 /// See [`database::open`].
-const MIGRATIONS: &[&str] = &[FIRST, USAGE];
+const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS];
 
 /// What each agent has used, so that its totals go on under the next daemon.
 const USAGE: &str = "ALTER TABLE agents ADD COLUMN spent TEXT";
+
+/// Who may use the API. Of each secret there is only its hash.
+const TOKENS: &str = "
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, scope TEXT NOT NULL, sha256 BLOB NOT NULL,
+        created_at_ms INTEGER NOT NULL, expires_at_ms INTEGER, last_used_at_ms INTEGER, revoked_at_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+";
 
 const FIRST: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
