@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::FlagValue,
-    model::{AgentId, SwarmName, Target},
+    model::{AgentId, OperationId, SwarmName, Target},
 };
 
 /// Shown below `--help`.
@@ -22,7 +22,8 @@ Exit codes:
   2  wrong usage, or a mistake in the configuration
   3  the daemon can't be reached
   4  the daemon refused: not found, not allowed, not possible now
-  5  not done in time; what was accepted goes on";
+  5  not done in time; what was accepted goes on
+  130  Ctrl-C; what was accepted goes on";
 
 /// Keeps swarms of AI agents alive.
 #[derive(Debug, Parser)]
@@ -113,8 +114,32 @@ pub(super) enum Command {
         #[arg(long, value_name = "N")]
         after: Option<u64>,
     },
+    /// Launch the swarms of documents, or change those that are there into what the documents say
+    Up(UpArgs),
+    /// Stop swarms and remove them
+    Rm {
+        /// Swarms
+        #[arg(required = true, value_name = "SWARM")]
+        swarms: Vec<SwarmName>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Change how many of an agent run
+    Scale {
+        /// The agent of the document and the number that should run, such as demo/coder=5
+        #[arg(value_name = "SWARM/AGENT=N", value_parser = scaled)]
+        agent: Scaled,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
     /// Replace the agents of a target; clears window and back-off
-    Restart(EndingArgs),
+    Restart {
+        #[command(flatten)]
+        ending: EndingArgs,
+        /// One agent of the swarm at a time, the next once the one before is running; stops at the first that fails
+        #[arg(long)]
+        rolling: bool,
+    },
     /// Stop a target; it stays stopped until `start`
     Stop(EndingArgs),
     /// Start what does not run
@@ -123,6 +148,13 @@ pub(super) enum Command {
     Pause(ActArgs),
     /// Unfreeze a target
     Resume(ActArgs),
+    /// Wait until a target is as it should be
+    Wait(UntilArgs),
+    /// List, show, watch and cancel operations
+    Operations {
+        #[command(subcommand)]
+        command: Option<OperationsCommand>,
+    },
     /// Exit 0 when the daemon is ready, else 1
     Ready,
     /// Let the daemon of this data directory exit at once and leave its agents to the next one
@@ -166,12 +198,92 @@ pub(super) struct ActArgs {
     /// A swarm, or SWARM/NAME
     #[arg(value_parser = target)]
     pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+/// For whatever becomes an operation.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
     /// Return as soon as the command is accepted
     #[arg(long)]
     pub(super) no_wait: bool,
     /// How long to wait for the end
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// Files with [[swarm]] tables in TOML, or the same in JSON; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UntilArgs {
+    /// A swarm, or SWARM/NAME
+    #[arg(value_parser = target)]
+    pub(super) target: Target,
+    /// What to wait for
+    #[arg(long = "for", value_enum, value_name = "STATE", default_value = "running")]
+    pub(super) goal: Goal,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub(super) timeout: Duration,
+}
+
+/// What may be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Goal {
+    /// Every agent runs, or has done its work
+    Running,
+    /// Every agent has ended
+    Stopped,
+    /// Every agent runs or has done its work, and nothing is to be said against it
+    Healthy,
+}
+
+/// What `operations` does; without a word it lists.
+#[derive(Debug, Subcommand)]
+pub(super) enum OperationsCommand {
+    /// List the latest operations
+    Ls {
+        /// How many at most [default: 50]
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
+    /// Show one operation and its steps
+    Show {
+        /// The operation's id
+        id: OperationId,
+    },
+    /// Follow one operation to its end
+    Watch {
+        /// The operation's id
+        id: OperationId,
+        /// How long to wait for the end
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+        timeout: Duration,
+    },
+    /// Call one operation off, as far as it is not done
+    Cancel {
+        /// The operation's id
+        id: OperationId,
+    },
+}
+
+/// `demo/coder=5`
+#[derive(Debug, Clone)]
+pub(super) struct Scaled {
+    /// The name is the document's, without a number.
+    pub(super) agent: AgentId,
+    pub(super) replicas: u32,
 }
 
 #[derive(Debug, Args)]
@@ -189,6 +301,13 @@ pub(super) struct EndingArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "allowed: a number with a unit (ms, s, m, h, d), such as 30s".to_owned())
+}
+
+fn scaled(text: &str) -> Result<Scaled, String> {
+    let allowed = || "allowed: SWARM/AGENT=N, such as demo/coder=5".to_owned();
+    let (agent, replicas) = text.rsplit_once('=').ok_or_else(allowed)?;
+    let agent = agent.parse::<AgentId>().map_err(|error| error.to_string())?;
+    Ok(Scaled { agent, replicas: replicas.parse().map_err(|_| allowed())? })
 }
 
 fn target(text: &str) -> Result<Target, String> {

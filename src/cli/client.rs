@@ -16,7 +16,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Largest answer that is read: a health document of thousands of agents with their last lines fits.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// A daemon, and how to speak to it.
+/// A daemon, and how to speak to it. Copies share their connections.
+#[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
     daemon: Daemon,
@@ -26,6 +27,8 @@ pub(super) struct Client {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) text: String,
+    /// The version of what was read, for a change that must not overwrite another's.
+    pub(super) etag: Option<String>,
 }
 
 /// RFC 9457.
@@ -33,6 +36,19 @@ pub(super) struct Answer {
 struct ProblemDocument {
     detail: String,
     code: String,
+    /// Every mistake of a document.
+    #[serde(default)]
+    errors: Vec<Mistake>,
+}
+
+#[derive(Deserialize)]
+struct Mistake {
+    #[serde(default)]
+    key: String,
+    #[serde(default)]
+    found: String,
+    #[serde(default)]
+    allowed: String,
 }
 
 impl Client {
@@ -63,14 +79,37 @@ impl Client {
         Ok((answer, parsed))
     }
 
+    /// Reads a document that may not be there.
+    pub(super) fn find(&self, path: &str) -> Result<Option<Answer>, CliError> {
+        match self.get(path) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CliError::Refused { code, .. }) if code == "not_found" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Hands a command in. The key makes it one command however often it is sent.
     pub(super) fn post(&self, path: &str, body: &str, key: &str) -> Result<Answer, CliError> {
         let request = self.agent.post(format!("{}{path}", self.daemon.url));
-        let request = request
-            .header("accept", "application/json")
-            .header("content-type", "application/json")
-            .header("idempotency-key", key);
+        self.answer(self.with_token(json(request).header("idempotency-key", key)).send(body))
+    }
+
+    /// Replaces a document, if it is still the version that was read.
+    pub(super) fn put(&self, path: &str, body: &str, key: &str, if_match: Option<&str>) -> Result<Answer, CliError> {
+        let mut request = json(self.agent.put(format!("{}{path}", self.daemon.url))).header("idempotency-key", key);
+        if let Some(etag) = if_match {
+            request = request.header("if-match", etag);
+        }
         self.answer(self.with_token(request).send(body))
+    }
+
+    /// Removes something.
+    pub(super) fn delete(&self, path: &str, key: Option<&str>) -> Result<Answer, CliError> {
+        let mut request = json(self.agent.delete(format!("{}{path}", self.daemon.url)));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.answer(self.with_token(request).call())
     }
 
     /// Opens a stream of events.
@@ -89,6 +128,11 @@ impl Client {
         Err(self.stranger(format!("{} with no stream", answer.status)))
     }
 
+    /// What a document says, as far as it can be lent.
+    pub(super) fn parse_borrowed<'a, T: Deserialize<'a>>(&self, text: &'a str) -> Result<T, CliError> {
+        serde_json::from_str(text).map_err(|error| self.stranger(error.to_string()))
+    }
+
     /// What a document says.
     pub(super) fn parse<T: for<'de> Deserialize<'de>>(&self, text: &str) -> Result<T, CliError> {
         serde_json::from_str(text).map_err(|error| self.stranger(error.to_string()))
@@ -104,16 +148,18 @@ impl Client {
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Answer, CliError> {
         let mut response = response.map_err(|error| self.trouble(&error))?;
         let status = response.status().as_u16();
+        let etag = response.headers().get("etag").and_then(|etag| Some(etag.to_str().ok()?.to_owned()));
         let is_problem = response.body().mime_type() == Some("application/problem+json");
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
         let text = text.map_err(|error| self.trouble(&error))?;
         if is_problem {
-            let ProblemDocument { detail, code } = self.parse(&text)?;
+            let ProblemDocument { detail, code, errors } = self.parse(&text)?;
             let hint = hint(&code);
-            return Err(CliError::Refused { detail: clean(&detail), code: clean(&code), hint });
+            let mistakes: String = errors.iter().map(Mistake::line).collect();
+            return Err(CliError::Refused { detail: clean(&detail) + &mistakes, code: clean(&code), hint });
         }
         match status {
-            200..=299 | 503 => Ok(Answer { status, text }),
+            200..=299 | 503 => Ok(Answer { status, text, etag }),
             _ => Err(self.stranger(format!("HTTP status {status}"))),
         }
     }
@@ -143,12 +189,28 @@ impl Client {
     }
 }
 
+/// A request with a JSON body, if it has one.
+fn json<B>(request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    request.header("accept", "application/json").header("content-type", "application/json")
+}
+
+impl Mistake {
+    fn line(&self) -> String {
+        let found = if self.found.is_empty() { String::new() } else { format!(" found {},", self.found) };
+        let allowed = if self.allowed.is_empty() { String::new() } else { format!(" allowed: {}", self.allowed) };
+        // The line break is ours, what stands in it others'.
+        format!("\n  {}", clean(&format!("{}:{found}{allowed}", self.key)))
+    }
+}
+
 /// What to do about a refusal.
 fn hint(code: &str) -> &'static str {
     match code {
         "unauthorized" | "invalid_token" => "Set HIVEKEEPER_API_TOKEN, or say --token-file FILE.",
         "not_found" => "`hivekeeper ps` lists what there is.",
         "conflict" => "`hivekeeper ps` shows the present state.",
+        "precondition_failed" => "Somebody has changed it since it was read. Look at it, and try again.",
+        "invalid_document" => "Mend the document; nothing was changed.",
         "host_refused" => "Use the address that the daemon is bound to, or add the name to [http] hosts.",
         "journal_unavailable" => {
             "Look at the daemon's log and the space left for its data directory; agents go on meanwhile."

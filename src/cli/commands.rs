@@ -1,112 +1,134 @@
-//! `restart`, `stop`, `start`, `pause`, `resume`: hands a command in and waits for what comes of it.
+//! `restart`, `stop`, `start`, `pause`, `resume`, `scale`, `rm`: hands a command in and waits for what comes of it.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::model::{Command, Target};
+use crate::model::{AgentId, SwarmName, Target};
 
-use super::{args::ActArgs, client::Client, error::CliError, screen::Screen, shapes::Operation, words::clean};
+use super::{
+    args::{ActArgs, Scaled, WaitArgs},
+    client::{Answer, Client},
+    error::CliError,
+    progress::{self, Patience},
+    screen::Screen,
+};
 
-/// First pause between two looks at the operation; a restart of one agent takes some milliseconds.
-const LOOK_FIRST: Duration = Duration::from_millis(20);
-/// Longest pause: what a person takes for "at once".
-const LOOK_LONGEST: Duration = Duration::from_millis(500);
-
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grace_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+/// The path of a target.
+pub(super) fn path_of(target: &Target) -> String {
+    match target {
+        Target::Swarm(swarm) => format!("/api/v1/swarms/{swarm}"),
+        Target::Agent(AgentId { swarm, name }) => format!("/api/v1/swarms/{swarm}/agents/{name}"),
+    }
 }
 
-/// Hands it in, tells the steps as they are done, and ends as the operation ended.
+/// A key of its own for each command, so that one that is sent twice by the network is carried out once.
+pub(super) fn fresh_key() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// Hands a command in, tells the steps as they are done, and ends as the operation ended.
 pub(super) fn act(
     client: &Client,
-    command: Command,
+    verb: &str,
+    body: &Value,
     args: &ActArgs,
-    json: bool,
+    patience: Patience<'_>,
     screen: &mut Screen<'_>,
 ) -> Result<(), CliError> {
-    let path = match &args.target {
-        Target::Swarm(swarm) => format!("/api/v1/swarms/{swarm}/{}", command.word()),
-        Target::Agent(id) => format!("/api/v1/swarms/{}/agents/{}/{}", id.swarm, id.name, command.word()),
-    };
-    let deadline = Instant::now() + args.timeout;
-    let mut answer = client.post(&path, &body(&command), &Uuid::now_v7().to_string())?;
-    let mut operation: Operation = client.parse(&answer.text)?;
-    if args.no_wait {
-        let line = format!("{} {}: accepted as operation {}", operation.kind, operation.target, operation.id);
-        return Ok(if json { screen.json(&answer.text) } else { screen.line(&clean(&line)) }?);
+    let path = format!("{}/{verb}", path_of(&args.target));
+    let answer = client.post(&path, &body.to_string(), &fresh_key())?;
+    conclude(client, answer, &args.wait, patience, screen)
+}
+
+fn conclude(
+    client: &Client,
+    answer: Answer,
+    wait: &WaitArgs,
+    patience: Patience<'_>,
+    screen: &mut Screen<'_>,
+) -> Result<(), CliError> {
+    if wait.no_wait {
+        return progress::accepted(client, &answer, patience.json, screen);
     }
-    let look = format!("/api/v1/operations/{}", operation.id);
-    let mut pause = LOOK_FIRST;
-    let mut told = 0;
-    loop {
-        if !json {
-            for step in operation.steps.iter().skip(told) {
-                let sign = if step.ok { "" } else { "failed: " };
-                screen.line(&format!("  {}: {sign}{}", clean(&step.agent), clean(&step.detail)))?;
-                screen.out.flush()?;
+    progress::to_its_end(client, answer, patience, screen)
+}
+
+/// Changes how many of an agent run.
+pub(super) fn scale(
+    client: &Client,
+    scaled: &Scaled,
+    wait: &WaitArgs,
+    patience: Patience<'_>,
+    screen: &mut Screen<'_>,
+) -> Result<(), CliError> {
+    let path = format!("/api/v1/swarms/{}/scale", scaled.agent.swarm);
+    let body = json!({ "agent": scaled.agent.name.as_str(), "replicas": scaled.replicas });
+    let answer = client.post(&path, &body.to_string(), &fresh_key())?;
+    conclude(client, answer, wait, patience, screen)
+}
+
+/// Stops swarms and forgets them. All are asked before any is waited for; one that is refused keeps none from going.
+pub(super) fn rm(
+    client: &Client,
+    swarms: &[SwarmName],
+    wait: &WaitArgs,
+    patience: Patience<'_>,
+    screen: &mut Screen<'_>,
+) -> Result<(), CliError> {
+    let asked: Vec<_> = swarms
+        .iter()
+        .map(|swarm| (swarm, client.delete(&path_of(&Target::Swarm(swarm.clone())), Some(&fresh_key()))))
+        .collect();
+    each(asked, screen, |answer, screen| conclude(client, answer, wait, patience, screen))
+}
+
+/// Goes on behind a failure and ends as the first one.
+pub(super) fn each<N: std::fmt::Display, T>(
+    all: Vec<(N, Result<T, CliError>)>,
+    screen: &mut Screen<'_>,
+    mut one: impl FnMut(T, &mut Screen<'_>) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let many = all.len() > 1;
+    let mut first = None;
+    for (name, asked) in all {
+        match asked.and_then(|asked| one(asked, screen)) {
+            Ok(()) => {}
+            // What ends the command ends it here: our own output is gone, or somebody pressed Ctrl-C.
+            Err(error @ (CliError::Output(_) | CliError::Left(_))) => return Err(error),
+            Err(error) if first.is_none() && !many => return Err(error),
+            Err(error) => {
+                screen.note(&format!("hivekeeper: {name}: {error}"));
+                first = first.or(Some(error));
             }
-            told = operation.steps.len().max(told);
         }
-        if operation.ended() {
-            break;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(CliError::TimedOut {
-                what: format!("operation {}", clean(&operation.id)),
-                within: humantime::format_duration(args.timeout).to_string(),
-                hint: "It goes on. `hivekeeper events -f` shows its steps, `hivekeeper ps` what came of them."
-                    .to_owned(),
-            });
-        }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(LOOK_LONGEST);
-        (answer, operation) = client.get_as(&look).inspect_err(|_| {
-            let what = "was accepted; what became of it is not known here";
-            screen.note(&format!("hivekeeper: operation {} {what}", clean(&operation.id)));
-        })?;
     }
-    if json {
-        screen.json(&answer.text)?;
-    } else {
-        screen.line(&operation.describe())?;
-    }
-    match operation.state.as_str() {
-        "succeeded" => Ok(()),
-        _ => Err(CliError::Failed(format!(
-            "{} {}\n`hivekeeper ps -o wide` shows the last exits and why.",
-            clean(&operation.kind),
-            clean(&operation.state)
-        ))),
+    match first {
+        None => Ok(()),
+        Some(error) => Err(CliError::Told(error.exit())),
     }
 }
 
-fn body(command: &Command) -> String {
-    let (grace, reason) = match command {
-        Command::Restart { grace, reason } | Command::Stop { grace, reason } => (*grace, reason.as_deref()),
-        Command::Start | Command::Pause | Command::Resume => (None, None),
-    };
-    let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-    serde_json::to_string(&Body { grace_ms, reason }).unwrap_or_else(|_| "{}".to_owned())
+/// The body of a restart. One agent is always restarted alone, so that only a swarm can be rolled.
+pub(super) fn restart(mut body: Value, rolling: bool, target: &Target) -> Result<Value, CliError> {
+    if rolling {
+        let Target::Swarm(_) = target else {
+            return Err(CliError::Usage(format!("--rolling: {target} is one agent; a swarm is restarted one by one")));
+        };
+        body["mode"] = "rolling".into();
+    }
+    Ok(body)
 }
 
-impl Operation {
-    fn ended(&self) -> bool {
-        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
+/// The body of what ends agents.
+pub(super) fn ending(grace: Option<Duration>, reason: Option<&str>) -> Value {
+    let mut body = Map::new();
+    if let Some(grace) = grace {
+        body.insert("grace_ms".to_owned(), u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).into());
     }
-
-    /// `restart demo/clock: succeeded`
-    pub(super) fn describe(&self) -> String {
-        let error = self.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-        clean(&format!("{} {}: {}{error}", self.kind, self.target, self.state))
+    if let Some(reason) = reason {
+        body.insert("reason".to_owned(), reason.into());
     }
+    Value::Object(body)
 }

@@ -6,20 +6,40 @@ use crate::config::ConfigErrors;
 
 /// The exit codes, as `--help` and README.md have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// It worked.
-    Done = 0,
+    Done,
     /// It failed.
-    Failed = 1,
+    Failed,
     /// Wrong usage, or a mistake in the configuration.
-    Usage = 2,
+    Usage,
     /// The daemon can't be reached.
-    Unreachable = 3,
+    Unreachable,
     /// The daemon refused.
-    Refused = 4,
+    Refused,
     /// Not done in time.
-    TimedOut = 5,
+    TimedOut,
+    /// Ctrl-C; what was accepted goes on.
+    Interrupted,
+    /// That of the program that was run.
+    Program(u8),
+}
+
+impl Exit {
+    /// What the system is told.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Refused => 4,
+            Self::TimedOut => 5,
+            // 128 + SIGINT, as shells have it.
+            Self::Interrupted => 130,
+            Self::Program(code) => code,
+        }
+    }
 }
 
 /// Why a command did not work, and what to do about it.
@@ -40,6 +60,12 @@ pub(super) enum CliError {
     TimedOut { what: String, within: String, hint: String },
     #[error("{0}")]
     Failed(String),
+    /// Ctrl-C.
+    #[error("{0}")]
+    Left(String),
+    /// Everything was said where it happened.
+    #[error("")]
+    Told(Exit),
     #[error("{0}")]
     Usage(String),
     #[error("{}", mistakes(.0))]
@@ -56,6 +82,8 @@ impl CliError {
             Self::Refused { .. } => Exit::Refused,
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::Failed(_) => Exit::Failed,
+            Self::Left(_) => Exit::Interrupted,
+            Self::Told(exit) => *exit,
             Self::Usage(_) | Self::Config(_) => Exit::Usage,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Failed,

@@ -1,7 +1,8 @@
 //! The command line: `serve` and `check` on this machine, everything else over the HTTP API of a running daemon.
 //!
 //! [`args`] is what may be typed, [`run`] leads to the command and turns its end into an exit code, [`locate`] finds the daemon, [`client`]
-//! and [`sse`] talk to it, [`shapes`] is what it answers. [`table`] and [`words`] make text for people; the commands have a file each.
+//! and [`sse`] talk to it, [`shapes`] is what it answers. [`progress`] shows an operation while it runs, [`picture`]
+//! is the health of the hive kept current. [`table`] and [`words`] make text for people; the commands have a file each.
 
 mod args;
 mod check;
@@ -10,9 +11,13 @@ mod commands;
 mod error;
 mod events;
 mod handover;
+mod interrupt;
 mod locate;
 mod logs;
+mod operations;
+mod picture;
 mod probes;
+mod progress;
 mod ps;
 mod run;
 mod screen;
@@ -20,8 +25,11 @@ mod shapes;
 mod sse;
 mod table;
 mod tree;
+mod up;
+mod wait;
 mod words;
 
 pub use error::Exit;
+pub use interrupt::Interrupts;
 pub use run::{Serve, Surroundings, execute, run};
 pub use screen::Screen;

@@ -10,23 +10,25 @@ use std::{
 };
 
 use clap::Parser as _;
+use ratatui::crossterm;
+use serde_json::{Value, json};
 
-use crate::{
-    config::{Config, LoadArgs, read_file, resolve_path},
-    model::Command as Order,
-};
+use crate::config::{Config, LoadArgs, read_file, resolve_path};
 
 use super::{
-    args::{Cli, Command, Common, ServeArgs},
+    args::{ActArgs, Cli, Command, Common, EndingArgs, OperationsCommand, ServeArgs},
     check,
     client::Client,
     commands,
     error::{CliError, Exit},
     events, handover,
+    interrupt::Interrupts,
     locate::{self, Place},
-    logs, probes, ps,
+    logs, operations, probes,
+    progress::Patience,
+    ps,
     screen::Screen,
-    tree,
+    tree, up, wait,
 };
 
 /// Runs the daemon until it ends.
@@ -41,6 +43,8 @@ pub struct Surroundings {
     pub cwd: PathBuf,
     /// What ages are counted from.
     pub now: fn() -> SystemTime,
+    /// Where Ctrl-C is heard.
+    pub interrupts: Interrupts,
 }
 
 impl Surroundings {
@@ -50,7 +54,12 @@ impl Surroundings {
     /// The working directory can't be told.
     pub fn of_this_process() -> io::Result<Self> {
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Ok(Self { env: env.collect(), cwd: std::env::current_dir()?, now: SystemTime::now })
+        Ok(Self {
+            env: env.collect(),
+            cwd: std::env::current_dir()?,
+            now: SystemTime::now,
+            interrupts: Interrupts::of_this_process(),
+        })
     }
 }
 
@@ -63,12 +72,14 @@ pub fn run(
         Ok(around) => around,
         Err(error) => {
             let _ = writeln!(io::stderr(), "hivekeeper: can't tell the working directory: {error}");
-            return ExitCode::from(Exit::Failed as u8);
+            return ExitCode::from(Exit::Failed.code());
         }
     };
     let no_colour = around.env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = io::stdout().is_terminal() && !no_colour;
-    let mut screen = Screen { out: &mut io::stdout(), err: &mut io::stderr(), colour };
+    let is_terminal = io::stderr().is_terminal() && around.env.get("TERM").is_none_or(|term| term != "dumb");
+    let live = is_terminal.then(|| crossterm::terminal::size().map_or(80, |(columns, _)| columns));
+    let mut screen = Screen { out: &mut io::stdout(), err: &mut io::stderr(), colour, live };
     let (mut serve, mut served) = (Some(serve), None);
     let exit = execute(args, &around, &mut screen, &mut |config| {
         if let Some(serve) = serve.take() {
@@ -76,7 +87,7 @@ pub fn run(
         }
         Ok(())
     });
-    served.unwrap_or_else(|| ExitCode::from(exit as u8))
+    served.unwrap_or_else(|| ExitCode::from(exit.code()))
 }
 
 /// Runs a command line within given surroundings.
@@ -101,7 +112,7 @@ pub fn execute(
         Ok(()) => Exit::Done,
         Err(error) => {
             let exit = error.exit();
-            if exit != Exit::Done {
+            if exit != Exit::Done && !matches!(error, CliError::Told(_)) {
                 screen.note(&format!("hivekeeper: {error}"));
             }
             exit
@@ -117,7 +128,11 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         return Err(CliError::Usage("--http, --data-plane and --log-level go behind `serve` or `check`".to_owned()));
     }
     let client = || Client::new(locate::daemon(&place(common, around), common)?);
-    let act = |screen: &mut Screen<'_>, order: Order, act: &_| commands::act(&client()?, order, act, json, screen);
+    let patience = |timeout| Patience { timeout, interrupts: &around.interrupts, json };
+    let act = |screen: &mut Screen<'_>, verb: &str, body: Value, act: &ActArgs| {
+        commands::act(&client()?, verb, &body, act, patience(act.wait.timeout), screen)
+    };
+    let ending = |args: &EndingArgs| commands::ending(args.grace, args.reason.as_deref());
     match command {
         Command::Serve(args) => return daemon(args, common, around, serve),
         Command::Check(args) => check::check(&load(args, common, around)?, screen)?,
@@ -126,17 +141,21 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         Command::Health => probes::health(&client()?, json, (around.now)(), screen)?,
         Command::Logs(args) => logs::logs(&client()?, args, json, screen)?,
         Command::Events { follow, after } => events::events(&client()?, *follow, *after, json, screen)?,
-        Command::Restart(args) => {
-            let order = Order::Restart { grace: args.grace, reason: args.reason.clone() };
-            act(screen, order, &args.act)?;
+        Command::Restart { ending: args, rolling } => {
+            act(screen, "restart", commands::restart(ending(args), *rolling, &args.act.target)?, &args.act)?;
         }
-        Command::Stop(args) => {
-            let order = Order::Stop { grace: args.grace, reason: args.reason.clone() };
-            act(screen, order, &args.act)?;
+        Command::Stop(args) => act(screen, "stop", ending(args), &args.act)?,
+        Command::Start(args) => act(screen, "start", json!({}), args)?,
+        Command::Pause(args) => act(screen, "pause", json!({}), args)?,
+        Command::Resume(args) => act(screen, "resume", json!({}), args)?,
+        Command::Up(args) => up::up(&client()?, args, &around.cwd, patience(args.wait.timeout), screen)?,
+        Command::Scale { agent, wait } => commands::scale(&client()?, agent, wait, patience(wait.timeout), screen)?,
+        Command::Rm { swarms, wait } => commands::rm(&client()?, swarms, wait, patience(wait.timeout), screen)?,
+        Command::Wait(args) => wait::wait(&client()?, args, &around.interrupts, json, screen)?,
+        Command::Operations { command } => {
+            let command = command.as_ref().unwrap_or(&OperationsCommand::Ls { limit: None });
+            operations::operations(&client()?, command, patience, (around.now)(), screen)?;
         }
-        Command::Start(args) => act(screen, Order::Start, args)?,
-        Command::Pause(args) => act(screen, Order::Pause, args)?,
-        Command::Resume(args) => act(screen, Order::Resume, args)?,
         Command::Ready => probes::ready(&client()?, screen)?,
         Command::Handover => handover::handover(&locate::data_dir(&place(common, around))?, screen)?,
         Command::Agent { .. } => {

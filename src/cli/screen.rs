@@ -10,6 +10,8 @@ pub struct Screen<'a> {
     pub err: &'a mut dyn Write,
     /// Whether colours may go to `out`: a terminal, and `NO_COLOR` is not set.
     pub colour: bool,
+    /// How many columns `err` has when it is a terminal: a line that is written over may go there.
+    pub live: Option<u16>,
 }
 
 impl Screen<'_> {

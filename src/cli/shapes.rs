@@ -128,6 +128,12 @@ pub(super) struct Operation {
     pub(super) target: String,
     pub(super) state: String,
     #[serde(default)]
+    pub(super) requested_by: String,
+    #[serde(default)]
+    pub(super) requested_at: String,
+    #[serde(default)]
+    pub(super) ended_at: Option<String>,
+    #[serde(default)]
     pub(super) steps: Vec<Step>,
     #[serde(default)]
     pub(super) error: Option<String>,

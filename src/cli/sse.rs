@@ -10,7 +10,7 @@ use std::{
 use super::{client::Client, error::CliError, screen::Screen};
 
 /// Between two attempts to take a stream up again: what the daemon's `retry:` field asks for, too.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest line of a stream: an event with thousands of agents fits; a stranger's endless line does not fill the memory.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -66,12 +66,12 @@ pub(super) fn follow(
 }
 
 /// Frames of one connection; the end of the connection, however it came, is their end.
-struct Frames<R> {
+pub(super) struct Frames<R> {
     input: BufReader<R>,
 }
 
 impl<R: Read> Frames<R> {
-    fn new(input: R) -> Self {
+    pub(super) fn new(input: R) -> Self {
         Self { input: BufReader::new(input) }
     }
 

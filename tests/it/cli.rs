@@ -1,5 +1,6 @@
 //! The command line against a scripted daemon: tables, JSON, exit codes, streams that break.
 
+mod operate;
 mod process;
 mod script;
 mod streams;
@@ -199,8 +200,8 @@ fn a_command_is_handed_in_once_and_followed_to_its_end() {
     let env = [("HIVEKEEPER_URL", daemon.url.as_str()), ("HIVEKEEPER_API_TOKEN", "s3cret")];
     let args = ["restart", "demo/clock", "--grace", "1500ms", "--reason", "new \"model\""];
     let ran = run_in(Path::new("/nowhere"), &env, &args);
-    let expected = "  demo/clock: running as pid 9\nrestart demo/clock: succeeded\n";
-    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (Exit::Done, expected, ""));
+    let (result, steps) = ("restart demo/clock: succeeded\n", "  demo/clock: running as pid 9\n");
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (Exit::Done, result, steps));
     let requests = daemon.requests();
     assert_eq!(requests[0].line, "POST /api/v1/swarms/demo/agents/clock/restart");
     let body: Value = serde_json::from_str(&requests[0].body).unwrap();

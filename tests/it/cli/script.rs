@@ -15,7 +15,7 @@ use std::{
 };
 
 use hivekeeper::{
-    cli::{Exit, Screen, Surroundings, execute},
+    cli::{Exit, Interrupts, Screen, Surroundings, execute},
     config::Config,
 };
 
@@ -133,11 +133,21 @@ pub(super) fn run_to(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> (Exit, Option<Config>) {
+    run_with(cwd, env, args, Screen { out, err, colour: false, live: None }, &Interrupts::by_hand())
+}
+
+/// Everything by hand.
+pub(super) fn run_with(
+    cwd: &Path,
+    env: &[(&str, &str)],
+    args: &[&str],
+    mut screen: Screen<'_>,
+    interrupts: &Interrupts,
+) -> (Exit, Option<Config>) {
     let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let around = Surroundings { env, cwd: cwd.to_owned(), now };
+    let around = Surroundings { env, cwd: cwd.to_owned(), now, interrupts: interrupts.clone() };
     let args = ["hivekeeper"].iter().chain(args).map(OsString::from);
     let mut served = None;
-    let mut screen = Screen { out, err, colour: false };
     let exit = execute(args, &around, &mut screen, &mut |config| {
         served = Some(config);
         Ok(())
