@@ -1,78 +1,137 @@
 //! One closed set of codes, mapped to HTTP in one place, and the problem documents (RFC 9457) that carry them.
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
-use serde::Serialize;
 
-use crate::control_plane::ControlError;
+use crate::{control_plane::ControlError, view};
 
-/// Why a request was refused. The word is stable; scripts may rely on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    InvalidRequest,
-    InvalidQuery,
-    InvalidBody,
-    Unauthorized,
-    InvalidToken,
-    OriginRefused,
-    NotFound,
-    MethodNotAllowed,
-    RequestTimeout,
-    Conflict,
-    BodyTooLarge,
-    UnsupportedMediaType,
-    HostRefused,
-    KeyReused,
-    Internal,
-    Unsupported,
-    JournalUnavailable,
-    Unavailable,
-    TooManyStreams,
+/// The closed set: each code with its word, its status, what it means and what to do about it.
+macro_rules! codes {
+    ($($code:ident $word:literal $status:ident $meaning:literal $advice:literal;)+) => {
+        /// Why a request was refused. The word is stable; scripts may rely on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Code {
+            $($code,)+
+        }
+
+        impl Code {
+            pub(super) const ALL: &[Self] = &[$(Self::$code,)+];
+
+            pub(super) fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$code => StatusCode::$status,)+
+                }
+            }
+
+            pub(super) fn word(self) -> &'static str {
+                match self {
+                    $(Self::$code => $word,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            pub(super) fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$code => $meaning,)+
+                }
+            }
+
+            /// What whoever gets it can do.
+            pub(super) fn advice(self) -> &'static str {
+                match self {
+                    $(Self::$code => $advice,)+
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    pub(super) fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidRequest | Self::InvalidQuery | Self::InvalidBody => StatusCode::BAD_REQUEST,
-            Self::Unauthorized | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::OriginRefused => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Conflict => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::HostRefused => StatusCode::MISDIRECTED_REQUEST,
-            // The IETF's draft on Idempotency-Key names 422 for a key that comes back with another request.
-            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            Self::JournalUnavailable | Self::Unavailable | Self::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidQuery => "invalid_query",
-            Self::InvalidBody => "invalid_body",
-            Self::Unauthorized => "unauthorized",
-            Self::InvalidToken => "invalid_token",
-            Self::OriginRefused => "origin_refused",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::Conflict => "conflict",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::HostRefused => "host_refused",
-            Self::KeyReused => "key_reused",
-            Self::Internal => "internal",
-            Self::Unsupported => "unsupported",
-            Self::JournalUnavailable => "journal_unavailable",
-            Self::Unavailable => "unavailable",
-            Self::TooManyStreams => "too_many_streams",
-        }
-    }
+codes! {
+    InvalidRequest "invalid_request" BAD_REQUEST
+        "A header is missing, is there twice, or holds what it may not hold."
+        "Mend the header that the detail names. Each request needs exactly one `Host`.";
+    InvalidQuery "invalid_query" BAD_REQUEST
+        "A parameter of the query is unknown, or its value is not allowed."
+        "The detail names the parameter, what was found and what is allowed.";
+    InvalidBody "invalid_body" BAD_REQUEST
+        "The body is no JSON, or not the JSON that this route takes."
+        "The detail names the key or the place.";
+    Unauthorized "unauthorized" UNAUTHORIZED
+        "No token was shown, and this daemon asks for one."
+        "Send `Authorization: Bearer TOKEN`; the command line takes it from `HIVEKEEPER_API_TOKEN`.";
+    InvalidToken "invalid_token" UNAUTHORIZED
+        "The token is not one of this daemon's, has expired, or was revoked."
+        "Ask whoever runs the daemon for another.";
+    Forbidden "forbidden" FORBIDDEN
+        "The token may look and not change anything."
+        "Use a token of the scope `control`.";
+    OriginRefused "origin_refused" FORBIDDEN
+        "A page of another origin sent the request."
+        "Pages of other origins can't use the API. Put the page behind one of the daemon's own names, `[http] hosts`.";
+    NotFound "not_found" NOT_FOUND
+        "There is no such route, swarm, agent or operation."
+        "`GET /api/v1/swarms` lists what there is; `GET /api/v1/openapi.json` lists the routes.";
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED
+        "The path is there, and does not take this method."
+        "`Allow` names the methods that it takes.";
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT
+        "The body took too long to arrive."
+        "Send it again, in one piece.";
+    Conflict "conflict" CONFLICT
+        "The command does not fit the present state."
+        "The detail says why. Look at the swarm, then decide.";
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED
+        "`If-Match` names another version of the document than the present one: somebody was faster."
+        "Read the document again, make the change anew, and send it with the new `ETag`.";
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE
+        "The body is larger than any that a route takes."
+        "The detail names the most that is taken.";
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE
+        "The body was not announced as JSON."
+        "Send `Content-Type: application/json`, with an empty body, too: a web form can't do that.";
+    HostRefused "host_refused" MISDIRECTED_REQUEST
+        "`Host` is none of the names under which the daemon knows itself."
+        "Use the address that the daemon is bound to, or add the name to `[http] hosts`.";
+    // The IETF's draft on Idempotency-Key names 422 for a key that comes back with another request.
+    KeyReused "key_reused" UNPROCESSABLE_ENTITY
+        "The `Idempotency-Key` was used for another command."
+        "Make a new key for each command; send an old one only to repeat the same command.";
+    InvalidDocument "invalid_document" UNPROCESSABLE_ENTITY
+        "The swarm document is JSON, and means nothing here."
+        "`errors` names every key, what was found there and what is allowed.";
+    InvalidConfiguration "invalid_configuration" UNPROCESSABLE_ENTITY
+        "The configuration file can't be taken as it stands; nothing was changed."
+        "`errors` names every mistake; `hivekeeper check` shows them, too.";
+    // The viewers' room says this one itself, as it does `too_many_viewers`, `out_of_descriptors` and `shutting_down`.
+    UpgradeRequired "upgrade_required" UPGRADE_REQUIRED
+        "The route is a WebSocket, and the request asks for none."
+        "Use a WebSocket client, or `/sse/hybrid-health`.";
+    RateLimited "rate_limited" TOO_MANY_REQUESTS
+        "More requests came from this token or this address than is allowed."
+        "Wait as long as `Retry-After` says. `[http]` holds the limits.";
+    Internal "internal" INTERNAL_SERVER_ERROR
+        "The daemon failed. This is a defect."
+        "The daemon's log has the cause. Please report it.";
+    Unsupported "unsupported" NOT_IMPLEMENTED
+        "The runtime of this swarm, or this version, can't do it."
+        "The detail says what it can't do.";
+    JournalUnavailable "journal_unavailable" SERVICE_UNAVAILABLE
+        "The journal can't keep the command, so it was not accepted."
+        "Look at the disk of the data directory; `hivekeeper doctor` does. Then send it again.";
+    Unavailable "unavailable" SERVICE_UNAVAILABLE
+        "The daemon is on its way up or out, or too much is under way."
+        "Send it again after `Retry-After`.";
+    TooManyStreams "too_many_streams" SERVICE_UNAVAILABLE
+        "Too many event streams are open."
+        "Close some, or read pages.";
+    TooManyViewers "too_many_viewers" SERVICE_UNAVAILABLE
+        "All places for viewers of the health are taken."
+        "Close some.";
+    OutOfDescriptors "out_of_descriptors" SERVICE_UNAVAILABLE
+        "The daemon may open no more files, so it can take no more viewers."
+        "Raise its limit of open files.";
+    ShuttingDown "shutting_down" SERVICE_UNAVAILABLE
+        "The daemon is on its way out, and takes no new viewers."
+        "Come back when it is up again.";
 }
 
 /// A refusal: a code, a sentence for people, and the methods that would have been allowed.
@@ -83,19 +142,6 @@ pub(super) struct Problem {
     detail: String,
     allow: Option<String>,
 }
-
-#[derive(Serialize)]
-struct Document<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    instance: Option<&'a str>,
-    code: &'static str,
-}
-
-/// The media type of RFC 9457.
-const PROBLEM_JSON: &str = "application/problem+json";
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
@@ -126,7 +172,7 @@ impl Problem {
     pub(super) fn response(&self, instance: Option<&str>) -> HttpResponse {
         let status = self.code.status();
         let mut response = HttpResponse::build(status);
-        response.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
+        response.insert_header((header::CONTENT_TYPE, view::PROBLEM_JSON));
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
@@ -144,16 +190,8 @@ impl Problem {
             }
             _ => {}
         }
-        let document = Document {
-            // RFC 9457, 4.2.1: with `about:blank` the title is the status's own phrase; `code` tells problems apart.
-            r#type: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
-            status: status.as_u16(),
-            detail: &self.detail,
-            instance,
-            code: self.code.word(),
-        };
-        response.body(serde_json::to_string(&document).unwrap_or_default())
+        let shown = view::problem(status.as_u16(), self.code.word(), &self.detail, instance);
+        response.body(serde_json::to_string(&shown).unwrap_or_default())
     }
 }
 

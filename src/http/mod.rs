@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod probes;
+mod problems;
 mod reconcile;
 mod routes;
 mod server;

@@ -5,7 +5,7 @@ use super::{
     error::{Code, Problem},
     events, history, logs, metrics,
     openapi::{self, Tag, doc},
-    operations, probes, reconcile, swarms,
+    operations, probes, problems, reconcile, swarms,
     table::{
         Row,
         Scope::{Control, Open, Read},
@@ -63,6 +63,7 @@ pub(super) fn table() -> Vec<Row> {
             reconcile::reconcile,
             doc("reconcile", Tag::Hive, "Looks for what should not be in the engine"),
         ),
+        get("/api/v1/problems", Open, problems::page, doc("problems", Tag::Hive, "Every problem code, explained")),
         get("/api/v1/openapi.json", Read, openapi::openapi, doc("openapi", Tag::Hive, "This document")),
         watch(
             "/ws/hybrid-health",

@@ -19,7 +19,7 @@ use super::{
     sse,
     viewer::Viewer,
 };
-use crate::view::whole;
+use crate::view::{self, whole};
 
 /// Lets a viewer in. The server must have been built with `on_connect(`[`keep_socket`](super::keep_socket)`)`.
 ///
@@ -31,13 +31,13 @@ pub async fn hybrid_health(
     hub: web::Data<Hub>,
 ) -> Result<HttpResponse, actix_web::Error> {
     if let Err(error) = ws::handshake(&request) {
-        let mut answer = problem(StatusCode::UPGRADE_REQUIRED, "upgrade_required", &error.to_string());
+        let mut answer = problem(&request, StatusCode::UPGRADE_REQUIRED, "upgrade_required", &error.to_string());
         answer.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
         return Ok(answer);
     }
     let (id, record) = match enter(&request, &hub, Kind::Socket) {
         Ok(entered) => entered,
-        Err((code, detail)) => return Ok(problem(StatusCode::SERVICE_UNAVAILABLE, code, detail)),
+        Err((code, detail)) => return Ok(problem(&request, StatusCode::SERVICE_UNAVAILABLE, code, detail)),
     };
     let frame_size = hub.limits().frame_bytes_max;
     let viewer = Viewer::new(hub.get_ref().clone(), id, record);
@@ -51,11 +51,11 @@ pub async fn hybrid_health(
 pub async fn hybrid_health_events(request: HttpRequest, hub: web::Data<Hub>) -> HttpResponse {
     let asked = match asked(&request) {
         Ok(asked) => asked,
-        Err(Objection { code, message }) => return problem(StatusCode::BAD_REQUEST, code, &message),
+        Err(Objection { code, message }) => return problem(&request, StatusCode::BAD_REQUEST, code, &message),
     };
     let (id, record) = match enter(&request, &hub, Kind::Events) {
         Ok(entered) => entered,
-        Err((code, detail)) => return problem(StatusCode::SERVICE_UNAVAILABLE, code, detail),
+        Err((code, detail)) => return problem(&request, StatusCode::SERVICE_UNAVAILABLE, code, detail),
     };
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream; charset=utf-8"))
@@ -107,12 +107,7 @@ fn enter(request: &HttpRequest, hub: &Hub, kind: Kind) -> Result<(u64, Arc<Recor
     })
 }
 
-fn problem(status: StatusCode, code: &str, detail: &str) -> HttpResponse {
-    HttpResponse::build(status).content_type("application/problem+json").json(serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "code": code,
-        "detail": detail,
-    }))
+fn problem(request: &HttpRequest, status: StatusCode, code: &str, detail: &str) -> HttpResponse {
+    let shown = view::problem(status.as_u16(), code, detail, Some(request.path()));
+    HttpResponse::build(status).content_type(view::PROBLEM_JSON).json(shown)
 }

@@ -8,6 +8,7 @@ mod health;
 mod home;
 mod number;
 pub mod operation;
+mod problem;
 mod size;
 mod source;
 pub mod time;
@@ -23,6 +24,7 @@ pub use health::{
 };
 pub use number::whole;
 pub use operation::{OperationView, StepView, operation};
+pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, ProblemView, problem};
 pub use size::SizeText;
 pub use source::{SourceAgentView, SourceView, ToolView};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};

@@ -5,6 +5,7 @@
 //! default ports, the session has free ones in their place.
 
 mod configuration;
+mod problems;
 
 use std::{
     fs,

@@ -244,7 +244,7 @@ impl Reply {
         let json = self.json();
         assert_eq!(
             (&json["status"], &json["code"], &json["type"]),
-            (&status.into(), &code.into(), &"about:blank".into()),
+            (&status.into(), &code.into(), &format!("/api/v1/problems#{code}").into()),
             "{self:?}"
         );
         assert!(json["title"].is_string() && json["instance"].is_string(), "{self:?}");

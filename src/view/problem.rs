@@ -1,0 +1,54 @@
+//! Problem documents (RFC 9457).
+
+use serde::Serialize;
+
+/// The media type of problem documents.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// Where the daemon explains its codes, each under a heading of its own.
+pub const PROBLEMS_PATH: &str = "/api/v1/problems";
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProblemView<'a> {
+    /// Leads to what the code means and what to do about it.
+    r#type: String,
+    /// The code as people write it.
+    title: String,
+    status: u16,
+    /// What was found here, and what is allowed.
+    detail: &'a str,
+    /// The path that was asked for.
+    instance: Option<&'a str>,
+    /// Stable: scripts may rely on it.
+    code: &'a str,
+}
+
+/// Shows why a request for the path `instance` was refused.
+pub fn problem<'a>(status: u16, code: &'a str, detail: &'a str, instance: Option<&'a str>) -> ProblemView<'a> {
+    ProblemView { r#type: format!("{PROBLEMS_PATH}#{code}"), title: title(code), status, detail, instance, code }
+}
+
+/// `not_found` as `Not found`.
+fn title(code: &str) -> String {
+    let words = code.replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_leads_to_its_page() {
+        let shown = serde_json::to_value(problem(404, "not_found", "swarm a not found", None)).unwrap();
+        assert_eq!(
+            shown,
+            serde_json::json!({
+                "type": "/api/v1/problems#not_found", "title": "Not found", "status": 404,
+                "detail": "swarm a not found", "instance": null, "code": "not_found"
+            })
+        );
+    }
+}
