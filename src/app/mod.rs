@@ -2,7 +2,7 @@
 //!
 //! `serve` is the life of a daemon in order; `boot` opens what outlives it and takes over what an earlier one left; `tree` makes the supervision
 //! tree; `sinks` carries what one room tells to those that listen; `steward` keeps the data directory; `follower` follows the engine; `measures` reads for `/metrics`; `greeting` tells the operator what there
-//! is; `machine` sets up the process.
+//! is; `service` speaks to the service manager; `machine` sets up the process.
 
 mod boot;
 mod follower;
@@ -10,6 +10,7 @@ mod greeting;
 mod machine;
 mod measures;
 mod serve;
+mod service;
 #[cfg(test)]
 mod simulation;
 mod sinks;

@@ -18,6 +18,7 @@ use super::{
     boot, greeting,
     machine::{LaunchThread, ignores_hang_up, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
+    service,
     sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
@@ -66,6 +67,8 @@ const ENGINE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long something in the engine that no document accounts for must have been seen before it is removed: beyond the minute that making a container
 /// may take, after which whoever was about to use it has given up or knows it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(90);
+/// How long the rest of the end may take behind that of the swarms: services, launchers, empty containers and last words, each within its own bound.
+const LAST_STEPS: Duration = Duration::from_secs(60);
 /// How long launchers may take to be reaped once their agents have ended.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -251,11 +254,13 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
     let mut greeted = false;
     let mut growing = std::pin::pin!(daemon.trunk.keep());
+    let mut attending = std::pin::pin!(service::attend(&daemon.trunk, &daemon.office, &health, launches.handle()));
     let order = loop {
         tokio::select! {
             order = signals.next() => break order,
             () = &mut greeting, if !greeted => greeted = true,
             never = &mut growing => never,
+            never = &mut attending => never,
         }
     };
     Ok(daemon.end(order, &mut signals).await)
@@ -406,6 +411,7 @@ impl Daemon {
             Order::HandOver => "handover",
         };
         tracing::info!(how, "the daemon ends");
+        service::stopping(how);
         self.feed.publish(SystemTime::now(), EventKind::DaemonStopping { how });
         if order == Order::HandOver {
             self.leave(0).await;
@@ -462,6 +468,7 @@ impl Daemon {
             agents.map(|agent| agent.stop_grace * agent.replicas.unwrap_or(1)).sum::<Duration>()
         });
         let graces = graces.max().unwrap_or_default();
+        service::ending_takes(graces + ENGINE_PATIENCE + LAST_STEPS);
         tokio::select! {
             stopped = supervisor.terminate_child(&swarms) => {
                 if let Err(error) = &stopped {

@@ -6,12 +6,14 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, Context};
 use actix_web::web;
 use hivekeeper_actors::{
     Child, ChildRef, ChildSpec, EventSink, Intensity, OnExceeded, Placement, Root, Shutdown, StartError, Strategy,
     SupervisorFlags, SupervisorRef,
 };
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
 use crate::{
@@ -72,6 +74,7 @@ pub(super) struct Trunk {
     children: Vec<Child>,
     swarms: SupervisorRef,
     controller: ChildRef<Controller>,
+    steward: ChildRef<Steward>,
     office: Arc<Office>,
     measures: Arc<Measures>,
     sink: Arc<dyn EventSink>,
@@ -82,9 +85,10 @@ pub(super) struct Trunk {
 pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, StartError> {
     let (controller, controller_ref) = controller(&parts.office);
     let (swarms, swarms_ref) = swarms();
+    let (steward, steward_ref) = steward(&parts);
     let (office, measures) = (Arc::clone(&parts.office), Arc::clone(&parts.measures));
     let children = vec![
-        steward(&parts).0,
+        steward,
         chronicle(&parts).0,
         monitor(&parts.health).0,
         historian(&parts.history).0,
@@ -96,18 +100,18 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         controller,
         http(parts).0,
     ];
-    Trunk::plant(children, (swarms_ref, controller_ref), (office, measures), sink)
+    Trunk::plant(children, (swarms_ref, controller_ref, steward_ref), (office, measures), sink)
 }
 
 impl Trunk {
     fn plant(
         children: Vec<Child>,
-        (swarms, controller): (SupervisorRef, ChildRef<Controller>),
+        (swarms, controller, steward): (SupervisorRef, ChildRef<Controller>, ChildRef<Steward>),
         (office, measures): (Arc<Office>, Arc<Measures>),
         sink: Arc<dyn EventSink>,
     ) -> Result<Self, StartError> {
         let root = Mutex::new(Arc::new(grow(&children, &sink)?));
-        let trunk = Self { children, swarms, controller, office, measures, sink, root };
+        let trunk = Self { children, swarms, controller, steward, office, measures, sink, root };
         trunk.open_office();
         Ok(trunk)
     }
@@ -134,11 +138,31 @@ impl Trunk {
         }
     }
 
+    /// Ends when the tree, the services and the control plane have each taken a turn since it began.
+    ///
+    /// # Errors
+    /// Who does not even take requests.
+    pub(super) async fn prove(&self) -> Result<(), &'static str> {
+        let supervisor = self.root().supervisor();
+        supervisor.snapshot().await.map_err(|_| "the supervision tree")?;
+        turn(&self.steward).await.ok_or("the services")?;
+        turn(&self.controller).await.ok_or("the control plane")
+    }
+
     fn open_office(&self) {
         let root = self.root();
         self.measures.know(&root);
         self.office.open(root.supervisor(), self.swarms.clone(), self.controller.clone());
     }
+}
+
+/// The actor runs what it is given, in its turn.
+async fn turn<A: Actor<Context = Context<A>>>(actor: &ChildRef<A>) -> Option<()> {
+    let (turned, turn) = oneshot::channel();
+    // Who no longer waits for it is told in vain.
+    let answer = move |_: &mut A, _: &mut Context<A>| _ = turned.send(());
+    actor.run(answer).ok()?;
+    turn.await.ok()
 }
 
 fn grow(children: &[Child], sink: &Arc<dyn EventSink>) -> Result<Root, StartError> {

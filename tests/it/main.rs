@@ -34,6 +34,7 @@ mod launcher_relay;
 mod launcher_sweep;
 mod metrics;
 mod runtime;
+mod service;
 mod soak;
 mod sources;
 mod stream;

@@ -356,7 +356,7 @@ impl Egg {
         let children = vec![
             steward, chronicle, monitor, historian, warden, listener, sources, follower, swarms, controller, server,
         ];
-        let handles = (swarms_ref.clone(), controller_ref.clone());
+        let handles = (swarms_ref.clone(), controller_ref.clone(), steward_ref.clone());
         let trunk = Arc::new(Trunk::plant(children, handles, (Arc::clone(&office), measures), Arc::new(sink)).unwrap());
         let keeper = actix::spawn(keep(Arc::clone(&trunk)));
         let refs = Refs {

@@ -66,11 +66,15 @@ pub struct ProcessOptions {
     pub tasks: Handle,
 }
 
+/// What a service manager gives its service alone: with it an agent could speak for the daemon.
+const OF_THE_MANAGER: [&str; 7] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "JOURNAL_STREAM"];
+
 /// The daemon's environment as agents may inherit it. Variables that are not UTF-8 are left out.
 pub fn inherited_env() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(key, _)| !key.starts_with(lead::RESERVED))
+        .filter(|(key, _)| !key.starts_with(lead::RESERVED) && !OF_THE_MANAGER.contains(&key.as_str()))
         .collect()
 }
 
