@@ -1,10 +1,10 @@
 //! A frame on its way to viewers, and how it is handed to a connection: in pieces that are shared by all who are sent the same. Pure.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use actix_web::web::Bytes;
 
-use super::limits::BATCH_BYTES;
+use super::{limits::BATCH_BYTES, loans::Loan};
 
 /// From this length on a tail is not copied into each frame that ends with it. Below it a copy costs less than a piece of its own.
 pub(super) const SHARED_BYTES_MIN: usize = BATCH_BYTES;
@@ -72,8 +72,8 @@ impl Frame {
     }
 
     /// A frame that ends with all of a text but its first bytes.
-    pub(super) fn sharing(own: &str, text: &Arc<str>, skipped: usize) -> Self {
-        Self::new(own, Some(Bytes::from_owner(Text(Arc::clone(text))).slice(skipped..)))
+    pub(super) fn sharing(own: &str, text: Loan, skipped: usize) -> Self {
+        Self::new(own, Some(Bytes::from_owner(text).slice(skipped..)))
     }
 
     /// Whether a part of it is shared with other frames.
@@ -93,15 +93,6 @@ impl Frame {
         let mut text = String::from_utf8_lossy(own).into_owned();
         text.push_str(&String::from_utf8_lossy(shared.unwrap_or(&Bytes::new())));
         text
-    }
-}
-
-/// A text as the owner of bytes.
-struct Text(Arc<str>);
-
-impl AsRef<[u8]> for Text {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
     }
 }
 
@@ -151,9 +142,16 @@ impl Pieces {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::Arc;
+
     use actix_web::web::BytesMut;
 
     use super::*;
+    use crate::stream::loans::Loans;
+
+    fn loan(text: &Arc<str>) -> Loan {
+        Loans::within(0).lend(Arc::clone(text), 1).0
+    }
 
     fn all(pieces: &mut Pieces) -> Vec<u8> {
         std::iter::from_fn(|| pieces.pop()).inspect(|piece| assert!(piece.len() <= BATCH_BYTES)).flatten().collect()
@@ -179,7 +177,7 @@ mod tests {
         for length in [0, 1, 114, 115, 116, 65_525, 65_526, 300_000] {
             let text: Arc<str> = Arc::from("x".repeat(length + 1));
             let mut pieces = Pieces::default();
-            pieces.push_message(Frame::sharing("0123456789", &text, 1));
+            pieces.push_message(Frame::sharing("0123456789", loan(&text), 1));
             let bytes = all(&mut pieces);
             let mut cursor = std::io::Cursor::new(&bytes[..]);
             let (header, announced) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
@@ -228,7 +226,7 @@ mod tests {
         let text: Arc<str> = Arc::from("x".repeat(SHARED_BYTES_MIN));
         let mut pieces = Pieces::default();
         for own in ["one", "two"] {
-            pieces.push_message(Frame::sharing(own, &text, 1));
+            pieces.push_message(Frame::sharing(own, loan(&text), 1));
             pieces.pop();
             assert_eq!(pieces.pop().unwrap().as_ptr(), text[1..].as_ptr(), "up to the connection's own buffer");
         }

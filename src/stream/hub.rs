@@ -18,6 +18,7 @@ use super::{
     frame::Frame,
     lens::{Frames, Lens, Lenses, Tails},
     limits::StreamLimits,
+    loans::{Loan, Loans},
     protocol::{Filter, Head, Performance},
     pulse::{Pulse, Verdict, Why},
     socket::{Progress, Socket},
@@ -178,6 +179,7 @@ struct Shared {
     tails: Mutex<Tails>,
     frames_kept: Mutex<Frames>,
     lenses: Lenses,
+    loans: Arc<Loans>,
     latency: Mutex<Latency>,
 }
 
@@ -213,6 +215,7 @@ impl Hub {
                 tails: Mutex::default(),
                 frames_kept: Mutex::default(),
                 lenses: Lenses::default(),
+                loans: Loans::within(limits.unread_bytes_max),
                 latency: Mutex::default(),
             }),
         }
@@ -407,6 +410,19 @@ impl Hub {
     /// The tail of an event's `session_update`, made once for all who get it alike.
     pub(super) fn shared_tail(&self, seq: Seq, make: impl FnOnce() -> String) -> Arc<str> {
         self.shared.tails.lock().get(seq, make)
+    }
+
+    /// Lends a long text to a viewer. Who holds the oldest of more than may lie unread is dropped.
+    pub(super) fn lend(&self, viewer: u64, text: Arc<str>) -> Loan {
+        let (loan, must_go) = self.shared.loans.lend(text, viewer);
+        if !must_go.is_empty() {
+            let now = Instant::now();
+            let registry = &mut *self.shared.registry.lock();
+            for id in must_go {
+                self.drop_viewer(registry, id, Why::Slow { stalled: true }, now);
+            }
+        }
+        loan
     }
 
     pub(super) fn lens(&self, only: Filter) -> Arc<Lens> {

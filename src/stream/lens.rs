@@ -169,6 +169,7 @@ impl Lenses {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::stream::loans::Loans;
 
     fn head(seq: u64, prev_seq: u64, ms: u64) -> Head {
         let sent_at = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
@@ -196,7 +197,7 @@ mod tests {
     fn long_frames_are_not_kept() {
         let tail: Arc<str> = Arc::from("x".repeat(100_000));
         let mut frames = Frames::default();
-        frames.get(&head(2, 1, 7), || Frame::sharing("head", &tail, 1));
+        frames.get(&head(2, 1, 7), || Frame::sharing("head", Loans::within(0).lend(Arc::clone(&tail), 1).0, 1));
         assert_eq!(Arc::strong_count(&tail), 1);
     }
 

@@ -15,7 +15,7 @@ pub struct StreamLimits {
     /// Viewers at a time, of both protocols; more are answered 503. Each costs a connection, two file descriptors and some 20 KiB while it reads.
     /// One that does not read holds a batch that is made and two in the connection's buffer until it is dropped, and its kernel 256 KiB: 2048 of
     /// them are 200 MiB, and 512 in the kernel. What is longer than a batch, as the document of a large hive is, they share: it lies there once for
-    /// all who were sent the same one, and as often as there are different ones that somebody has not read yet.
+    /// all who were sent the same one.
     pub viewers_max: usize,
     /// Between two pings.
     pub ping_interval: Duration,
@@ -32,6 +32,9 @@ pub struct StreamLimits {
     pub linger: Duration,
     /// The kernel's send buffer of a viewer's socket, bytes (Linux doubles it). Linux alone would let it grow to megabytes.
     pub send_buffer_bytes: usize,
+    /// Bytes of all different long texts that viewers have not read yet. Beyond, those who hold the oldest are dropped: they stalled while others
+    /// were told as much. 64 MiB are fifteen documents of five thousand agents.
+    pub unread_bytes_max: usize,
 }
 
 impl StreamLimits {
@@ -54,6 +57,7 @@ impl Default for StreamLimits {
             status_interval: Duration::from_millis(100),
             linger: Duration::from_secs(1),
             send_buffer_bytes: 128 * 1024,
+            unread_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! A reader of the event stream can send nothing: there the judge looks at what its kernel acknowledges.
 //!
 //! `limits` holds the numbers, `pulse` the judgement, `protocol` the frames and `frame` their way to a connection (these are pure); `lens` keeps the
-//! texts and the frames that viewers share; `body` hands the connection what an actor has made; `socket` judges and ends a connection that can't
+//! texts and the frames that viewers share, `loans` who holds the long ones; `body` hands the connection what an actor has made; `socket` judges and ends a connection that can't
 //! be asked to; `hub` keeps the viewers, `story` is what one is told, `viewer` the actor of one, `sse` the event stream of one, `warden` the actor
 //! over all, `route` the handlers.
 
@@ -17,6 +17,7 @@ mod frame;
 mod hub;
 mod lens;
 mod limits;
+mod loans;
 mod protocol;
 mod pulse;
 mod route;

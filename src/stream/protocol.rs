@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt::Write, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Frame, SHARED_BYTES_MIN};
+use super::{
+    frame::{Frame, SHARED_BYTES_MIN},
+    loans::Loan,
+};
 use crate::{
     model::{AgentHealth, AgentId, Epoch, Event, EventKind, HiveHealth, Seq, SwarmHealth, SwarmName},
     view::{self, AgentView, DataPlaneView, Rfc3339, SwarmView},
@@ -124,13 +127,13 @@ pub(super) struct Head {
 }
 
 /// A whole frame: a client's own head before a tail (a JSON object) that it shares with others. A long tail is not copied.
-pub(super) fn frame(kind: &str, head: Head, tail: &Arc<str>) -> Frame {
+pub(super) fn frame(kind: &str, head: Head, tail: Arc<str>, lend: impl FnOnce(Arc<str>) -> Loan) -> Frame {
     if tail.len() < SHARED_BYTES_MIN {
-        return text(kind, head, tail).into();
+        return text(kind, head, &tail).into();
     }
     let mut own = begin(kind, head, 0);
     own.push(',');
-    Frame::sharing(&own, tail, "{".len())
+    Frame::sharing(&own, lend(tail), "{".len())
 }
 
 /// The same in one text.
@@ -316,6 +319,7 @@ pub(super) fn sessions_tail(parts: &Parts<'_>) -> String {
 mod tests {
     use super::*;
     use crate::model::{BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Home, HomeHealth, Level};
+    use crate::stream::loans::Loans;
 
     #[test]
     fn clients_messages() {
@@ -476,7 +480,7 @@ mod tests {
         assert_eq!(text("pong", head, r#"{"a":1}"#), format!(r#"{begin},"a":1}}"#));
         for length in [1, SHARED_BYTES_MIN, 3 * SHARED_BYTES_MIN] {
             let tail: Arc<str> = Arc::from(format!(r#"{{"a":"{}"}}"#, "x".repeat(length)));
-            let frame = frame("pong", head, &tail);
+            let frame = frame("pong", head, Arc::clone(&tail), |tail| Loans::within(0).lend(tail, 1).0);
             assert_eq!(frame.into_text(), text("pong", head, &tail));
         }
     }

@@ -37,7 +37,7 @@ pub(crate) fn hub(feed: Feed, health: health::Handle) -> Hub {
 impl Viewer {
     /// A viewer that has just connected, and its first frames.
     pub(crate) fn new(hub: &Hub, now: Instant) -> (Self, Vec<String>) {
-        let mut story = Story::new(hub.clone(), hub.feed().head());
+        let mut story = Story::new(hub.clone(), 0, hub.feed().head());
         let frames = vec![story.established().into_text(), story.status().into_text()];
         let feed = hub.feed().subscribe(story.seq());
         let limits = hub.limits();

@@ -109,7 +109,7 @@ impl Events {
         let Asked { topics, only, after } = asked;
         // The cursor is set before the document is taken: what changes in between comes twice rather than not at all.
         let begin = after.unwrap_or_else(|| hub.feed().head());
-        let mut story = Story::new(hub.clone(), begin);
+        let mut story = Story::new(hub.clone(), id, begin);
         story.filter(only);
         if let Some(topics) = topics {
             *story.topics_mut() = topics;

@@ -23,6 +23,7 @@ use crate::{
 /// One viewer's part of what happens. It makes the frames in the order in which they are to be sent.
 pub(super) struct Story {
     hub: Hub,
+    viewer: u64,
     topics: BTreeSet<Topic>,
     lens: Arc<Lens>,
     /// The number of the last frame that was made.
@@ -31,9 +32,9 @@ pub(super) struct Story {
 
 impl Story {
     /// Begins behind an event.
-    pub(super) fn new(hub: Hub, after: Seq) -> Self {
+    pub(super) fn new(hub: Hub, viewer: u64, after: Seq) -> Self {
         let lens = hub.lens(None);
-        Self { hub, topics: BTreeSet::from([Topic::Status, Topic::Sessions]), lens, prev_seq: after }
+        Self { hub, viewer, topics: BTreeSet::from([Topic::Status, Topic::Sessions]), lens, prev_seq: after }
     }
 
     /// The number of the last frame.
@@ -151,11 +152,12 @@ impl Story {
         told.took += took;
         told.longest = told.longest.max(took);
         if !alike {
-            return Some(protocol::frame("session_update", head, &self.lens.samples(event.seq, &parts)));
+            let tail = self.lens.samples(event.seq, &parts);
+            return Some(protocol::frame("session_update", head, tail, |tail| self.hub.lend(self.viewer, tail)));
         }
         Some(self.hub.shared_frame(&head, || {
             let tail = self.hub.shared_tail(event.seq, || protocol::sessions_tail(&parts));
-            protocol::frame("session_update", head, &tail)
+            protocol::frame("session_update", head, tail, |tail| self.hub.lend(self.viewer, tail))
         }))
     }
 
@@ -171,7 +173,8 @@ impl Story {
     fn status_at(&mut self, event: Option<(Seq, SystemTime)>) -> Frame {
         let tail = self.lens.status(self.hub.health().hive());
         self.hub.count_frame();
-        protocol::frame("status_update", self.head(event, SystemTime::now()), &tail)
+        let head = self.head(event, SystemTime::now());
+        protocol::frame("status_update", head, tail, |tail| self.hub.lend(self.viewer, tail))
     }
 
     /// A frame that tells of now and moves no number.
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn what_is_told_stops_where_there_is_no_room_and_goes_on_there() {
         let hub = hub();
-        let (mut story, mut feed) = (Story::new(hub.clone(), Seq(100)), hub.feed().subscribe(Seq(100)));
+        let (mut story, mut feed) = (Story::new(hub.clone(), 1, Seq(100)), hub.feed().subscribe(Seq(100)));
         let agent: crate::model::AgentId = "review/coder".parse().unwrap();
         for _ in 0..5 {
             hub.feed().publish(SystemTime::now(), EventKind::AgentRemoved { agent: agent.clone() });
@@ -256,7 +259,7 @@ mod tests {
             (vec![Topic::Performance], false),
             (vec![], false),
         ] {
-            let mut story = Story::new(hub(), Seq(7));
+            let mut story = Story::new(hub(), 1, Seq(7));
             *story.topics_mut() = topics.iter().copied().collect();
             let frame = story.gap(&gap);
             assert_eq!(frame.map(numbers), told.then_some((7, 90)), "{topics:?}");
@@ -267,14 +270,14 @@ mod tests {
     #[test]
     fn those_who_come_from_different_frames_are_sent_one_event_each_behind_its_own() {
         let (hub, event) = (hub(), removed(20, SystemTime::now()));
-        let frames = [7, 19, 7].map(|after| event_of(&mut Story::new(hub.clone(), Seq(after)), &event));
+        let frames = [7, 19, 7].map(|after| event_of(&mut Story::new(hub.clone(), 1, Seq(after)), &event));
         assert_eq!(frames.map(numbers), [(7, 20), (19, 20), (7, 20)]);
     }
 
     #[test]
     fn frames_are_counted_and_those_of_events_are_timed() {
         let hub = hub();
-        let mut story = Story::new(hub.clone(), Seq(7));
+        let mut story = Story::new(hub.clone(), 1, Seq(7));
         story.pong();
         assert_eq!((hub.stats().frames, hub.stats().timed), (1, 0));
         let mut feed = hub.feed().subscribe(hub.feed().head());

@@ -116,7 +116,7 @@ impl Viewer {
     pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>) -> Self {
         let limits = *hub.limits();
         Self {
-            story: Story::new(hub.clone(), Seq(0)),
+            story: Story::new(hub.clone(), id, Seq(0)),
             feed: hub.feed().subscribe(Seq(0)),
             more: Rc::default(),
             hub,

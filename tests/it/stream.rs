@@ -77,6 +77,34 @@ fn a_stalled_viewer(limits: StreamLimits, within: Duration) {
     assert_eq!(stalled.end(), None, "its buffers were full, so it is cut off");
 }
 
+/// Each stalls at another long text, which it would keep alive alone. No ping is due here: nothing but the bound ends them.
+#[test]
+fn viewers_that_stall_at_different_texts_hold_no_more_than_the_bound() {
+    const HELD: usize = 4;
+    let unread_bytes_max = HELD * 40 * 1024;
+    let server = Server::start(StreamLimits {
+        ping_interval: Duration::from_secs(3600),
+        unread_bytes_max,
+        ..StreamLimits::default()
+    });
+    let detail = "y".repeat(32 * 1024);
+    // A megabyte and more for each, which is beyond all buffers on its way; the next one begins behind it.
+    let stalls = || {
+        let viewer = server.greeted();
+        for last in 0..40 {
+            let agent = agent("review/coder", last, &detail);
+            publish(&server, EventKind::AgentChanged { from: None, agent });
+        }
+        viewer
+    };
+    let stalled: Vec<_> = std::iter::repeat_with(stalls).take(3 * HELD).collect();
+    server.until("those who hold the oldest are dropped", |hub| hub.stats().dropped_slow >= 2 * HELD as u64);
+    for (at, viewer) in stalled.into_iter().enumerate().take(2 * HELD) {
+        assert_eq!(viewer.end(), None, "viewer {at} holds an old text and is cut off");
+    }
+    server.greeted();
+}
+
 #[test]
 fn a_viewer_that_stops_reading_is_dropped_and_costs_the_others_nothing() {
     // The reader beside has to be in time with each pong, behind all that is on its way to it, on a machine that does other work, too.
