@@ -116,6 +116,8 @@ pub(super) enum Command {
     },
     /// Launch the swarms of documents, or change those that are there into what the documents say
     Up(UpArgs),
+    /// Run one command as an agent until it ends: its output, its exit code; Ctrl-C stops it, twice kills it
+    Run(RunArgs),
     /// Stop swarms and remove them
     Rm {
         /// Swarms
@@ -223,6 +225,56 @@ pub(super) struct UpArgs {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Name of the swarm that is made for it [default: run- and eight random letters]
+    #[arg(long, value_name = "SWARM")]
+    pub(super) name: Option<SwarmName>,
+    /// Leave it to the daemon once it runs, and print which agent it is; `rm` removes it
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// Whether it is started again when it ends
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "temporary")]
+    pub(super) restart: Restart,
+    /// Run it in a container of this image
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) image: Option<String>,
+    /// Give it a variable; without a value the one that is set here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(super) env: Vec<String>,
+    /// Where it works [default: here, or where the image says]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) workdir: Option<PathBuf>,
+    /// With --detach: how long to wait until it runs
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub(super) timeout: Duration,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(super) command: Vec<String>,
+}
+
+/// OTP's words for whether an end is followed by another start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Restart {
+    /// Never
+    Temporary,
+    /// After a failure
+    Transient,
+    /// Always
+    Permanent,
+}
+
+impl Restart {
+    /// The document's word.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Temporary => "temporary",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! is the health of the hive kept current. [`table`] and [`words`] make text for people; the commands have a file each.
 
 mod args;
+mod attached;
 mod check;
 mod client;
 mod commands;

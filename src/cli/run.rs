@@ -17,7 +17,7 @@ use crate::config::{Config, LoadArgs, read_file, resolve_path};
 
 use super::{
     args::{ActArgs, Cli, Command, Common, EndingArgs, OperationsCommand, ServeArgs},
-    check,
+    attached, check,
     client::Client,
     commands,
     error::{CliError, Exit},
@@ -149,6 +149,9 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         Command::Pause(args) => act(screen, "pause", json!({}), args)?,
         Command::Resume(args) => act(screen, "resume", json!({}), args)?,
         Command::Up(args) => up::up(&client()?, args, &around.cwd, patience(args.wait.timeout), screen)?,
+        Command::Run(args) => {
+            attached::run(&client()?, args, &around.cwd, &around.env, &around.interrupts, json, screen)?;
+        }
         Command::Scale { agent, wait } => commands::scale(&client()?, agent, wait, patience(wait.timeout), screen)?,
         Command::Rm { swarms, wait } => commands::rm(&client()?, swarms, wait, patience(wait.timeout), screen)?,
         Command::Wait(args) => wait::wait(&client()?, args, &around.interrupts, json, screen)?,

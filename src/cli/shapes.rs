@@ -96,7 +96,7 @@ pub(super) struct Agent {
     pub(super) last_heartbeat: Measured<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct LastExit {
     #[serde(default)]
     pub(super) code: Option<i64>,

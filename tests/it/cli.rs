@@ -1,5 +1,6 @@
 //! The command line against a scripted daemon: tables, JSON, exit codes, streams that break.
 
+mod attached;
 mod operate;
 mod process;
 mod script;

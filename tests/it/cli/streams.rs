@@ -95,7 +95,7 @@ fn a_stream_that_is_refused_ends_the_command() {
 }
 
 /// Takes a few bytes and is then gone, as `head` is.
-struct Pipe(usize);
+pub(super) struct Pipe(pub(super) usize);
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
