@@ -26,14 +26,13 @@ use super::{
 use crate::{
     config::{Config, DataPlaneConfig},
     control_plane::{
-        Check, Checks, Control, History, HistoryOptions, Office, OfficeDeps,
+        Check, Checks, Control, History, HistoryOptions, Keyring, Office, OfficeDeps,
         chronicle::{Scribe, Standings, save_usage},
         recover,
     },
     data_plane::{DataPlaneHandle, PlaneLimits, dialer::DialerHandle},
     events::Feed,
     health,
-    http::Auth,
     model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind, SourceWitness},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
@@ -200,6 +199,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let started = EventKind::DaemonStarted { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
     feed.publish(SystemTime::now(), started);
+    let token = config.http.token.as_ref().map(|token| token.reveal());
+    let keys = Keyring::open(Arc::clone(&journal), token).await.context("failed to read the API's tokens")?;
     let measures = Measures {
         plane: plane.clone(),
         hub: hub.clone(),
@@ -226,7 +227,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         office: Arc::clone(&office),
         engine: Arc::clone(&docker),
         sockets: Arc::clone(&sockets),
-        auth: config.http.token.as_ref().map_or(Auth::Open, |token| Auth::token(token.reveal())),
+        keys,
         hosts: config.http.hosts.clone(),
         measures: Arc::new(measures),
     };

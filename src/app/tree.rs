@@ -18,13 +18,13 @@ use tokio::sync::oneshot;
 use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
 use crate::{
     control_plane::{
-        Chronicle, Controller, Historian, History, Office,
+        Chronicle, Controller, Historian, History, Keyring, Office,
         chronicle::{Scribe, Standings},
     },
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
-    http::{self, Auth, HealthReader, STOP_GRACE_S, Server},
+    http::{self, HealthReader, STOP_GRACE_S, Server},
     runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
     stream::{Hub, Warden},
@@ -64,7 +64,7 @@ pub(super) struct Parts {
     pub(super) office: Arc<Office>,
     pub(super) engine: Arc<DockerRuntime>,
     pub(super) sockets: Arc<Sockets>,
-    pub(super) auth: Auth,
+    pub(super) keys: Keyring,
     pub(super) hosts: Vec<String>,
     pub(super) measures: Arc<Measures>,
 }
@@ -238,13 +238,13 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 }
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
-    let Parts { documents, feed, hub, office, sockets, auth, hosts, measures, .. } = parts;
+    let Parts { documents, feed, hub, office, sockets, keys, hosts, measures, .. } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
         control: office,
         health: documents,
         feed,
-        auth,
+        keys,
         hosts,
         sockets: Arc::new(move |config| {
             config.app_data(hub.clone());

@@ -340,7 +340,6 @@ impl Keyring {
     }
 
     /// Whose ticket it is; `None` when it is not, or no longer, good. It may be shown again until it ends, as a browser does that reconnects.
-    #[expect(clippy::option_option, reason = "no ticket, nobody's ticket and somebody's are three things")]
     pub fn redeem(&self, ticket: &str, now: SystemTime) -> Option<Option<Arc<Key>>> {
         // The map is asked by the hash of a random text: how long it takes says nothing that helps to find one.
         let tickets = self.shared.tickets.lock();

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use super::{
     dto,
     error::{Code, Problem},
+    guard,
     server::Deps,
 };
 use crate::{
     control_plane::Request,
-    model::{Command, Operation, Requester, Target, command::GRACE_MAX},
+    model::{Command, Operation, Target, command::GRACE_MAX},
     view,
 };
 
@@ -152,8 +153,7 @@ async fn command(
     let command = verb.read(&target, &request, payload).await?;
     let wait = dto::query::<dto::WaitQuery>(&request)?.wait.map(|wait| wait.min(dto::WAIT_MAX));
     let idempotency_key = dto::idempotency_key(&request)?;
-    let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-    let requested_by = Requester::Http { peer };
+    let requested_by = guard::requester(&request);
     let mut operation = deps.control.submit(Request { command, target, requested_by, idempotency_key }).await?;
     if let Some(wait) = wait.filter(|_| !operation.state.ended()) {
         operation = deps.control.wait(operation.id, wait).await?;

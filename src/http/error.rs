@@ -141,16 +141,26 @@ pub(super) struct Problem {
     code: Code,
     detail: String,
     allow: Option<String>,
+    retry_after_s: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: None }
+        Self { code, detail: detail.into(), allow: None, retry_after_s: None }
     }
 
     pub(super) fn method_not_allowed(allow: String) -> Self {
         let refusal = Self::new(Code::MethodNotAllowed, format!("allowed here: {allow}"));
         Self { allow: Some(allow), ..refusal }
+    }
+
+    /// A refusal that knows when the way is clear.
+    pub(super) fn retry_after(code: Code, detail: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after_s: Some(seconds), ..Self::new(code, detail) }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.code
     }
 
     /// What an error of the framework, or a bare status of another room, becomes: the nearest of our codes, none of its text.
@@ -175,6 +185,9 @@ impl Problem {
         response.insert_header((header::CONTENT_TYPE, view::PROBLEM_JSON));
         if let Some(allow) = &self.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            response.insert_header((header::RETRY_AFTER, seconds));
         }
         match self.code {
             Code::Unauthorized => {

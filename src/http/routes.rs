@@ -9,9 +9,9 @@ use super::{
     table::{
         Row,
         Scope::{Control, Open, Read},
-        get, post, watch,
+        delete, get, post, watch,
     },
-    tree,
+    tokens, tree,
 };
 use crate::stream;
 
@@ -64,6 +64,24 @@ pub(super) fn table() -> Vec<Row> {
             doc("reconcile", Tag::Hive, "Looks for what should not be in the engine"),
         ),
         get("/api/v1/problems", Open, problems::page, doc("problems", Tag::Hive, "Every problem code, explained")),
+        get("/api/v1/tokens", Control, tokens::list, doc("list_tokens", Tag::Hive, "The tokens that are good")),
+        post("/api/v1/tokens", Control, tokens::create, doc("create_token", Tag::Hive, "Makes a token")),
+        delete(
+            "/api/v1/tokens/{token}",
+            Control,
+            tokens::revoke,
+            doc("revoke_token", Tag::Hive, "Ends a token, and what it has opened"),
+        ),
+        post(
+            "/api/v1/tickets",
+            Read,
+            tokens::ticket,
+            doc(
+                "create_ticket",
+                Tag::Hive,
+                "Makes a ticket, with which a page opens a socket or an event stream of the hive's health",
+            ),
+        ),
         get("/api/v1/openapi.json", Read, openapi::openapi, doc("openapi", Tag::Hive, "This document")),
         watch(
             "/ws/hybrid-health",

@@ -1,6 +1,13 @@
 //! The server as an actor that can be supervised: made anew from the same listener, it keeps the port.
 
-use std::{any::Any, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    io,
+    net::TcpListener,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use actix::{Actor, ActorContext, ActorFutureExt as _, AsyncContext, Context, Running, WrapFuture as _};
 use actix_web::{
@@ -16,15 +23,18 @@ use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use tokio::sync::watch;
 
 use super::{
-    guard::{self, Auth, Gate, Hosts, LocalAddr},
+    audit::Book,
+    guard::{self, Gate, LocalAddr},
+    hosts::Hosts,
     metrics::MetricsReader,
     openapi::Described,
+    pace::Pace,
     routes,
     sse::Streams,
     table::{self, Scopes},
 };
 use crate::{
-    control_plane::Control,
+    control_plane::{Control, Keyring},
     events::Feed,
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
     stream,
@@ -39,6 +49,28 @@ const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// Seconds that requests under way may take to end once the server was asked to stop; streams are ended at once. A supervisor's deadline for
 /// the actor must be longer.
 pub const STOP_GRACE_S: u64 = 3;
+
+/// Between two looks at who has not asked lately, and at refusals that are to be told.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Between two writes of when tokens were used, which is kept to the minute.
+const USES_EVERY: Duration = Duration::from_secs(60);
+
+/// How many requests a second are allowed in the long run, of each peer and with each token; five seconds' worth may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Of those that read. 5,000: a thousand dashboards behind one proxy, each with several requests a second.
+    pub reads_per_second: NonZeroU32,
+    /// Of those that need `control`. 200: a script that restarts a thousand agents in a loop is not slowed.
+    pub commands_per_second: NonZeroU32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        const READS: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+        const COMMANDS: NonZeroU32 = NonZeroU32::new(200).unwrap();
+        Self { reads_per_second: READS, commands_per_second: COMMANDS }
+    }
+}
 
 /// The server's bounds in time and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +90,8 @@ pub struct Limits {
     pub write_deadline: Duration,
     /// Silence on an event stream after which a comment is sent. 15 s: proxies cut idle connections after 30 or 60 s.
     pub stream_keep_alive: Duration,
+    /// How fast anybody may ask.
+    pub rates: Rates,
 }
 
 impl Limits {
@@ -78,6 +112,7 @@ impl Default for Limits {
             idle_deadline: Duration::from_secs(30),
             write_deadline: Duration::from_secs(20),
             stream_keep_alive: Duration::from_secs(15),
+            rates: Rates::default(),
         }
     }
 }
@@ -102,7 +137,7 @@ pub struct Deps {
     /// What happens.
     pub feed: Feed,
     /// Who may come in.
-    pub auth: Auth,
+    pub keys: Keyring,
     /// Names under which we are reached beside the bound address and loopback: `[http] hosts`.
     pub hosts: Vec<String>,
     /// Adds what the viewers' routes need of their own room: its hub.
@@ -122,6 +157,7 @@ pub struct Server {
     handle: ServerHandle,
     closing: watch::Sender<bool>,
     state: State,
+    gate: Arc<Gate>,
     on_failure: OnFailure,
 }
 
@@ -142,11 +178,18 @@ impl Server {
         let hosts = Hosts::new(listener.local_addr()?, &deps.hosts);
         let rows = routes::table();
         let described = web::Data::new(Described::of(&rows)?);
-        let gate = web::Data::new(Gate { auth: deps.auth.clone(), hosts, scopes: Scopes::of(&rows) });
+        let gate = web::Data::new(Gate {
+            keys: deps.keys.clone(),
+            hosts,
+            scopes: Scopes::of(&rows),
+            pace: Pace::new(deps.limits.rates),
+            book: Book::new(deps.feed.clone(), Instant::now()),
+        });
         let (closing, closed) = watch::channel(false);
         let streams = web::Data::new(Streams::new(closed, deps.limits));
         let limits = deps.limits;
         let deps = web::Data::new(deps);
+        let kept = gate.clone().into_inner();
         let app = move || {
             let sockets = Arc::clone(&deps.sockets);
             App::new()
@@ -173,7 +216,7 @@ impl Server {
             .listen(listener)?
             .run();
         let handle = server.handle();
-        Ok(Self { server: Some(server), handle, closing, state: State::Serving, on_failure })
+        Ok(Self { server: Some(server), handle, closing, state: State::Serving, gate: kept, on_failure })
     }
 
     fn ended(&mut self, result: io::Result<()>, context: &mut Context<Self>) {
@@ -196,6 +239,19 @@ impl Actor for Server {
             // Dropping the actor drops the server, which closes its clone of the listener and ends its workers.
             context.spawn(server.into_actor(self).map(|result, actor, context| actor.ended(result, context)));
         }
+        context.run_interval(SWEEP_EVERY, |actor, _| {
+            actor.gate.pace.tidy();
+            actor.gate.book.tidy(Instant::now());
+        });
+        context.run_interval(USES_EVERY, |actor, context| {
+            let keys = actor.gate.keys.clone();
+            let write = async move {
+                if let Err(error) = keys.tidy(SystemTime::now()).await {
+                    tracing::warn!(%error, "failed to write down when tokens were used");
+                }
+            };
+            context.spawn(write.into_actor(actor));
+        });
     }
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {

@@ -70,6 +70,16 @@ where
     Row { method: Method::POST, path: path.to_owned(), scope, doc, allow: "POST", route: web::post().to(handler) }
 }
 
+/// A route that is deleted.
+pub(super) fn delete<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Row { method: Method::DELETE, path: path.to_owned(), scope, doc, allow: "DELETE", route: web::delete().to(handler) }
+}
+
 /// Registers every row. A method that no row of a path has is a 405 that names those which are there.
 pub(super) fn register(table: Vec<Row>, config: &mut ServiceConfig) {
     let mut paths: Vec<(String, Vec<Row>)> = Vec::new();

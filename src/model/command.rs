@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::ids::{AgentId, OperationId, SwarmName};
+use super::{
+    ids::{AgentId, OperationId, SwarmName},
+    token::TokenName,
+};
 
 /// Longest grace that a command may give, and a document: an hour. Who needs longer stops the agent by other means than a pending operation.
 pub const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -81,6 +84,13 @@ pub enum Requester {
         /// Address and port.
         peer: String,
     },
+    /// A client of the HTTP API that showed a token.
+    Token {
+        /// The token's name.
+        name: TokenName,
+        /// Address and port.
+        peer: String,
+    },
     /// The daemon itself.
     Daemon,
 }
@@ -89,6 +99,7 @@ impl std::fmt::Display for Requester {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Http { peer } => write!(f, "http:{peer}"),
+            Self::Token { name, peer } => write!(f, "token:{name}@{peer}"),
             Self::Daemon => f.write_str("daemon"),
         }
     }

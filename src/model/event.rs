@@ -7,6 +7,7 @@ use super::{
     health::{AgentHealth, AgentState, Level, SwarmHealth},
     ids::{AgentId, Epoch, Seq, SourceName, SwarmName},
     source::BreakerState,
+    token::{TokenId, TokenName},
 };
 
 /// One numbered event.
@@ -109,6 +110,8 @@ pub enum EventKind {
         /// Some of those that are no longer in it.
         gone: Vec<Arc<str>>,
     },
+    /// Somebody asked the API for what needs `control`, or was refused something for who he is.
+    Audit(Arc<Audit>),
     /// A daemon took the hive over.
     DaemonStarted {
         /// Its version.
@@ -121,6 +124,25 @@ pub enum EventKind {
         /// `stop`, `handover`.
         how: &'static str,
     },
+}
+
+/// Who asked the API for what, from where, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// With which token; `None` when none was shown, or none that is good.
+    pub token: Option<(TokenId, TokenName)>,
+    /// The peer's address; with its port where it was one request.
+    pub peer: String,
+    /// The method of the request, of several the last.
+    pub method: String,
+    /// Its path, cut when it is long.
+    pub path: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// The code of a refusal.
+    pub code: Option<&'static str>,
+    /// Requests that this tells of: refusals that follow each other are summed up.
+    pub count: u64,
 }
 
 impl EventKind {
@@ -142,6 +164,7 @@ impl EventKind {
             Self::ContainerStarted { .. } => "container_started",
             Self::ContainerEnded { .. } => "container_ended",
             Self::SourceChanged { .. } => "source_changed",
+            Self::Audit(_) => "audit",
             Self::DaemonStarted { .. } => "daemon_started",
             Self::DaemonStopping { .. } => "daemon_stopping",
         }

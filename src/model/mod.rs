@@ -16,7 +16,7 @@ pub mod token;
 
 pub use command::{Command, Operation, OperationState, Requester, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
-pub use event::{Event, EventKind};
+pub use event::{Audit, Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};
 pub use finding::{Fate, Finding, FindingKind};
 pub use health::{

@@ -216,6 +216,7 @@ enum CommandForm {
 #[serde(rename_all = "snake_case")]
 enum RequesterForm {
     Http(String),
+    Token { name: String, peer: String },
     Daemon,
 }
 
@@ -249,6 +250,7 @@ impl From<&Operation> for OperationForm {
         };
         let requested_by = match &operation.requested_by {
             Requester::Http { peer } => RequesterForm::Http(peer.clone()),
+            Requester::Token { name, peer } => RequesterForm::Token { name: name.to_string(), peer: peer.clone() },
             Requester::Daemon => RequesterForm::Daemon,
         };
         let step = |step: &Step| StepForm {
@@ -317,6 +319,7 @@ impl OperationColumns {
             state: state_of(&self.state)?,
             requested_by: match form.requested_by {
                 RequesterForm::Http(peer) => Requester::Http { peer },
+                RequesterForm::Token { name, peer } => Requester::Token { name: parse(&name)?, peer },
                 RequesterForm::Daemon => Requester::Daemon,
             },
             requested_at: time(self.requested_at),

@@ -57,7 +57,11 @@ fn every_command_and_state_comes_back() {
         operation.state = states[n % states.len()];
         if n % 2 == 0 {
             operation.target = Target::Agent("review/coder-1".parse().unwrap());
-            operation.requested_by = Requester::Daemon;
+            operation.requested_by = if n == 0 {
+                Requester::Daemon
+            } else {
+                Requester::Token { name: "ci".parse().unwrap(), peer: "[::1]:4711".to_owned() }
+            };
             operation.ended_at = Some(time(1_700_000_001_000));
             operation.error = Some("one agent did not end".to_owned());
             let agent: AgentId = "review/coder-1".parse().unwrap();

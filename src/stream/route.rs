@@ -72,6 +72,9 @@ fn asked(request: &HttpRequest) -> Result<Asked, Objection> {
         swarms: Option<String>,
         #[serde(default, deserialize_with = "whole")]
         after: Option<u64>,
+        /// Read by whoever lets people in.
+        #[serde(rename = "ticket")]
+        _ticket: Option<String>,
     }
     let object = |message: String| Objection { code: "invalid_query", message };
     let address = web::Query::<Address>::from_query(request.query_string()).map_err(|error| {

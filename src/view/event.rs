@@ -20,7 +20,7 @@ pub struct EventView<'a> {
     epoch: u64,
     at: Rfc3339,
     kind: &'static str,
-    /// The agent, swarm or operation that it is about; empty for the hive.
+    /// The agent, swarm, operation or token that it is about; empty for the hive.
     subject: String,
     #[serde(flatten)]
     body: Body<'a>,
@@ -66,6 +66,16 @@ enum Body<'a> {
         appeared: &'a [Arc<str>],
         gone: &'a [Arc<str>],
     },
+    Audit {
+        by: Option<&'a str>,
+        token: Option<&'a str>,
+        peer: &'a str,
+        method: &'a str,
+        path: &'a str,
+        status: u16,
+        code: Option<&'static str>,
+        count: u64,
+    },
     DaemonStarted {
         version: &'static str,
         pid: u32,
@@ -76,7 +86,7 @@ enum Body<'a> {
 }
 
 impl EventView<'_> {
-    /// The agent, swarm or operation that it is about; empty for the hive.
+    /// The agent, swarm, operation or token that it is about; empty for the hive.
     pub fn subject(&self) -> &str {
         &self.subject
     }
@@ -138,6 +148,19 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
                 agents: *agents,
                 appeared,
                 gone,
+            },
+        ),
+        EventKind::Audit(audit) => (
+            audit.token.as_ref().map(|(_, name)| name.to_string()).unwrap_or_default(),
+            Body::Audit {
+                by: audit.token.as_ref().map(|(_, name)| name.as_str()),
+                token: audit.token.as_ref().map(|(id, _)| id.as_str()),
+                peer: &audit.peer,
+                method: &audit.method,
+                path: &audit.path,
+                status: audit.status,
+                code: audit.code,
+                count: audit.count,
             },
         ),
         EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),

@@ -12,6 +12,7 @@ mod problem;
 mod size;
 mod source;
 pub mod time;
+mod token;
 pub mod tree;
 pub mod words;
 
@@ -28,6 +29,7 @@ pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, ProblemView, problem};
 pub use size::SizeText;
 pub use source::{SourceAgentView, SourceView, ToolView};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};
+pub use token::{TokenView, token};
 pub use tree::{LastExitView, TreeView, tree};
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use actix::{Actor as _, ActorContext as _, Addr, Context, Handler, Message};
 use actix_web::{HttpRequest, HttpResponse, web, web::ServiceConfig};
 use actix_web_actors::ws;
 use hivekeeper::{
-    control_plane::Control,
+    control_plane::{Control, Keyring},
     events::Feed,
-    http::{Auth, Deps, HealthReader, Limits, MetricsReader, Server},
+    http::{Deps, HealthReader, Limits, MetricsReader, Server},
     model::{Epoch, Seq},
+    store::{DataDir, Journal, Options, SqliteJournal},
 };
 
 pub(crate) use crate::http_desk::*;
@@ -41,8 +42,10 @@ pub(crate) struct Hive {
     pub(crate) address: SocketAddr,
     pub(crate) desk: Arc<Desk>,
     pub(crate) feed: Feed,
+    pub(crate) keys: Keyring,
     server: Addr<Server>,
     thread: Option<std::thread::JoinHandle<()>>,
+    _dir: tempfile::TempDir,
 }
 
 /// A WebSocket that says what it hears.
@@ -108,11 +111,15 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
     let address = listener.local_addr().unwrap();
     let desk = Arc::new(Desk::new());
     let feed = Feed::new(Epoch(7), Seq(100));
+    let dir = tempfile::Builder::new().prefix("hk").tempdir_in("/tmp").unwrap();
+    let data = DataDir::open(dir.path(), "test", Options::default()).unwrap();
+    let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap());
+    let keys = Keyring::new(journal, setup.token);
     let deps = Deps {
         control: Arc::clone(&desk) as Arc<dyn Control>,
         health: Arc::clone(&desk) as Arc<dyn HealthReader>,
         feed: feed.clone(),
-        auth: setup.token.map_or(Auth::Open, Auth::token),
+        keys: keys.clone(),
         hosts: setup.hosts,
         sockets: setup.sockets.unwrap_or_else(|| Arc::new(stand_ins)),
         limits: setup.limits,
@@ -132,7 +139,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         });
     });
     let server = start.recv().unwrap();
-    Hive { address, desk, feed, server, thread: Some(thread) }
+    Hive { address, desk, feed, keys, server, thread: Some(thread), _dir: dir }
 }
 
 impl Hive {

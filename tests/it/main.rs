@@ -25,6 +25,7 @@ mod http_desk;
 mod http_guard;
 mod http_streams;
 mod http_support;
+mod http_tokens;
 mod launcher;
 mod launcher_attach;
 mod launcher_channel;

@@ -20,14 +20,14 @@ use super::super::{
 };
 use crate::{
     control_plane::{
-        Check, Chronicle, Control, Controller, Historian, History, HistoryOptions, Office, OfficeDeps,
+        Check, Chronicle, Control, Controller, Historian, History, HistoryOptions, Keyring, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
         recover,
     },
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits},
     events::Feed,
     health,
-    http::{Auth, Server},
+    http::Server,
     model::{
         AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, Home, OnExceeded, OnStuck, Origin, Ready,
         RestartType, Seq, Strategy, SwarmSpec,
@@ -331,7 +331,7 @@ impl Egg {
             office: Arc::clone(&office),
             engine,
             sockets: Arc::clone(&sockets),
-            auth: Auth::Open,
+            keys: Keyring::new(Arc::clone(&journal) as Arc<dyn Journal>, None),
             hosts: Vec::new(),
             measures: Arc::clone(&measures),
         };
