@@ -217,7 +217,8 @@ fn a_client_that_hangs_up_while_it_submits_leaves_no_operation_behind() {
             assert!(submit.as_mut().poll(context).is_pending(), "the journal has its own thread");
         }
         let again = until("the key is known", async || {
-            let mut all = nest.office.operations(10).await.unwrap();
+            let mut all =
+                nest.office.operations(crate::store::OperationQuery { limit: 10, ..Default::default() }).await.unwrap();
             all.pop()
         })
         .await;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     model::{AgentId, Command, Desired, Finding, Operation, OperationId, Requester, Seq, SwarmName, SwarmSpec, Target},
-    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, StoredEvent},
+    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, OperationQuery, StoredEvent},
 };
 
 /// A boxed future, so that the trait stays object-safe.
@@ -98,8 +98,8 @@ pub trait Control: Send + Sync {
     fn wait(&self, id: OperationId, timeout: Duration) -> BoxFuture<'_, Result<Operation, ControlError>>;
     /// One operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;
-    /// The latest operations, youngest first.
-    fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>>;
+    /// Operations, youngest first.
+    fn operations(&self, query: OperationQuery) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>>;
     /// All swarms by name.
     fn swarms(&self) -> Vec<SwarmEntry>;
     /// One swarm.

@@ -23,5 +23,6 @@ pub use keyring::{Key, Keyring, Minted, Secret};
 pub use office::{Checks, Office, OfficeDeps};
 
 pub use crate::store::{
-    HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, Point, Resolution, Spread, StoredEvent, Tokens,
+    HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, OperationQuery, Point, Resolution, Spread, StoredEvent,
+    Tokens,
 };

@@ -1,20 +1,25 @@
 //! Queries and bodies as they are read. What is not known is refused by name, with what is allowed.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use actix_web::{
     HttpRequest,
     http::{Method, header},
-    web::{Payload, Query},
+    web::Payload,
 };
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::error::{Code, Problem};
+pub(super) use super::query::query;
 use crate::{
     control_plane::{LogLine, LogPage},
-    model::{AgentId, OperationId, SwarmName},
-    view::{Rfc3339, parse_rfc3339, whole},
+    model::{AgentId, OperationId, OperationState, SwarmName},
+    view::{Rfc3339, parse_rfc3339, whole, words},
 };
 
 /// Largest body of a request: a command's is tens of bytes, a swarm document's a few thousand.
@@ -25,15 +30,6 @@ pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Longest `Idempotency-Key`: room for any UUID or hash with a prefix.
 pub(super) const KEY_LEN_MAX: usize = 255;
-
-/// Reads a query string.
-pub(super) fn query<T: de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    Query::<T>::from_query(request.query_string()).map(Query::into_inner).map_err(|error| {
-        let text = error.to_string();
-        let detail = text.strip_prefix("Query deserialize error: ").unwrap_or(&text);
-        Problem::new(Code::InvalidQuery, detail)
-    })
-}
 
 /// Reads a JSON body. An empty one is `{}`, but it is announced as JSON all the same: a web form can't do that.
 pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, Problem> {
@@ -146,12 +142,28 @@ pub(super) struct EventsQuery {
     pub(super) limit: Option<usize>,
 }
 
-/// `?limit=`.
+/// `?limit=&cursor=&swarm=&state=`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OperationsQuery {
     #[serde(default, deserialize_with = "whole")]
     pub(super) limit: Option<usize>,
+    #[serde(default, deserialize_with = "parsed")]
+    pub(super) cursor: Option<OperationId>,
+    #[serde(default, deserialize_with = "parsed")]
+    pub(super) swarm: Option<SwarmName>,
+    #[serde(default, deserialize_with = "operation_state")]
+    pub(super) state: Option<OperationState>,
+}
+
+/// `?limit=&cursor=`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SwarmsQuery {
+    #[serde(default, deserialize_with = "whole")]
+    pub(super) limit: Option<usize>,
+    #[serde(default, deserialize_with = "parsed")]
+    pub(super) cursor: Option<SwarmName>,
 }
 
 /// `?follow=&since=&tail=&after=&limit=`.
@@ -184,6 +196,10 @@ pub(super) struct NoQuery {}
 
 /// A `limit` within its bounds.
 pub(super) fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
+    // An empty page would have no end to go on from.
+    if asked == Some(0) {
+        return Err(Problem::new(Code::InvalidQuery, format!("limit: found 0, allowed: 1 to {max}")));
+    }
     bounded("limit", asked, max).map(|asked| asked.unwrap_or(default))
 }
 
@@ -217,8 +233,20 @@ fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
         .map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &"a duration such as 30s"))
 }
 
+/// A name or an id.
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
+fn operation_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OperationState>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let state = OperationState::ALL.into_iter().find(|state| words::operation_state(*state) == text);
+    let allowed = || OperationState::ALL.map(words::operation_state).join(", ");
+    state.map(Some).ok_or_else(|| de::Error::custom(format!("found {text:?}, allowed: {}", allowed())))
+}
+
 /// `?follow`, `?follow=true`, `?follow=1`, and their opposites.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "" | "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),

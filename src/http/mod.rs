@@ -18,6 +18,7 @@ mod operations;
 mod pace;
 mod probes;
 mod problems;
+mod query;
 mod reconcile;
 mod routes;
 mod server;

@@ -12,7 +12,7 @@ use crate::view;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "dto::flag")]
     dry_run: bool,
 }
 

@@ -16,6 +16,9 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// Swarms on a page, at most and when no number is asked for: whoever has fewer never meets a second page.
+const PAGE_MAX: usize = 1000;
+
 /// A swarm: what the operator wants, what was seen of it (`null` as long as nothing was), and its document.
 #[derive(Serialize)]
 struct Entry<'a> {
@@ -32,6 +35,8 @@ struct Entry<'a> {
 #[derive(Serialize)]
 struct List<'a> {
     swarms: Vec<Entry<'a>>,
+    /// Names the page behind this one; null on the last.
+    next_cursor: Option<&'a str>,
 }
 
 /// What was seen of one swarm.
@@ -40,13 +45,18 @@ struct Seen {
     agents: Vec<Arc<AgentHealth>>,
 }
 
-/// All swarms by name, without their documents.
+/// Swarms by name, without their documents.
 pub(super) async fn list(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
-    let dto::NoQuery {} = dto::query(&request)?;
-    let entries = deps.control.swarms();
+    let dto::SwarmsQuery { limit, cursor } = dto::query(&request)?;
+    let limit = dto::limit(limit, PAGE_MAX, PAGE_MAX)?;
+    let mut entries = deps.control.swarms();
+    entries.retain(|entry| cursor.as_ref().is_none_or(|cursor| entry.spec.name > *cursor));
+    let more = entries.len() > limit;
+    entries.truncate(limit);
     let seen: Vec<Seen> = entries.iter().map(|entry| seen(entry, &deps)).collect();
     let swarms = entries.iter().zip(&seen).map(|(entry, seen)| show_entry(entry, seen, None)).collect();
-    Ok(HttpResponse::Ok().json(List { swarms }))
+    let next_cursor = entries.last().filter(|_| more).map(|last| last.spec.name.as_str());
+    Ok(HttpResponse::Ok().json(List { swarms, next_cursor }))
 }
 
 /// One swarm. Its ETag names the version of the document alone: what `If-Match` will be held against when documents can be replaced.

@@ -121,6 +121,9 @@ pub enum OperationState {
 }
 
 impl OperationState {
+    /// All of them, in the order in which they follow each other.
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     /// Whether nothing more will happen.
     pub fn ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)

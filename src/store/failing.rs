@@ -11,8 +11,8 @@ use super::{
     error::StoreError,
     journal::{Answer, Journal},
     records::{
-        Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, Pruned, PutOutcome, Retention, Standing,
-        StoredEvent, SwarmRow,
+        Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, OperationQuery, Pruned, PutOutcome,
+        Retention, Standing, StoredEvent, SwarmRow,
     },
 };
 use crate::model::{
@@ -132,8 +132,8 @@ impl Journal for FailingJournal {
     fn operation(&self, id: OperationId) -> Answer<'_, Option<Operation>> {
         self.read(|j| j.operation(id))
     }
-    fn operations(&self, limit: usize) -> Answer<'_, Vec<Operation>> {
-        self.read(|j| j.operations(limit))
+    fn operations(&self, query: OperationQuery) -> Answer<'_, Vec<Operation>> {
+        self.read(|j| j.operations(query))
     }
     fn unfinished_operations(&self) -> Answer<'_, Vec<Operation>> {
         self.read(|j| j.unfinished_operations())

@@ -331,7 +331,7 @@ impl OperationColumns {
 }
 
 /// The stored word of an operation's state.
-fn state_word(state: OperationState) -> &'static str {
+pub(super) fn state_word(state: OperationState) -> &'static str {
     match state {
         OperationState::Accepted => "accepted",
         OperationState::Running => "running",

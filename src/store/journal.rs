@@ -13,8 +13,8 @@ use std::{
 use super::{
     error::StoreError,
     records::{
-        Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, Pruned, PutOutcome, Retention, Standing,
-        StoredEvent, SwarmRow,
+        Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, OperationQuery, Pruned, PutOutcome,
+        Retention, Standing, StoredEvent, SwarmRow,
     },
 };
 use crate::model::{
@@ -78,8 +78,8 @@ pub trait Journal: Send + Sync {
     fn update_operation(&self, operation: &Operation) -> Answer<'_, ()>;
     /// One operation.
     fn operation(&self, id: OperationId) -> Answer<'_, Option<Operation>>;
-    /// The latest, youngest first.
-    fn operations(&self, limit: usize) -> Answer<'_, Vec<Operation>>;
+    /// Youngest first.
+    fn operations(&self, query: OperationQuery) -> Answer<'_, Vec<Operation>>;
     /// Accepted or running, oldest first: an earlier daemon's end has cut them off.
     fn unfinished_operations(&self) -> Answer<'_, Vec<Operation>>;
 

@@ -23,7 +23,7 @@ pub use history::{HistoryPage, HistoryQuery, Point, Resolution, Spread, Tokens};
 pub use journal::{Answer, BoxFuture, Journal};
 pub use logbook::{LogBook, LogBookStatus, LogLimits, NewLine};
 pub use records::{
-    Incarnation, IncarnationRow, JournalStatus, Ledger, LogLine, LogPage, LogQuery, OperationKey, Pruned, PutOutcome,
-    Retention, Standing, StandingState, StoredEvent, SwarmRow,
+    Incarnation, IncarnationRow, JournalStatus, Ledger, LogLine, LogPage, LogQuery, OperationKey, OperationQuery,
+    Pruned, PutOutcome, Retention, Standing, StandingState, StoredEvent, SwarmRow,
 };
 pub use sqlite::SqliteJournal;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::model::{AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, Origin, Seq, Spent, SwarmName};
+use crate::model::{
+    AgentId, Desired, Epoch, ExitRecord, LaunchId, Operation, OperationId, OperationState, Origin, Seq, Spent,
+    SwarmName,
+};
 
 /// One line of an agent's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +185,19 @@ pub enum PutOutcome {
     Existing(Box<Operation>),
     /// The key was used before for something else. Nothing was stored.
     KeyReused,
+}
+
+/// Which operations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationQuery {
+    /// Accepted before this one.
+    pub before: Option<OperationId>,
+    /// Of this swarm or one of its agents.
+    pub swarm: Option<SwarmName>,
+    /// In this state.
+    pub state: Option<OperationState>,
+    /// At most so many.
+    pub limit: usize,
 }
 
 /// What a pruning leaves.

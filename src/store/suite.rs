@@ -331,7 +331,8 @@ async fn operations(journal: &dyn Journal) {
     assert_eq!(journal.put_operation(&first, key("k1", "restart review")).await, Ok(PutOutcome::Stored));
     let second = operation("review", 2_000);
     assert_eq!(journal.put_operation(&second, None).await, Ok(PutOutcome::Stored));
-    assert_eq!(journal.operations(9).await.unwrap(), [second.clone(), first.clone()]);
+    let all = OperationQuery { limit: 9, ..OperationQuery::default() };
+    assert_eq!(journal.operations(all.clone()).await.unwrap(), [second.clone(), first.clone()]);
     assert_eq!(journal.unfinished_operations().await.unwrap(), [first.clone(), second.clone()]);
 
     let ended = Operation {
@@ -342,7 +343,20 @@ async fn operations(journal: &dyn Journal) {
     };
     journal.update_operation(&ended).await.unwrap();
     assert_eq!(journal.operation(first.id).await.unwrap(), Some(ended.clone()));
-    assert_eq!(journal.unfinished_operations().await.unwrap(), [second]);
+    assert_eq!(journal.unfinished_operations().await.unwrap(), [second.clone()]);
+    let other = Operation { target: Target::Agent(agent("review-2/coder")), ..operation("review", 2_500) };
+    assert_eq!(journal.put_operation(&other, None).await, Ok(PutOutcome::Stored));
+    for (query, found) in [
+        (OperationQuery { before: Some(other.id), ..all.clone() }, vec![&second, &ended]),
+        (OperationQuery { before: Some(first.id), ..all.clone() }, vec![]),
+        (OperationQuery { swarm: Some("review".parse().unwrap()), ..all.clone() }, vec![&second, &ended]),
+        (OperationQuery { swarm: Some("review-2".parse().unwrap()), ..all.clone() }, vec![&other]),
+        (OperationQuery { state: Some(OperationState::Failed), ..all.clone() }, vec![&ended]),
+        (OperationQuery { state: Some(OperationState::Accepted), limit: 1, ..all.clone() }, vec![&other]),
+    ] {
+        let listed = journal.operations(query.clone()).await.unwrap();
+        assert_eq!(listed.iter().collect::<Vec<_>>(), found, "{query:?}");
+    }
 
     let again = operation("review", 4_000);
     let outcome = journal.put_operation(&again, key("k1", "restart review")).await;
@@ -351,7 +365,7 @@ async fn operations(journal: &dyn Journal) {
     assert_eq!(outcome, Ok(PutOutcome::KeyReused));
     assert_eq!(journal.operation(again.id).await.unwrap(), None, "nothing was stored");
     assert!(matches!(journal.update_operation(&again).await, Err(StoreError::Conflict(_))));
-    assert_eq!(journal.operations(1).await.unwrap().len(), 1);
+    assert_eq!(journal.operations(OperationQuery { limit: 1, ..all }).await.unwrap().len(), 1);
 }
 
 async fn events(journal: &dyn Journal) {
@@ -400,7 +414,8 @@ async fn retention(journal: &dyn Journal) {
     assert_eq!(pruned, Pruned { events: 2, operations: 2, incarnations: 4 });
     journal.prune(at(100_000), keep(4, 150)).await.unwrap();
     assert_eq!(journal.events(Seq(0), 99).await.unwrap(), []);
-    assert_eq!(journal.operations(99).await.unwrap(), [unfinished], "what is under way stays");
+    let all = OperationQuery { limit: 99, ..OperationQuery::default() };
+    assert_eq!(journal.operations(all).await.unwrap(), [unfinished], "what is under way stays");
     let ledger = journal.ledger(&here, at(100_000), Duration::ZERO).await.unwrap();
     assert_eq!((ledger.incarnation, ledger.restarts), (11, 10), "counts don't depend on history");
     assert_eq!(ledger.last_exit, Some(exit(10, 1, 1_000)), "the last exit of an agent of the hive stays");

@@ -233,14 +233,45 @@ fn bodies_that_say_something_else_are_refused_by_name() {
 }
 
 #[test]
+fn lists_come_in_pages_that_lead_on() {
+    let hive = hive(Setup::default());
+    for word in ["restart", "stop", "start"] {
+        assert_eq!(hive.post(&format!("/api/v1/swarms/review/{word}"), "").status, 202);
+    }
+    let (mut seen, mut path) = (Vec::new(), "/api/v1/operations?swarm=review&state=accepted&limit=2".to_owned());
+    loop {
+        let page = hive.get(&path).json();
+        let kinds = page["operations"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap().to_owned());
+        seen.push(kinds.collect::<Vec<_>>());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/operations?swarm=review&state=accepted&limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, [vec!["start", "stop"], vec!["restart"]]);
+    assert_eq!(hive.get("/api/v1/operations?swarm=other").json(), json!({ "operations": [], "next_cursor": null }));
+
+    let list = hive.get("/api/v1/swarms?limit=1").json();
+    assert_eq!((&list["swarms"][0]["name"], &list["next_cursor"]), (&json!("review"), &json!(null)));
+    let none = hive.get("/api/v1/swarms?cursor=review").json();
+    assert_eq!(none, json!({ "swarms": [], "next_cursor": null }));
+}
+
+#[test]
 fn queries_that_say_something_else_are_refused_by_name() {
     let hive = hive(Setup::default());
     for (path, words) in [
         ("/api/v1/health?full=1", "unknown field `full`"),
-        ("/api/v1/events?after=x", "\"x\", expected a whole number"),
+        ("/api/v1/events?after=x", "after: invalid value: string \"x\", expected a whole number"),
         ("/api/v1/events?after=", "\"\", expected a whole number"),
         ("/api/v1/events?limit=1001", "at most 1000"),
-        ("/api/v1/operations?limit=-1", "\"-1\", expected a whole number"),
+        ("/api/v1/operations?limit=-1", "limit: invalid value: string \"-1\", expected a whole number"),
+        ("/api/v1/operations?limit=1&limit=2", "duplicate field `limit`"),
+        ("/api/v1/operations?limit=0", "limit: found 0, allowed: 1 to 500"),
+        (
+            "/api/v1/operations?state=done",
+            "state: found \"done\", allowed: accepted, running, succeeded, failed, cancelled",
+        ),
+        ("/api/v1/operations?cursor=7", "cursor: "),
+        ("/api/v1/swarms?cursor=NO", "cursor: \"NO\" is not a name"),
         ("/api/v1/swarms/review/agents/coder/logs?tail=5001", "at most 5000"),
         ("/api/v1/swarms/review/agents/coder/logs?since=yesterday", "RFC 3339"),
         ("/api/v1/swarms/review/agents/coder/logs?follow=maybe", "true or false"),

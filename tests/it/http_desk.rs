@@ -9,8 +9,8 @@ use std::{
 
 use hivekeeper::{
     control_plane::{
-        Check, Control, ControlError, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, Point, Request,
-        Resolution, Spread, StoredEvent, SwarmEntry, Tokens, desk::BoxFuture,
+        Check, Control, ControlError, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, OperationQuery, Point,
+        Request, Resolution, Spread, StoredEvent, SwarmEntry, Tokens, desk::BoxFuture,
     },
     http::{HealthReader, MetricsReader, Readings},
     model::{
@@ -176,8 +176,14 @@ impl Control for Desk {
         Box::pin(async move { self.find(id) })
     }
 
-    fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
-        let all = self.operations.lock().values().rev().take(limit).cloned().collect();
+    fn operations(&self, query: OperationQuery) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
+        let OperationQuery { before, swarm, state, limit } = query;
+        let fits = |operation: &&Operation| {
+            before.is_none_or(|before| operation.id < before)
+                && swarm.as_ref().is_none_or(|swarm| operation.target.swarm() == swarm)
+                && state.is_none_or(|state| operation.state == state)
+        };
+        let all = self.operations.lock().values().rev().filter(fits).take(limit).cloned().collect();
         Box::pin(async move { Ok(all) })
     }
 

@@ -9,7 +9,7 @@ use super::{Office, TREE_WAIT, journal};
 use crate::{
     control_plane::desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
     model::{AgentId, Finding, Operation, OperationId, Seq, SwarmName, Target},
-    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, StoredEvent},
+    store::{HistoryPage, HistoryQuery, LogPage, LogQuery, OperationQuery, StoredEvent},
 };
 
 impl Control for Office {
@@ -53,8 +53,8 @@ impl Control for Office {
         })
     }
 
-    fn operations(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
-        Box::pin(async move { self.needs.agents.journal.operations(limit).await.map_err(journal) })
+    fn operations(&self, query: OperationQuery) -> BoxFuture<'_, Result<Vec<Operation>, ControlError>> {
+        Box::pin(async move { self.needs.agents.journal.operations(query).await.map_err(journal) })
     }
 
     fn swarms(&self) -> Vec<SwarmEntry> {

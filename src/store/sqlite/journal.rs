@@ -22,8 +22,8 @@ use crate::{
         forms::{millis, signed},
         journal::{Answer, Journal},
         records::{
-            Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, Pruned, PutOutcome, Retention, Standing,
-            StoredEvent, SwarmRow,
+            Incarnation, IncarnationRow, JournalStatus, Ledger, OperationKey, OperationQuery, Pruned, PutOutcome,
+            Retention, Standing, StoredEvent, SwarmRow,
         },
     },
 };
@@ -148,8 +148,8 @@ impl Journal for SqliteJournal {
         self.reader.call(move |db| operations::one(db, id))
     }
 
-    fn operations(&self, limit: usize) -> Answer<'_, Vec<Operation>> {
-        self.reader.call(move |db| operations::latest(db, limit))
+    fn operations(&self, query: OperationQuery) -> Answer<'_, Vec<Operation>> {
+        self.reader.call(move |db| operations::some(db, &query))
     }
 
     fn unfinished_operations(&self) -> Answer<'_, Vec<Operation>> {

@@ -1,13 +1,13 @@
 //! Operations and their idempotency keys.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use crate::{
-    model::{Operation, OperationId},
+    model::{Operation, OperationId, SwarmName},
     store::{
         error::StoreError,
-        forms::{OperationColumns, signed},
-        records::{OperationKey, PutOutcome},
+        forms::{OperationColumns, signed, state_word},
+        records::{OperationKey, OperationQuery, PutOutcome},
     },
 };
 
@@ -63,19 +63,28 @@ pub(super) fn one(db: &Connection, id: OperationId) -> Result<Option<Operation>,
     found.map(|columns| columns.operation()).transpose()
 }
 
-pub(super) fn latest(db: &Connection, limit: usize) -> Result<Vec<Operation>, StoreError> {
-    // Ids are UUIDv7: their order is the order of acceptance.
-    many(db, "ORDER BY id DESC LIMIT ?1", limit)
+pub(super) fn some(db: &Connection, query: &OperationQuery) -> Result<Vec<Operation>, StoreError> {
+    // Ids are UUIDv7: their order is the order of acceptance. An agent's id begins with its swarm's name and a slash.
+    let which = "WHERE (?2 IS NULL OR id < ?2) AND (?3 IS NULL OR state = ?3)
+         AND (?4 IS NULL OR body ->> '$.target' = ?4 OR body ->> '$.target' GLOB ?4 || '/*')
+         ORDER BY id DESC LIMIT ?1";
+    let OperationQuery { before, swarm, state, limit } = query;
+    let before = before.map(|id| id.to_string());
+    many(
+        db,
+        which,
+        params![signed(*limit as u64), before, state.map(state_word), swarm.as_ref().map(SwarmName::as_str)],
+    )
 }
 
 pub(super) fn unfinished(db: &Connection) -> Result<Vec<Operation>, StoreError> {
-    many(db, "WHERE state IN ('accepted', 'running') ORDER BY id LIMIT ?1", usize::MAX)
+    many(db, "WHERE state IN ('accepted', 'running') ORDER BY id", params![])
 }
 
-fn many(db: &Connection, which: &str, limit: usize) -> Result<Vec<Operation>, StoreError> {
+fn many(db: &Connection, which: &str, params: &[&dyn ToSql]) -> Result<Vec<Operation>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM operations {which}");
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![signed(limit as u64)])?;
+    let mut rows = statement.query(params)?;
     let mut operations = Vec::new();
     while let Some(row) = rows.next()? {
         operations.push(columns(row)?.operation()?);
