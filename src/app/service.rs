@@ -119,7 +119,7 @@ mod tests {
     async fn a_thread_that_is_blocked_proves_nothing_until_it_turns_again() {
         let thread = LaunchThread::start().unwrap();
         turns(&thread.handle()).await.unwrap();
-        let (free, blocked) = mpsc::channel::<()>();
+        let (free, blocked) = mpsc::sync_channel::<()>(1);
         thread.handle().spawn(async move { blocked.recv() });
         let answer = timeout(Duration::from_millis(100), turns(&thread.handle())).await;
         assert!(answer.is_err(), "{answer:?}");

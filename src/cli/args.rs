@@ -159,6 +159,19 @@ pub(super) enum Command {
     },
     /// Exit 0 when the daemon is ready, else 1
     Ready,
+    /// Copy the hive of this data directory into a file; the daemon may run
+    Backup {
+        /// The file, a tar archive; what was there is replaced
+        file: PathBuf,
+        /// The log books, too
+        #[arg(long)]
+        logs: bool,
+    },
+    /// Make the data directory, which must be new or empty, out of a backup
+    Restore {
+        /// What `backup` wrote
+        file: PathBuf,
+    },
     /// Let the daemon of this data directory exit at once and leave its agents to the next one
     Handover,
     /// Internal: run one agent under a lease; started by the daemon

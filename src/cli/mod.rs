@@ -6,6 +6,7 @@
 
 mod args;
 mod attached;
+mod backup;
 mod check;
 mod client;
 mod commands;

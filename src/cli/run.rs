@@ -17,7 +17,7 @@ use crate::config::{Config, LoadArgs, read_file, resolve_path};
 
 use super::{
     args::{ActArgs, Cli, Command, Common, EndingArgs, OperationsCommand, ServeArgs},
-    attached, check,
+    attached, backup, check,
     client::Client,
     commands,
     error::{CliError, Exit},
@@ -160,6 +160,14 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
             operations::operations(&client()?, command, patience, (around.now)(), screen)?;
         }
         Command::Ready => probes::ready(&client()?, screen)?,
+        Command::Backup { file, logs } => {
+            let data_dir = locate::data_dir(&place(common, around))?;
+            backup::backup(&data_dir, &around.cwd.join(file), *logs, json, screen)?;
+        }
+        Command::Restore { file } => {
+            let data_dir = locate::data_dir(&place(common, around))?;
+            backup::restore(&around.cwd.join(file), &data_dir, json, screen)?;
+        }
         Command::Handover => handover::handover(&locate::data_dir(&place(common, around))?, screen)?,
         Command::Agent { .. } => {
             let text = "`hivekeeper agent` is started by the daemon and reads frames; to run a program, put it into a [[swarm]]";

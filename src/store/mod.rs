@@ -1,5 +1,6 @@
 //! What outlives the daemon: the data directory that one daemon holds, the journal (SQLite) and the log books of the agents.
 
+pub mod backup;
 pub mod data_dir;
 pub mod error;
 mod forms;

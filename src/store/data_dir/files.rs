@@ -26,7 +26,7 @@ pub(super) fn open_private(path: &Path) -> io::Result<File> {
 }
 
 /// Puts `text` in the place of the file. After a crash or a power cut there is the old text or the new one.
-pub(super) fn replace(path: &Path, text: &str) -> Result<(), DataDirError> {
+pub(in crate::store) fn replace(path: &Path, text: &str) -> Result<(), DataDirError> {
     let beside = path.with_extension("new");
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
@@ -39,7 +39,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), DataDirError> {
 }
 
 /// Makes a rename outlive a power cut.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+pub(in crate::store) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 

@@ -11,11 +11,12 @@
 //! | `run/`, `logs/`, `work/` | sockets and exit records of launchers; log books; working directories of swarms |
 
 mod error;
-mod files;
+pub(in crate::store) mod files;
 mod lock;
 mod open;
 
 pub use error::DataDirError;
+pub(in crate::store) use open::prepare;
 pub use open::{DataDir, Fence, Options};
 
 #[cfg(test)]

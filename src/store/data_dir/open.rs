@@ -189,14 +189,21 @@ impl Fence {
     }
 }
 
-/// The directory itself, absolute, without links.
-fn make(path: &Path) -> Result<PathBuf, DataDirError> {
+/// The absolute path of a directory that is to be a data directory; what is above it is made.
+pub(in crate::store) fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
     let io = |e| DataDirError::io(path, e);
     let absolute = std::path::absolute(path).map_err(io)?;
     check_length(&absolute)?;
     if let Some(parent) = absolute.parent() {
         fs::create_dir_all(parent).map_err(io)?;
     }
+    Ok(absolute)
+}
+
+/// The directory itself, absolute, without links.
+fn make(path: &Path) -> Result<PathBuf, DataDirError> {
+    let io = |e| DataDirError::io(path, e);
+    let absolute = prepare(path)?;
     match DirBuilder::new().mode(0o700).create(&absolute) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if !absolute.is_dir() {

@@ -49,13 +49,23 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The schema of a database, which must not be a later version's.
+pub(in crate::store) fn check_version(connection: &Connection, migrations: &[&str]) -> Result<i64, StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = signed(migrations.len() as u64);
+    if found > known { Err(StoreError::Newer { found, known }) } else { Ok(found) }
+}
+
+/// Reads every page of a database.
+pub(in crate::store) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let said: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if said == "ok" { Ok(()) } else { Err(StoreError::Corrupt(said)) }
+}
+
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let found = check_version(&tx, migrations)?;
     let known = signed(migrations.len() as u64);
-    if found > known {
-        return Err(StoreError::Newer { found, known });
-    }
     let done = usize::try_from(found).map_err(|_| StoreError::Corrupt(format!("schema {found}")))?;
     for step in &migrations[done..] {
         tx.execute_batch(step)?;

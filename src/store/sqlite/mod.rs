@@ -17,7 +17,7 @@ mod tokens;
 pub(super) mod writer;
 
 pub use journal::SqliteJournal;
-pub(super) use schema::{Claim, claim};
+pub(super) use schema::{Claim, check_schema, claim};
 
 #[cfg(test)]
 mod tests;

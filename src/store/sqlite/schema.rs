@@ -63,6 +63,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     database::open(path, MIGRATIONS)
 }
 
+/// Whether this version can work with a journal. Reads all of it and changes nothing.
+pub(in crate::store) fn check_schema(path: &Path) -> Result<(), StoreError> {
+    let connection = database::open_for_reading(path)?;
+    database::check_version(&connection, MIGRATIONS)?;
+    database::check(&connection)
+}
+
 /// What a daemon that takes a data directory over brings along.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) struct Claim {

@@ -1,0 +1,159 @@
+//! Making a data directory out of a backup.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, BufReader},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Component, Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{
+    archive,
+    error::BackupError,
+    manifest::{Entry, FORMAT, Manifest, NAME},
+};
+use crate::store::{
+    data_dir::{files, prepare},
+    forms, sqlite,
+};
+
+/// Longer than the manifest of a hundred thousand log segments; what claims to be longer is none.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
+/// Makes `data_dir`, which must be new or empty, out of a backup. It is there whole or not at all, and its epoch is above that of any daemon that led
+/// this hive so far: the next one on it fences them off wherever it meets what they launched. Blocks.
+///
+/// # Errors
+/// Why nothing was restored.
+pub fn restore(file: &Path, data_dir: &Path) -> Result<Manifest, BackupError> {
+    let data_dir = prepare(data_dir)?;
+    refuse_used(&data_dir)?;
+    let mut name = data_dir.as_os_str().to_owned();
+    name.push(".restoring");
+    let beside = Beside(PathBuf::from(name));
+    DirBuilder::new().mode(0o700).create(&beside.0).map_err(BackupError::io(&beside.0))?;
+    let manifest = unpack(file, &beside.0)?;
+    let database = beside.0.join("hive.db");
+    sqlite::check_schema(&database).map_err(BackupError::database(&database))?;
+    let epoch = forms::unsigned(forms::millis(SystemTime::now()));
+    files::replace(&beside.0.join("epoch"), &format!("{epoch}\n"))?;
+    let settle = || {
+        sync_directories(&beside.0)?;
+        fs::rename(&beside.0, &data_dir)?;
+        files::sync_parent(&data_dir)
+    };
+    settle().map_err(BackupError::io(&data_dir))?;
+    Ok(manifest)
+}
+
+/// Refuses a directory in which anything is.
+fn refuse_used(data_dir: &Path) -> Result<(), BackupError> {
+    let mut entries = match fs::read_dir(data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(BackupError::io(data_dir))?,
+    };
+    if let Ok(lock) = File::open(data_dir.join("lock"))
+        && lock.try_lock_shared().is_err()
+    {
+        return Err(BackupError::Living { path: data_dir.to_owned() });
+    }
+    match entries.next() {
+        None => Ok(()),
+        Some(entry) => {
+            let name = entry.map_err(BackupError::io(data_dir))?.file_name();
+            Err(BackupError::Used { path: data_dir.to_owned(), found: name.to_string_lossy().into_owned() })
+        }
+    }
+}
+
+fn unpack(file: &Path, into: &Path) -> Result<Manifest, BackupError> {
+    let unusable = |why: String| BackupError::Unusable { path: file.to_owned(), why };
+    let read = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => unusable("it is cut off".to_owned()),
+        io::ErrorKind::InvalidData => unusable(error.to_string()),
+        _ => BackupError::Io { path: file.to_owned(), source: error },
+    };
+    let mut from = BufReader::new(File::open(file).map_err(BackupError::io(file))?);
+    let mut found = BTreeMap::new();
+    while let Some((path, bytes)) = archive::next(&mut from).map_err(read)? {
+        if path == NAME {
+            if bytes > MANIFEST_BYTES_MAX {
+                return Err(unusable(format!("its manifest has {bytes} bytes")));
+            }
+            let mut text = Vec::new();
+            archive::content(&mut from, &mut text, bytes).map_err(read)?;
+            let manifest: Manifest = serde_json::from_slice(&text)
+                .map_err(|error| unusable(format!("its manifest can't be read: {error}")))?;
+            return compare(manifest, found).map_err(unusable);
+        }
+        if !is_ours(&path) {
+            return Err(unusable(format!("it holds {path:?}, which no backup has")));
+        }
+        let target = into.join(&path);
+        let mut to = create(&target).map_err(BackupError::io(&target))?;
+        let sha256 = archive::content(&mut from, &mut to, bytes).map_err(read)?;
+        to.sync_all().map_err(BackupError::io(&target))?;
+        found.insert(path.clone(), Entry { path, bytes, sha256 });
+    }
+    Err(unusable("it has no manifest".to_owned()))
+}
+
+/// Whether the archive holds what its manifest says, byte by byte.
+fn compare(manifest: Manifest, mut found: BTreeMap<String, Entry>) -> Result<Manifest, String> {
+    if manifest.format != FORMAT {
+        let (version, format) = (&manifest.version, manifest.format);
+        return Err(format!("version {version} wrote it in form {format}, this version knows {FORMAT}"));
+    }
+    for entry in &manifest.files {
+        match found.remove(&entry.path) {
+            Some(same) if same == *entry => {}
+            Some(_) => return Err(format!("{} is not what was backed up: its checksum differs", entry.path)),
+            None => return Err(format!("{} is missing", entry.path)),
+        }
+    }
+    match found.into_keys().next() {
+        Some(path) => Err(format!("it holds {path:?}, which its manifest does not name")),
+        None if !manifest.files.iter().any(|entry| entry.path == "hive.db") => Err("hive.db is missing".to_owned()),
+        None => Ok(manifest),
+    }
+}
+
+/// The names that a backup may hold, none of which leads out of the directory.
+fn is_ours(path: &str) -> bool {
+    if matches!(path, "hive.db" | "history.sqlite" | "hive-id") {
+        return true;
+    }
+    let parts: Vec<_> = Path::new(path).components().collect();
+    let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
+    plain && parts.len() == 4 && path.starts_with("logs/") && path.ends_with(".log")
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().mode(0o700).recursive(true).create(parent)?;
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// The names in all directories, so that a power cut takes none of them.
+fn sync_directories(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// The directory while it is being filled; gone when this is dropped, unless it was renamed.
+struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // After the rename there is none of that name.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
