@@ -99,6 +99,8 @@ pub(super) enum Command {
         #[arg(short, long, value_enum, value_name = "FORM")]
         output: Option<Form>,
     },
+    /// Watch the agents live, with keys to sort, filter, restart, stop, start and read logs
+    Top,
     /// Show the supervision tree
     Tree,
     /// Show how the hive is, and why

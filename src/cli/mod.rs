@@ -26,6 +26,7 @@ mod screen;
 mod shapes;
 mod sse;
 mod table;
+mod top;
 mod tree;
 mod up;
 mod wait;

@@ -28,7 +28,7 @@ use super::{
     progress::Patience,
     ps,
     screen::Screen,
-    tree, up, wait,
+    top, tree, up, wait,
 };
 
 /// Runs the daemon until it ends.
@@ -137,6 +137,7 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         Command::Serve(args) => return daemon(args, common, around, serve),
         Command::Check(args) => check::check(&load(args, common, around)?, screen)?,
         Command::Ps { output } => ps::ps(&client()?, output.is_some(), json, (around.now)(), screen)?,
+        Command::Top => top::top(&client()?, around.now, &around.interrupts, json, screen)?,
         Command::Tree => tree::tree(&client()?, json, (around.now)(), screen)?,
         Command::Health => probes::health(&client()?, json, (around.now)(), screen)?,
         Command::Logs(args) => logs::logs(&client()?, args, json, screen)?,

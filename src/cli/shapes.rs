@@ -94,6 +94,8 @@ pub(super) struct Agent {
     pub(super) cpu: Measured<f64>,
     pub(super) memory: Measured<u64>,
     pub(super) last_heartbeat: Measured<String>,
+    #[serde(default)]
+    pub(super) progress: Option<Measured<Value>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

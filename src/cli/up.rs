@@ -292,7 +292,8 @@ mod tests {
             ("", "no swarm in it"),
             ("[]", "no swarm in it"),
             ("[[swarm]\nname", "line 1"),
-            ("7", "no TOML"),
+            ("7", "no swarm in it"),
+            ("7 =", "no TOML"),
         ] {
             let mistake = found(text).unwrap_err();
             assert!(mistake.contains(piece), "{text:?}: {mistake}");

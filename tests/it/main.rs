@@ -5,6 +5,7 @@ mod asyncapi;
 mod backup;
 mod chaos;
 mod cli;
+mod cli_live;
 mod clients;
 mod config;
 mod data_plane;
