@@ -13,5 +13,6 @@ pub mod model;
 pub mod runtime;
 pub mod store;
 pub mod stream;
+pub mod tls;
 pub mod view;
 pub mod wire;

@@ -228,7 +228,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         engine: Arc::clone(&docker),
         sockets: Arc::clone(&sockets),
         keys,
-        hosts: config.http.hosts.clone(),
+        web: config.http.clone(),
         measures: Arc::new(measures),
     };
     let sink =

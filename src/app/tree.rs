@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
 use crate::{
+    config::HttpConfig,
     control_plane::{
         Chronicle, Controller, Historian, History, Keyring, Office,
         chronicle::{Scribe, Standings},
@@ -24,7 +25,7 @@ use crate::{
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
-    http::{self, HealthReader, STOP_GRACE_S, Server},
+    http::{self, HealthReader, Rates, STOP_GRACE_S, Server},
     runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
     stream::{Hub, Warden},
@@ -65,7 +66,7 @@ pub(super) struct Parts {
     pub(super) engine: Arc<DockerRuntime>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) keys: Keyring,
-    pub(super) hosts: Vec<String>,
+    pub(super) web: HttpConfig,
     pub(super) measures: Arc<Measures>,
 }
 
@@ -238,18 +239,22 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 }
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
-    let Parts { documents, feed, hub, office, sockets, keys, hosts, measures, .. } = parts;
+    let Parts { documents, feed, hub, office, sockets, keys, web, measures, .. } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
         control: office,
         health: documents,
         feed,
         keys,
-        hosts,
+        hosts: web.hosts,
+        tls: web.tls,
         sockets: Arc::new(move |config| {
             config.app_data(hub.clone());
         }),
-        limits: http::Limits::with_open_files(open_files_allowed()),
+        limits: http::Limits {
+            rates: Rates { reads_per_second: web.reads_per_second, commands_per_second: web.commands_per_second },
+            ..http::Limits::with_open_files(open_files_allowed())
+        },
         metrics: measures,
     };
     let mut spec = service("http");

@@ -1,14 +1,15 @@
 //! `[data_plane]`: who may come, how much they may say, and behind which certificate.
 
-use std::{io, net::SocketAddr, path::Path, path::PathBuf};
+use std::{io, net::SocketAddr, path::Path};
 
 use super::{
-    fields::{Fields, Setting, Slot},
-    problem::{Complaint, Problem},
+    fields::{Fields, Slot},
+    problem::Problem,
     read::{self, integer},
     settings::DataPlaneConfig,
+    tls::TlsSlots,
 };
-use crate::data_plane::Tls;
+use crate::tls::Tls;
 
 /// Its keys, each with the word of the uppermost layer so far.
 #[derive(Debug, Default)]
@@ -17,8 +18,7 @@ pub(super) struct DataPlaneSlots {
     connections_max: Slot<i64>,
     connects_per_second: Slot<i64>,
     notifications_per_second: Slot<i64>,
-    certificate: Slot<Option<PathBuf>>,
-    key: Slot<Option<PathBuf>>,
+    tls: TlsSlots,
 }
 
 impl DataPlaneSlots {
@@ -30,8 +30,7 @@ impl DataPlaneSlots {
         fields.set("connects_per_second", &mut self.connects_per_second, integer(1..=100_000));
         // Below a hundred a handful of agents would lose their logs; beyond ten million no machine comes.
         fields.set("notifications_per_second", &mut self.notifications_per_second, integer(100..=10_000_000));
-        fields.set("tls_cert_file", &mut self.certificate, read::path(base));
-        fields.set("tls_key_file", &mut self.key, read::path(base));
+        self.tls.read(base, fields);
     }
 
     /// The checked table, with no TLS yet; `None` where no layer said something valid.
@@ -45,45 +44,8 @@ impl DataPlaneSlots {
         })
     }
 
-    /// Reads certificate and key, if they are named.
+    /// Certificate and key, if they are named.
     pub(super) fn tls(&self, read: &dyn Fn(&Path) -> io::Result<String>, problems: &mut Vec<Problem>) -> Option<Tls> {
-        let (certificate, key) = (self.certificate.as_ref()?, self.key.as_ref()?);
-        let (cert_key, key_key) = ("data_plane.tls_cert_file", "data_plane.tls_key_file");
-        let mut text = |said: &Setting<Option<PathBuf>>, key: &str| {
-            let path = said.value.as_ref()?;
-            let unreadable = |error| {
-                let found = format!("{path:?}, which can't be read: {error}");
-                Complaint::rule(found, "allowed: a readable file with PEM text").at(said.place.clone(), key.to_owned())
-            };
-            read(path).map_err(|error| problems.push(unreadable(error))).ok()
-        };
-        let texts = (text(certificate, cert_key), text(key, key_key));
-        let (said, name, found, rule) = match (texts, &certificate.value, &key.value) {
-            ((Some(cert_text), Some(key_text)), Some(cert_path), Some(key_path)) => {
-                match Tls::read(&cert_text, &key_text) {
-                    Ok(tls) => return Some(tls),
-                    Err(why) if why.of_key() => {
-                        (key, key_key, format!("{key_path:?}: {why}"), format!("allowed: the key of {cert_path:?}"))
-                    }
-                    Err(why) => {
-                        let rule =
-                            "allowed: a file with the certificate and, behind it, those that vouch for it".to_owned();
-                        (certificate, cert_key, format!("{cert_path:?}: {why}"), rule)
-                    }
-                }
-            }
-            // The other may have been said by nobody, so the place is that of the one that was.
-            (_, Some(path), None) => {
-                let found = format!("{path:?} without its private key");
-                (certificate, cert_key, found, format!("allowed: both or neither; set {key_key}"))
-            }
-            (_, None, Some(path)) => {
-                let found = format!("{path:?} without its certificate");
-                (key, key_key, found, format!("allowed: both or neither; set {cert_key}"))
-            }
-            _ => return None,
-        };
-        problems.push(Complaint::rule(found, rule).at(said.place.clone(), name.to_owned()));
-        None
+        self.tls.files("data_plane", read, problems).map(|files| files.tls)
     }
 }

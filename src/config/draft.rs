@@ -1,6 +1,6 @@
 //! The tables, layer over layer.
 
-use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, path::PathBuf, time::Duration};
 
 use crate::model::SwarmName;
 
@@ -15,6 +15,7 @@ use super::{
         RuntimeConfig,
     },
     swarm::{AgentSlots, SwarmSlots},
+    tls::TlsSlots,
     tree::Node,
 };
 
@@ -31,6 +32,9 @@ pub(super) struct Draft {
     pub(super) http_bind: Slot<SocketAddr>,
     pub(super) token_file: Slot<Option<PathBuf>>,
     hosts: Slot<Vec<String>>,
+    reads_per_second: Slot<i64>,
+    commands_per_second: Slot<i64>,
+    pub(super) http_tls: TlsSlots,
     pub(super) data_plane: DataPlaneSlots,
     pub(super) sample_interval: Slot<Duration>,
     output_ring: Slot<u64>,
@@ -70,6 +74,10 @@ impl Draft {
             fields.set("bind", &mut draft.http_bind, read::address);
             fields.set("token_file", &mut draft.token_file, read::path(base));
             fields.set("hosts", &mut draft.hosts, read::hosts);
+            // Below ten reads a second a page could not be shown; the upper bounds are beyond what the daemon answers.
+            fields.set("reads_per_second", &mut draft.reads_per_second, integer(10..=1_000_000));
+            fields.set("commands_per_second", &mut draft.commands_per_second, integer(1..=1_000_000));
+            draft.http_tls.read(base, fields);
         });
         self.table(&mut root, "data_plane", |draft, fields| draft.data_plane.read(base, fields));
         self.table(&mut root, "runtime", |draft, fields| {
@@ -125,10 +133,17 @@ impl Draft {
         Some(HiveConfig { name, data_dir: self.data_dir.as_ref()?.value.clone()? })
     }
 
-    /// `[http]`, with no token yet.
+    /// `[http]`, with no token and no TLS yet.
     pub(super) fn http(&self) -> Option<HttpConfig> {
-        let hosts = self.hosts.as_ref()?.value.clone();
-        Some(HttpConfig { bind: self.http_bind.as_ref()?.value, token: None, hosts })
+        let rate = |slot: &Slot<i64>| NonZeroU32::new(u32::try_from(slot.as_ref()?.value).ok()?);
+        Some(HttpConfig {
+            bind: self.http_bind.as_ref()?.value,
+            token: None,
+            hosts: self.hosts.as_ref()?.value.clone(),
+            reads_per_second: rate(&self.reads_per_second)?,
+            commands_per_second: rate(&self.commands_per_second)?,
+            tls: None,
+        })
     }
 
     /// `[runtime]`

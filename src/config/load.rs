@@ -91,6 +91,7 @@ impl Config {
         let Layers { draft, arrays, file } = Layers::gather(args, &mut problems);
         check::whole(&draft, &mut problems);
         let token = check::token(&draft, args.read, &mut problems);
+        let http_tls = draft.http_tls.files("http", args.read, &mut problems);
         let tls = draft.data_plane.tls(args.read, &mut problems);
         let sample_interval = draft.sample_interval.as_ref().map(|said| said.value).unwrap_or_default();
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&args.cwd);
@@ -116,7 +117,7 @@ impl Config {
             Some(Self {
                 file: file.clone(),
                 hive: draft.hive()?,
-                http: HttpConfig { token, ..draft.http()? },
+                http: HttpConfig { token, tls: http_tls, ..draft.http()? },
                 data_plane: DataPlaneConfig { tls, ..draft.data_plane.config()? },
                 runtime: draft.runtime()?,
                 docker: DockerConfig { socket, ..draft.docker()? },

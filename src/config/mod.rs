@@ -20,6 +20,7 @@ mod settings;
 mod source;
 mod suggest;
 mod swarm;
+mod tls;
 mod tree;
 
 pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};

@@ -1,10 +1,10 @@
 //! What a checked configuration says.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    data_plane::Tls,
     model::{SourceSpec, SwarmSpec},
+    tls::{Tls, TlsFiles},
 };
 
 /// The whole configuration, checked.
@@ -52,6 +52,12 @@ pub struct HttpConfig {
     pub token: Option<Token>,
     /// Further names that a request's `Host` may carry.
     pub hosts: Vec<String>,
+    /// Requests that read, of each peer and with each token.
+    pub reads_per_second: NonZeroU32,
+    /// Requests that need `control`, of each peer and with each token.
+    pub commands_per_second: NonZeroU32,
+    /// What the API shows to whoever connects; `None` speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// `[data_plane]`

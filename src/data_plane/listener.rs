@@ -24,8 +24,8 @@ use super::{
     limits::{ACCEPT_PAUSE, BACKLOG_MAX, HANDSHAKES_PER_SECOND},
     newcomers::{Newcomer, Newcomers},
     plane::{DataPlaneHandle, Plane, Relayed, count},
-    tls::Tls,
 };
+use crate::tls::Tls;
 
 /// One incarnation of the listener. Made by a factory from the same bound socket each time.
 pub struct DataPlane {

@@ -10,7 +10,6 @@
 //! heard      what one read told, summed up, pure
 //! bucket     the rate limit, pure
 //! scratch    the buffers that are read into
-//! tls        certificate and key
 //! plane      what the tasks share, and the handle that other rooms hold
 //! seats      who has a session open
 //! dialer     the other way round: MCP servers that we connect to
@@ -31,9 +30,7 @@ mod seats;
 mod session;
 #[cfg(test)]
 pub(crate) mod simulated;
-mod tls;
 
 pub use limits::PlaneLimits;
 pub use listener::DataPlane;
 pub use plane::{DataPlaneHandle, PlaneStats, Presence};
-pub use tls::{Tls, TlsError};

@@ -19,10 +19,10 @@ use super::{
     limits::{CLOSE_DEADLINE, PlaneLimits, RELAYS_WAITING_MAX},
     seats::{Order, Seats},
     session::Gate,
-    tls::Tls,
 };
 use crate::{
     model::{Admission, AgentId, Drain, DuplexStream, RelaySink, TelemetrySink},
+    tls::Tls,
     wire::rpc::Code,
 };
 

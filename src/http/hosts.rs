@@ -14,12 +14,14 @@ use super::error::{Code, Problem};
 pub(super) struct Hosts {
     bound: SocketAddr,
     extra: Vec<String>,
+    /// Whether we speak HTTPS ourselves; a proxy before us may all the same.
+    secure: bool,
 }
 
 impl Hosts {
     /// The address that is bound, and further names (`hive.example`, for any port) or authorities (`hive.example:8443`) under which we are reached.
-    pub(super) fn new(bound: SocketAddr, extra: &[String]) -> Self {
-        Self { bound, extra: extra.iter().map(|host| host.to_ascii_lowercase()).collect() }
+    pub(super) fn new(bound: SocketAddr, extra: &[String], secure: bool) -> Self {
+        Self { bound, extra: extra.iter().map(|host| host.to_ascii_lowercase()).collect(), secure }
     }
 
     /// Whether `authority` is ours on a connection whose own end is `local`.
@@ -45,7 +47,7 @@ impl Hosts {
         };
         // RFC 9112, 3.2.2: the authority of an absolute target counts more than Host; neither may be foreign.
         let target = request.uri().authority().map(|authority| authority.as_str());
-        let ours = |authority: &str| self.allows(authority, 80, local);
+        let ours = |authority: &str| self.allows(authority, if self.secure { 443 } else { 80 }, local);
         if host.to_str().is_ok_and(ours) && target.is_none_or(ours) {
             Ok(())
         } else {
@@ -57,6 +59,8 @@ impl Hosts {
         let ours = |origin: &HeaderValue| {
             let origin = origin.to_str().ok()?;
             let (authority, port) = match origin.strip_prefix("http://") {
+                // Where we speak HTTPS, a page that came without it is of somebody who sits in between.
+                Some(_) if self.secure => return Some(false),
                 Some(authority) => (authority, 80),
                 None => (origin.strip_prefix("https://")?, 443),
             };
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     fn hosts(bound: &str, extra: &[&str]) -> Hosts {
-        Hosts::new(bound.parse().unwrap(), &extra.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())
+        Hosts::new(bound.parse().unwrap(), &extra.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>(), false)
     }
 
     #[test]

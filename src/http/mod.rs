@@ -4,6 +4,7 @@
 
 mod audit;
 mod commands;
+mod connections;
 mod dto;
 mod error;
 mod events;

@@ -1,7 +1,6 @@
 //! The server as an actor that can be supervised: made anew from the same listener, it keeps the port.
 
 use std::{
-    any::Any,
     io,
     net::TcpListener,
     num::NonZeroU32,
@@ -10,21 +9,13 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, ActorFutureExt as _, AsyncContext, Context, Running, WrapFuture as _};
-use actix_web::{
-    App, HttpServer,
-    dev::{Extensions, ServerHandle},
-    http::KeepAlive,
-    middleware::from_fn,
-    rt::net::TcpStream,
-    web,
-    web::ServiceConfig,
-};
-use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use actix_web::{App, HttpServer, dev::ServerHandle, http::KeepAlive, middleware::from_fn, web, web::ServiceConfig};
 use tokio::sync::watch;
 
 use super::{
     audit::Book,
-    guard::{self, Gate, LocalAddr},
+    connections::Connections,
+    guard::{self, Gate},
     hosts::Hosts,
     metrics::MetricsReader,
     openapi::Described,
@@ -37,7 +28,7 @@ use crate::{
     control_plane::{Control, Keyring},
     events::Feed,
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
-    stream,
+    tls::{Stamps, TlsFiles},
 };
 
 /// Threads that serve. Requests are small and never block: one would do, the second keeps probes answered beside a large document.
@@ -52,6 +43,8 @@ pub const STOP_GRACE_S: u64 = 3;
 
 /// Between two looks at who has not asked lately, and at refusals that are to be told.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at the files of the certificate: two calls for the state of a file each.
+const CERTIFICATE_EVERY: Duration = Duration::from_secs(2);
 /// Between two writes of when tokens were used, which is kept to the minute.
 const USES_EVERY: Duration = Duration::from_secs(60);
 
@@ -95,6 +88,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Connections of one peer: three quarters of all, so that one alone can't shut the others out. All viewers may come by one proxy.
+    fn connections_per_peer(&self) -> usize {
+        (self.connections_per_worker * WORKERS * 3 / 4).max(1)
+    }
+
     /// The default, on a machine that allows us so many open files: all connections take a quarter of them at most.
     pub fn with_open_files(files: u64) -> Self {
         let limits = Self::default();
@@ -140,6 +138,8 @@ pub struct Deps {
     pub keys: Keyring,
     /// Names under which we are reached beside the bound address and loopback: `[http] hosts`.
     pub hosts: Vec<String>,
+    /// What is shown to whoever connects; `None` speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Adds what the viewers' routes need of their own room: its hub.
     pub sockets: Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>,
     /// Bounds; the defaults say why.
@@ -158,6 +158,9 @@ pub struct Server {
     closing: watch::Sender<bool>,
     state: State,
     gate: Arc<Gate>,
+    tls: Option<TlsFiles>,
+    /// How the certificate's files looked at the last look.
+    stamps: Option<Stamps>,
     on_failure: OnFailure,
 }
 
@@ -175,7 +178,8 @@ impl Server {
     /// The listener can't be cloned or used.
     pub fn new(listener: &TcpListener, deps: Deps, on_failure: OnFailure) -> io::Result<Self> {
         let listener = listener.try_clone()?;
-        let hosts = Hosts::new(listener.local_addr()?, &deps.hosts);
+        let tls = deps.tls.clone();
+        let hosts = Hosts::new(listener.local_addr()?, &deps.hosts, tls.is_some());
         let rows = routes::table();
         let described = web::Data::new(Described::of(&rows)?);
         let gate = web::Data::new(Gate {
@@ -190,6 +194,7 @@ impl Server {
         let limits = deps.limits;
         let deps = web::Data::new(deps);
         let kept = gate.clone().into_inner();
+        let connections = Connections::new(limits.connections_per_peer(), limits.write_deadline);
         let app = move || {
             let sockets = Arc::clone(&deps.sockets);
             App::new()
@@ -212,11 +217,44 @@ impl Server {
             .tcp_nodelay(true)
             .shutdown_timeout(STOP_GRACE_S)
             .disable_signals()
-            .on_connect(move |connection, data| on_connect(connection, data, limits.write_deadline))
-            .listen(listener)?
-            .run();
+            .tls_handshake_timeout(limits.head_deadline)
+            .on_connect(move |connection, data| connections.enter(connection, data));
+        let server = match &tls {
+            Some(files) => server.listen_rustls_0_23(listener, files.tls.server_config())?,
+            None => server.listen(listener)?,
+        };
+        let server = server.run();
         let handle = server.handle();
-        Ok(Self { server: Some(server), handle, closing, state: State::Serving, gate: kept, on_failure })
+        Ok(Self {
+            server: Some(server),
+            handle,
+            closing,
+            state: State::Serving,
+            gate: kept,
+            tls,
+            stamps: None,
+            on_failure,
+        })
+    }
+
+    /// Takes a new certificate up once its files have changed. What is read before the first look is what the configuration has just read.
+    fn look_at_certificate(&mut self, context: &mut Context<Self>) {
+        let Some(files) = self.tls.clone() else { return };
+        let before = self.stamps;
+        let look = async move {
+            let stamps = files.stamps().await;
+            if before.is_some_and(|before| before != stamps) {
+                match files.reload().await {
+                    Ok(()) => tracing::info!(certificate = %files.certificate.display(), "a new certificate is shown"),
+                    Err(error) => {
+                        let error = anyhow::Error::new(error);
+                        tracing::error!("the certificate before is kept: {error:#}");
+                    }
+                }
+            }
+            stamps
+        };
+        context.spawn(look.into_actor(self).map(|stamps, actor, _| actor.stamps = Some(stamps)));
     }
 
     fn ended(&mut self, result: io::Result<()>, context: &mut Context<Self>) {
@@ -243,6 +281,7 @@ impl Actor for Server {
             actor.gate.pace.tidy();
             actor.gate.book.tidy(Instant::now());
         });
+        context.run_interval(CERTIFICATE_EVERY, Self::look_at_certificate);
         context.run_interval(USES_EVERY, |actor, context| {
             let keys = actor.gate.keys.clone();
             let write = async move {
@@ -267,16 +306,4 @@ impl Actor for Server {
             }
         }
     }
-}
-
-fn on_connect(connection: &dyn Any, data: &mut Extensions, write_deadline: Duration) {
-    let Some(socket) = connection.downcast_ref::<TcpStream>() else { return };
-    let deadline_ms = u32::try_from(write_deadline.as_millis()).unwrap_or(u32::MAX);
-    if let Err(error) = setsockopt(socket, TcpUserTimeout, &deadline_ms) {
-        tracing::warn!(%error, "a connection has no write deadline");
-    }
-    if let Ok(local) = socket.local_addr() {
-        data.insert(LocalAddr(local));
-    }
-    stream::keep_socket(connection, data);
 }

@@ -10,6 +10,7 @@ use std::{
 const RANKS: &[(&str, u32)] = &[
     ("model", 1),
     ("wire", 1),
+    ("tls", 1),
     ("view", 2),
     ("events", 3),
     ("store", 4),

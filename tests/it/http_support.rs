@@ -18,6 +18,7 @@ use hivekeeper::{
     http::{Deps, HealthReader, Limits, MetricsReader, Server},
     model::{Epoch, Seq},
     store::{DataDir, Journal, Options, SqliteJournal},
+    tls::TlsFiles,
 };
 
 pub(crate) use crate::http_desk::*;
@@ -31,6 +32,7 @@ pub(crate) struct Setup {
     pub(crate) token: Option<&'static str>,
     pub(crate) hosts: Vec<String>,
     pub(crate) limits: Limits,
+    pub(crate) tls: Option<TlsFiles>,
     /// Routes of other rooms; what stands in for them when a test brings none.
     pub(crate) sockets: Option<Routes>,
 }
@@ -121,6 +123,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         feed: feed.clone(),
         keys: keys.clone(),
         hosts: setup.hosts,
+        tls: setup.tls,
         sockets: setup.sockets.unwrap_or_else(|| Arc::new(stand_ins)),
         limits: setup.limits,
         metrics: Arc::clone(&desk) as Arc<dyn MetricsReader>,

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     net::TcpListener,
+    num::NonZeroU32,
     sync::Arc,
     task::{Context, Wake, Waker},
     time::{Duration, Instant, SystemTime},
@@ -19,6 +20,7 @@ use super::super::{
     steward, swarms, warden,
 };
 use crate::{
+    config::HttpConfig,
     control_plane::{
         Check, Chronicle, Control, Controller, Historian, History, HistoryOptions, Keyring, Office, OfficeDeps,
         chronicle::{Scribe, Standings},
@@ -332,7 +334,14 @@ impl Egg {
             engine,
             sockets: Arc::clone(&sockets),
             keys: Keyring::new(Arc::clone(&journal) as Arc<dyn Journal>, None),
-            hosts: Vec::new(),
+            web: HttpConfig {
+                bind: http_at,
+                token: None,
+                hosts: Vec::new(),
+                reads_per_second: NonZeroU32::MAX,
+                commands_per_second: NonZeroU32::MAX,
+                tls: None,
+            },
             measures: Arc::clone(&measures),
         };
         let sink = sinks::Supervision {

@@ -13,8 +13,9 @@ use std::{
 
 use actix::System;
 use hivekeeper::{
-    data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats, Tls},
+    data_plane::{DataPlane, DataPlaneHandle, PlaneLimits, PlaneStats},
     model::{Admission, AgentId, Lost, Refusal, Telemetry, TelemetryKind, TelemetrySink},
+    tls::Tls,
 };
 use hivekeeper_actors::{Child, ChildRef, ChildSpec, EventSink, Root, Strategy, SupervisionEvent, SupervisorFlags};
 use serde_json::{Value, json};

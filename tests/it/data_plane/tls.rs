@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, sync::Arc, time::Duration};
 
-use hivekeeper::data_plane::{PlaneLimits, Tls};
+use hivekeeper::{data_plane::PlaneLimits, tls::Tls};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio_rustls::{
     TlsConnector,
