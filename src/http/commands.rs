@@ -8,6 +8,7 @@ use actix_web::{
     web::{Data, Payload},
 };
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{
     dto,
@@ -93,33 +94,40 @@ impl Verb {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RestartSwarm {
+pub(super) struct RestartSwarm {
     #[serde(default)]
     mode: Mode,
+    #[schema(maximum = 3_600_000)]
     grace_ms: Option<u64>,
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[schema(as = RestartMode)]
 #[serde(rename_all = "snake_case")]
-enum Mode {
+pub(super) enum Mode {
     #[default]
     All,
     Rolling,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndingBody)]
 #[serde(deny_unknown_fields)]
-struct Ending {
+pub(super) struct Ending {
+    #[schema(maximum = 3_600_000)]
     grace_ms: Option<u64>,
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EmptyBody)]
 #[serde(deny_unknown_fields)]
-struct NoBody {}
+pub(super) struct NoBody {}
 
 /// A command on a swarm.
 pub(super) async fn swarm(

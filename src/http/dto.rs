@@ -13,6 +13,7 @@ use actix_web::{
 };
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
 
 use super::error::{Code, Problem};
 pub(super) use super::query::query;
@@ -255,7 +256,8 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 }
 
 /// One line of a log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogLine)]
 pub(super) struct LogLineView<'a> {
     number: u64,
     incarnation: u64,
@@ -268,7 +270,8 @@ pub(super) struct LogLineView<'a> {
 }
 
 /// Some lines, and where they stand among what is kept.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogPage)]
 pub(super) struct LogPageView<'a> {
     lines: Vec<LogLineView<'a>>,
     first_kept: u64,

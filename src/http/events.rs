@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     dto,
@@ -19,19 +20,20 @@ use crate::{
     control_plane::{Control, StoredEvent},
     events::{Feed, Gap, Subscription},
     model::{Event, Seq},
-    view,
+    view::{self, EventView},
 };
 
 /// Events on a page when no number is asked for.
-const PAGE_DEFAULT: usize = 100;
+pub(super) const PAGE_DEFAULT: usize = 100;
 /// Events on a page at most; a `samples` event of a large hive alone is hundreds of kilobytes.
-const PAGE_MAX: usize = 1000;
+pub(super) const PAGE_MAX: usize = 1000;
 /// Events that a stream takes from the journal at a time.
 const JOURNAL_STEP: usize = 256;
 
 /// Where the ring ended: it holds nothing between `after` and `first_kept`.
-#[derive(Debug, Serialize)]
-struct GapView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Gap)]
+pub(super) struct GapView {
     after: u64,
     first_kept: u64,
     head: u64,
@@ -39,8 +41,10 @@ struct GapView {
     error: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Page {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(super) struct Page {
+    #[schema(value_type = Vec<EventView<'static>>)]
     events: Vec<Box<RawValue>>,
     gap: Option<GapView>,
     head: u64,

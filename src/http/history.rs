@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     dto,
@@ -28,8 +29,9 @@ struct Query {
     resolution: Option<String>,
 }
 
-#[derive(Serialize)]
-struct PageView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryPage)]
+pub(super) struct PageView<'a> {
     swarm: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
@@ -39,7 +41,8 @@ struct PageView<'a> {
     points: Vec<PointView>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryPoint)]
 struct PointView {
     at: Rfc3339,
     cpu: Option<SpreadView<f64>>,
@@ -49,18 +52,21 @@ struct PointView {
     restarts: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Spread)]
 struct SpreadView<T> {
     mean: T,
     max: T,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Max)]
 struct MaxView {
     max: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
 struct TokensView {
     input: Option<u64>,
     output: Option<u64>,

@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Lines on a page when no number is asked for.
-const PAGE_DEFAULT: usize = 1000;
+pub(super) const PAGE_DEFAULT: usize = 1000;
 /// Lines on a page at most, and the longest `tail`.
-const PAGE_MAX: usize = 5000;
+pub(super) const PAGE_MAX: usize = 5000;
 /// Lines that a stream reads at a time.
 const FOLLOW_STEP: usize = 256;
 

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{dto, error::Problem, server::Deps};
 use crate::{
@@ -10,12 +11,13 @@ use crate::{
 };
 
 /// Operations on a page when none are asked for: a screenful.
-const PAGE_DEFAULT: usize = 50;
+pub(super) const PAGE_DEFAULT: usize = 50;
 /// Operations on a page at most; each may carry a step for every agent of its swarm.
-const PAGE_MAX: usize = 500;
+pub(super) const PAGE_MAX: usize = 500;
 
-#[derive(Serialize)]
-struct Page<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = OperationList)]
+pub(super) struct Page<'a> {
     operations: Vec<OperationView<'a>>,
     /// Names the page behind this one; null on the last.
     next_cursor: Option<String>,

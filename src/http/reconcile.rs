@@ -6,7 +6,7 @@ use actix_web::{
 };
 use serde::Deserialize;
 
-use super::{dto, error::Problem, server::Deps};
+use super::{commands::NoBody, dto, error::Problem, server::Deps};
 use crate::view;
 
 #[derive(Debug, Deserialize)]
@@ -15,10 +15,6 @@ struct Query {
     #[serde(default, deserialize_with = "dto::flag")]
     dry_run: bool,
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoBody {}
 
 /// Looks once, removes what has been seen for long enough, and tells what was found. It makes nothing and starts nothing, so it is no operation of a
 /// swarm, and is answered when it is done.

@@ -1,120 +1,256 @@
 //! The whole table. A path that is not here is a 404, a method that is not here is a 405 that names those which are.
 
+use serde_json::{Value, json};
+
 use super::{
-    commands::{self, Verb},
+    commands::{self, Ending, NoBody, RestartSwarm, Verb},
+    dto,
     error::{Code, Problem},
-    events, history, logs, metrics,
-    openapi::{self, Tag, doc},
+    events::{self, Page as EventPage},
+    history, logs, metrics,
+    openapi::{self, Doc, Tag, doc, flag, text, whole, words},
     operations, probes, problems, reconcile, swarms,
     table::{
         Row,
         Scope::{Control, Open, Read},
         delete, get, post, watch,
     },
-    tokens, tree,
+    tokens::{self, MintedView, NewToken, TicketView, TokensView},
+    tree,
 };
-use crate::stream;
+use crate::{
+    model::OperationState,
+    stream,
+    view::{
+        self, AgentView, FindingsView, HiveView, OperationView, TreeView,
+        schema::{Anything, DURATION, NAME},
+    },
+};
+
+/// A time, or how long ago.
+const MOMENT: &str = "^[^ ].*$";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every route.
 pub(super) fn table() -> Vec<Row> {
-    let mut table = vec![
-        get("/livez", Open, probes::livez, doc("livez", Tag::Probes, "Whether the daemon is alive")),
-        get("/readyz", Open, probes::readyz, doc("readyz", Tag::Probes, "Whether the daemon is ready")),
-        get("/metrics", Read, metrics::metrics, doc("metrics", Tag::Probes, "What is measured, for Prometheus")),
-        get("/api/v1/health", Read, probes::health, doc("health", Tag::Health, "The health document")),
-        get("/api/v1/swarms", Read, swarms::list, doc("list_swarms", Tag::Swarms, "All swarms by name")),
-        get("/api/v1/swarms/{swarm}", Read, swarms::show, doc("show_swarm", Tag::Swarms, "One swarm")),
-        get(
-            "/api/v1/swarms/{swarm}/history",
-            Read,
-            history::swarm,
-            doc("swarm_history", Tag::Swarms, "What was measured of a swarm over time"),
-        ),
-        get(
-            "/api/v1/swarms/{swarm}/agents/{agent}",
-            Read,
-            swarms::agent,
-            doc("show_agent", Tag::Agents, "The health of one agent"),
-        ),
-        get(
-            "/api/v1/swarms/{swarm}/agents/{agent}/logs",
-            Read,
-            logs::logs,
-            doc("agent_logs", Tag::Agents, "What an agent wrote"),
-        ),
-        get(
-            "/api/v1/swarms/{swarm}/agents/{agent}/history",
-            Read,
-            history::agent,
-            doc("agent_history", Tag::Agents, "What was measured of an agent over time"),
-        ),
-        get("/api/v1/operations", Read, operations::list, doc("list_operations", Tag::Operations, "Operations")),
-        get(
-            "/api/v1/operations/{operation}",
-            Read,
-            operations::show,
-            doc("show_operation", Tag::Operations, "One operation"),
-        ),
-        get("/api/v1/events", Read, events::events, doc("events", Tag::Events, "What happened, and what happens")),
-        get("/api/v1/tree", Read, tree::tree, doc("tree", Tag::Hive, "The supervision tree")),
-        post(
-            "/api/v1/reconcile",
-            Control,
-            reconcile::reconcile,
-            doc("reconcile", Tag::Hive, "Looks for what should not be in the engine"),
-        ),
-        get("/api/v1/problems", Open, problems::page, doc("problems", Tag::Hive, "Every problem code, explained")),
-        get("/api/v1/tokens", Control, tokens::list, doc("list_tokens", Tag::Hive, "The tokens that are good")),
-        post("/api/v1/tokens", Control, tokens::create, doc("create_token", Tag::Hive, "Makes a token")),
-        delete(
-            "/api/v1/tokens/{token}",
-            Control,
-            tokens::revoke,
-            doc("revoke_token", Tag::Hive, "Ends a token, and what it has opened"),
-        ),
-        post(
-            "/api/v1/tickets",
-            Read,
-            tokens::ticket,
-            doc(
-                "create_ticket",
-                Tag::Hive,
-                "Makes a ticket, with which a page opens a socket or an event stream of the hive's health",
-            ),
-        ),
-        get("/api/v1/openapi.json", Read, openapi::openapi, doc("openapi", Tag::Hive, "This document")),
-        watch(
-            "/ws/hybrid-health",
-            Read,
-            stream::hybrid_health,
-            doc("health_socket", Tag::Health, "The health of the hive, pushed through a WebSocket"),
-        ),
-        watch(
-            "/sse/hybrid-health",
-            Read,
-            stream::hybrid_health_events,
-            doc("health_events", Tag::Health, "The health of the hive, pushed as server-sent events"),
-        ),
-    ];
+    let mut table = probes();
+    table.extend(looks());
+    table.extend(operations());
+    table.extend(hive());
+    table.extend(access());
     table.extend(Verb::ALL.into_iter().flat_map(verb_rows));
     table
 }
 
+fn probes() -> Vec<Row> {
+    let livez = doc("livez", Tag::Probes, "Whether the daemon is alive").plain(200, TEXT, "Its loop turns.");
+    let readyz = doc("readyz", Tag::Probes, "Whether the daemon is ready")
+        .text("Journal open, listeners bound, first pass of reconciliation ended; whatever agents do.")
+        .query("verbose", flag(), "One line for each thing that readiness rests on.")
+        .plain(200, TEXT, "It is.")
+        .plain(503, TEXT, "Not yet, or no longer.");
+    let metrics = doc("metrics", Tag::Probes, "What is measured, for Prometheus").plain(
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+        "The families of metrics.",
+    );
+    vec![
+        get("/livez", Open, probes::livez, livez),
+        get("/readyz", Open, probes::readyz, readyz),
+        get("/metrics", Read, metrics::metrics, metrics),
+    ]
+}
+
+fn looks() -> Vec<Row> {
+    let health = doc("health", Tag::Health, "The health document")
+        .json::<HiveView<'_>>(200, "Healthy (`pass`) or degraded (`warn`).")
+        .json::<HiveView<'_>>(503, "Critical or unknown (`fail`).");
+    let socket = doc("health_socket", Tag::Health, "The health of the hive, pushed through a WebSocket")
+        .text("The frames are described in docs/asyncapi.yaml.")
+        .query("ticket", text("^.+$"), "A ticket, instead of a token.")
+        .bare(101, "The connection is a WebSocket now.")
+        .refuses(&[Code::UpgradeRequired, Code::TooManyViewers, Code::OutOfDescriptors, Code::ShuttingDown]);
+    let pushed = doc("health_events", Tag::Health, "The health of the hive, pushed as server-sent events")
+        .text("The frames of the WebSocket. The stream has no end.")
+        .query("ticket", text("^.+$"), "A ticket, instead of a token.")
+        .query("subscriptions", text("^[a-z,]*$"), "Some of status, sessions and performance, with commas.")
+        .query("swarms", text("^[a-z0-9,-]*$"), "These swarms alone, with commas.")
+        .query("after", whole(0, usize::MAX), "The number behind which to resume.")
+        .header("Last-Event-ID", text("^[0-9]*$"), "The same, as browsers say it; it counts more.")
+        .plain(200, "text/event-stream; charset=utf-8", "Frames, each with its number as its id.")
+        .refuses(&[Code::TooManyViewers, Code::OutOfDescriptors, Code::ShuttingDown]);
+    let swarms = paged(doc("list_swarms", Tag::Swarms, "Swarms by name"), swarms::PAGE_MAX)
+        .query("cursor", text(NAME), "`next_cursor` of the page before.")
+        .json::<swarms::List<'_>>(200, "What is wanted and what was seen of each, without its document.");
+    let swarm = doc("show_swarm", Tag::Swarms, "One swarm")
+        .json::<swarms::Entry<'_>>(200, "What is wanted and what was seen of it, and its document.")
+        .sends("ETag", "Names this version of the document alone, for `If-Match`.");
+    let agent =
+        doc("show_agent", Tag::Agents, "The health of one agent").json::<AgentView<'_>>(200, "What was seen of it.");
+    let logs = paged(doc("agent_logs", Tag::Agents, "What an agent wrote"), logs::PAGE_MAX)
+        .query("follow", flag(), "A stream without end instead of a page; so does `Accept: text/event-stream`.")
+        .query("since", text(MOMENT), "Not before this RFC 3339 time in UTC, or for so long.")
+        .query("tail", whole(0, logs::PAGE_MAX), "The last so many lines.")
+        .query("after", whole(0, usize::MAX), "The number behind which to go on.")
+        .header("Last-Event-ID", text("^[0-9]*$"), "The same, of a stream.")
+        .json::<dto::LogPageView<'_>>(200, "Lines, numbered over all incarnations.")
+        .or_events("A `line` for each line, `gap` where lines were dropped, `end` when the agent is gone.")
+        .refuses(&[Code::TooManyStreams, Code::Unavailable]);
+    vec![
+        get("/api/v1/health", Read, probes::health, health),
+        watch("/ws/hybrid-health", Read, stream::hybrid_health, socket),
+        watch("/sse/hybrid-health", Read, stream::hybrid_health_events, pushed),
+        get("/api/v1/swarms", Read, swarms::list, swarms),
+        get("/api/v1/swarms/{swarm}", Read, swarms::show, swarm),
+        get("/api/v1/swarms/{swarm}/history", Read, history::swarm, history("swarm_history", Tag::Swarms)),
+        get("/api/v1/swarms/{swarm}/agents/{agent}", Read, swarms::agent, agent),
+        get("/api/v1/swarms/{swarm}/agents/{agent}/logs", Read, logs::logs, logs),
+        get(
+            "/api/v1/swarms/{swarm}/agents/{agent}/history",
+            Read,
+            history::agent,
+            history("agent_history", Tag::Agents),
+        ),
+    ]
+}
+
+fn operations() -> Vec<Row> {
+    let list = paged(doc("list_operations", Tag::Operations, "Operations, youngest first"), operations::PAGE_MAX)
+        .query("cursor", text("^[0-9a-fA-F-]{36}$"), "`next_cursor` of the page before.")
+        .query("swarm", text(NAME), "Of this swarm and its agents alone.")
+        .query("state", words(&OperationState::ALL.map(view::words::operation_state)), "In this state alone.")
+        .json::<operations::Page<'_>>(200, "A page of them.")
+        .refuses(&[Code::JournalUnavailable]);
+    let show = doc("show_operation", Tag::Operations, "One operation")
+        .json::<OperationView<'_>>(200, "As it is now.")
+        .refuses(&[Code::JournalUnavailable]);
+    vec![
+        get("/api/v1/operations", Read, operations::list, list),
+        get("/api/v1/operations/{operation}", Read, operations::show, show),
+    ]
+}
+
+fn hive() -> Vec<Row> {
+    let events = paged(doc("events", Tag::Events, "What happened, and what happens"), events::PAGE_MAX)
+        .query("after", whole(0, usize::MAX), "The number behind which to go on.")
+        .header("Last-Event-ID", text("^[0-9]*$"), "The same, of a stream.")
+        .json::<EventPage>(200, "A page of events; go on behind `next_after`.")
+        .or_events("With `Accept: text/event-stream`: events as they happen, each named by its kind, `gap` where some are gone.")
+        .refuses(&[Code::JournalUnavailable, Code::TooManyStreams]);
+    let tree = doc("tree", Tag::Hive, "The supervision tree")
+        .json::<TreeView<'_>>(200, "Supervisors and what they supervise.")
+        .refuses(&[Code::Unavailable]);
+    let reconcile = doc("reconcile", Tag::Hive, "Looks for what should not be in the engine")
+        .text("Removes what has been seen for long enough, unless it is a dry run, and is answered when it is done.")
+        .query("dry_run", flag(), "Look, and remove nothing.")
+        .body::<NoBody>(json!({}))
+        .json::<FindingsView<'_>>(200, "What was found, and what becomes of it.")
+        .refuses(&[Code::Unavailable, Code::Unsupported, Code::Conflict]);
+    let problems = doc("problems", Tag::Hive, "Every problem code, explained").plain(
+        200,
+        "text/markdown; charset=utf-8",
+        "A page with a heading for each code.",
+    );
+    let openapi = doc("openapi", Tag::Hive, "This document")
+        .header("If-None-Match", text("^.*$"), "An `ETag` of this document that is at hand.")
+        .json::<Anything>(200, "OpenAPI 3.1.")
+        .sends("ETag", "Names this version of the document.")
+        .bare(304, "The one at hand is this one.");
+    vec![
+        get("/api/v1/events", Read, events::events, events),
+        get("/api/v1/tree", Read, tree::tree, tree),
+        post("/api/v1/reconcile", Control, reconcile::reconcile, reconcile),
+        get("/api/v1/problems", Open, problems::page, problems),
+        get("/api/v1/openapi.json", Read, openapi::openapi, openapi),
+    ]
+}
+
+fn access() -> Vec<Row> {
+    let list = doc("list_tokens", Tag::Access, "The tokens that are good")
+        .json::<TokensView<'_>>(200, "Without their secrets.");
+    let create = doc("create_token", Tag::Access, "Makes a token")
+        .body::<NewToken>(json!({ "name": "dashboard", "scope": "read", "expires_in_ms": 86_400_000 }))
+        .json::<MintedView<'_>>(201, "The token with its secret, which is in this answer and nowhere else.")
+        .refuses(&[Code::Conflict, Code::JournalUnavailable]);
+    let revoke = doc("revoke_token", Tag::Access, "Ends a token, and what it has opened")
+        .bare(204, "It is no longer good.")
+        .refuses(&[Code::JournalUnavailable]);
+    let ticket = doc("create_ticket", Tag::Access, "Makes a ticket for a page")
+        .text("A page can send no token when it opens `/ws/hybrid-health` or `/sse/hybrid-health`; it opens them with `?ticket=` instead.")
+        .body::<NoBody>(json!({}))
+        .json::<TicketView<'_>>(201, "The ticket, good for a minute.")
+        .refuses(&[Code::Conflict, Code::Unavailable]);
+    vec![
+        get("/api/v1/tokens", Control, tokens::list, list),
+        post("/api/v1/tokens", Control, tokens::create, create),
+        delete("/api/v1/tokens/{token}", Control, tokens::revoke, revoke),
+        post("/api/v1/tickets", Read, tokens::ticket, ticket),
+    ]
+}
+
 fn verb_rows(verb: Verb) -> [Row; 2] {
     let word = verb.word();
-    let swarm = post(
-        &format!("/api/v1/swarms/{{swarm}}/{word}"),
-        Control,
-        move |request, payload, desk| commands::swarm(verb, request, payload, desk),
-        doc(format!("{word}_swarm"), Tag::Swarms, verb.summary(false)),
-    );
-    let agent = post(
-        &format!("/api/v1/swarms/{{swarm}}/agents/{{agent}}/{word}"),
-        Control,
-        move |request, payload, desk| commands::agent(verb, request, payload, desk),
-        doc(format!("{word}_agent"), Tag::Agents, verb.summary(true)),
-    );
-    [swarm, agent]
+    let swarm = command(doc(format!("{word}_swarm"), Tag::Swarms, verb.summary(false)));
+    let agent = command(doc(format!("{word}_agent"), Tag::Agents, verb.summary(true)));
+    let ending = json!({ "grace_ms": 5000, "reason": "new model" });
+    let (swarm, agent) = match verb {
+        Verb::Restart => (swarm.body::<RestartSwarm>(with(&ending, "mode", "all")), agent.body::<Ending>(ending)),
+        Verb::Stop => (swarm.body::<Ending>(ending.clone()), agent.body::<Ending>(ending)),
+        Verb::Start | Verb::Pause | Verb::Resume => (swarm.body::<NoBody>(json!({})), agent.body::<NoBody>(json!({}))),
+    };
+    [
+        post(
+            &format!("/api/v1/swarms/{{swarm}}/{word}"),
+            Control,
+            move |request, payload, desk| commands::swarm(verb, request, payload, desk),
+            swarm,
+        ),
+        post(
+            &format!("/api/v1/swarms/{{swarm}}/agents/{{agent}}/{word}"),
+            Control,
+            move |request, payload, desk| commands::agent(verb, request, payload, desk),
+            agent,
+        ),
+    ]
+}
+
+/// What all commands have in common that become operations.
+pub(super) fn command(doc: Doc) -> Doc {
+    let location = "Where the operation is.";
+    doc.query("wait", text(DURATION), "Wait for the end, at most so long; five minutes at most.")
+        .header(
+            "Idempotency-Key",
+            text("^[!-~]{1,255}$"),
+            "The same key with the same command gets the first operation again.",
+        )
+        .json::<OperationView<'_>>(200, "The operation, which has ended in time, well or not.")
+        .sends("Location", location)
+        .json::<OperationView<'_>>(202, "The operation, which is in the journal.")
+        .sends("Location", location)
+        .refuses(&[Code::Conflict, Code::KeyReused, Code::Unsupported, Code::JournalUnavailable, Code::Unavailable])
+}
+
+fn paged(doc: Doc, most: usize) -> Doc {
+    doc.query("limit", whole(1, most), "At most so many.")
+}
+
+fn history(id: &str, tag: Tag) -> Doc {
+    doc(id, tag, "What was measured over time")
+        .query(
+            "since",
+            text(MOMENT),
+            "From this RFC 3339 time in UTC on, or for so long. An hour where nothing is said.",
+        )
+        .query("until", text(MOMENT), "Until this time. Now where nothing is said.")
+        .query("resolution", words(&["10s", "1m", "10m", "auto"]), "How long a point is.")
+        .json::<history::PageView<'_>>(200, "Points; null where nothing was measured.")
+        .refuses(&[Code::JournalUnavailable, Code::Unavailable])
+}
+
+fn with(object: &Value, key: &str, value: &str) -> Value {
+    let mut object = object.clone();
+    object[key] = value.into();
+    object
 }
 
 /// What no route matches.

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{
     dto,
@@ -17,13 +18,16 @@ use crate::{
 use std::sync::Arc;
 
 /// Swarms on a page, at most and when no number is asked for: whoever has fewer never meets a second page.
-const PAGE_MAX: usize = 1000;
+pub(super) const PAGE_MAX: usize = 1000;
 
 /// A swarm: what the operator wants, what was seen of it (`null` as long as nothing was), and its document.
-#[derive(Serialize)]
-struct Entry<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Swarm)]
+pub(super) struct Entry<'a> {
     name: &'a str,
+    #[schema(value_type = words::OriginWord)]
     origin: &'static str,
+    #[schema(value_type = words::DesiredWord)]
     desired: &'static str,
     desired_since: Rfc3339,
     health: Option<SwarmView<'a>>,
@@ -32,8 +36,9 @@ struct Entry<'a> {
     document: Option<&'a SwarmDocument>,
 }
 
-#[derive(Serialize)]
-struct List<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = SwarmList)]
+pub(super) struct List<'a> {
     swarms: Vec<Entry<'a>>,
     /// Names the page behind this one; null on the last.
     next_cursor: Option<&'a str>,

@@ -7,8 +7,10 @@ use actix_web::{
     web::{Data, Payload},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
+    commands::NoBody,
     dto,
     error::{Code, Problem},
     guard::Caller,
@@ -22,8 +24,9 @@ use crate::{
 /// Longest life that can be asked for: ten years. Who wants a token without an end leaves `expires_in_ms` out.
 const LIFE_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
-#[derive(Serialize)]
-struct TokensView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenList)]
+pub(super) struct TokensView<'a> {
     tokens: Vec<TokenView<'a>>,
 }
 
@@ -34,23 +37,27 @@ pub(super) async fn list(request: HttpRequest, deps: Data<Deps>) -> Result<HttpR
     Ok(HttpResponse::Ok().json(TokensView { tokens: tokens.iter().map(view::token).collect() }))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewToken {
+pub(super) struct NewToken {
+    #[schema(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")]
     name: String,
     scope: Word,
+    #[schema(minimum = 1, maximum = 315_360_000_000_u64)]
     expires_in_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = Scope)]
 #[serde(rename_all = "snake_case")]
-enum Word {
+pub(super) enum Word {
     Read,
     Control,
 }
 
-#[derive(Serialize)]
-struct MintedView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewSecret)]
+pub(super) struct MintedView<'a> {
     #[serde(flatten)]
     token: TokenView<'a>,
     /// Shown this once.
@@ -86,12 +93,9 @@ pub(super) async fn revoke(request: HttpRequest, deps: Data<Deps>) -> Result<Htt
     Ok(HttpResponse::NoContent().finish())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoBody {}
-
-#[derive(Serialize)]
-struct TicketView<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Ticket)]
+pub(super) struct TicketView<'a> {
     ticket: &'a str,
     expires_at: Rfc3339,
 }

@@ -343,7 +343,7 @@ async fn operations(journal: &dyn Journal) {
     };
     journal.update_operation(&ended).await.unwrap();
     assert_eq!(journal.operation(first.id).await.unwrap(), Some(ended.clone()));
-    assert_eq!(journal.unfinished_operations().await.unwrap(), [second.clone()]);
+    assert_eq!(journal.unfinished_operations().await.unwrap(), std::slice::from_ref(&second));
     let other = Operation { target: Target::Agent(agent("review-2/coder")), ..operation("review", 2_500) };
     assert_eq!(journal.put_operation(&other, None).await, Ok(PutOutcome::Stored));
     for (query, found) in [

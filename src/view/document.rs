@@ -6,6 +6,10 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::{
     home::{HomeKeys, LimitsDocument, MountDocument},
@@ -18,15 +22,18 @@ use crate::model::{
 };
 
 /// One `[[swarm]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SwarmDocument {
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: String,
+    #[schema(value_type = words::RuntimeWord)]
     runtime: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     container: Option<String>,
+    #[schema(schema_with = strategies)]
     strategy: String,
     intensity: u32,
     period: DurationText,
@@ -39,6 +46,7 @@ pub struct SwarmDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     workdir: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     read_only_root: Option<bool>,
@@ -54,33 +62,39 @@ pub struct SwarmDocument {
 }
 
 /// One `[[swarm.agent]]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentDocument {
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replicas: Option<u32>,
     command: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[schema(value_type = words::RestartWord)]
     restart: String,
+    #[schema(value_type = words::ReadyWord)]
     ready: String,
     start_timeout: DurationText,
     heartbeat_timeout: DurationText,
     progress_timeout: DurationText,
+    #[schema(value_type = words::OnStuckWord)]
     on_stuck: String,
     stop_grace: DurationText,
     lease: DurationText,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = OnExceeded)]
 #[serde(rename_all = "snake_case")]
 enum OnExceededDocument {
     Fail,
     RetryAfter(DurationText),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Backoff)]
 #[serde(deny_unknown_fields)]
 struct BackoffDocument {
     initial: DurationText,
@@ -120,6 +134,13 @@ pub enum DocumentError {
         /// What holds for it.
         rule: &'static str,
     },
+}
+
+/// A document names its agents, so `simple_one_for_one`, which is for children that come and go, is none of its words.
+const STRATEGIES: [Strategy; 3] = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
+
+fn strategies() -> RefOr<Schema> {
+    words::one_of("Who is restarted with whom.", &STRATEGIES.map(words::strategy))
 }
 
 /// Shows a swarm's document.
@@ -193,14 +214,12 @@ impl SwarmDocument {
             cap_add: self.cap_add,
             mounts: self.mounts,
         };
-        // A document names its agents, so `simple_one_for_one`, which is for children that come and go, is none of its words.
-        let strategies = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
         let runtime = word("runtime", &self.runtime, &[RuntimeKind::Process, RuntimeKind::Docker], words::runtime)?;
         Ok(SwarmSpec {
             name: self.name.parse::<SwarmName>().map_err(|error| DocumentError::Name { key: "name", error })?,
             origin,
             home: home.into_home(runtime)?,
-            strategy: word("strategy", &self.strategy, &strategies, words::strategy)?,
+            strategy: word("strategy", &self.strategy, &STRATEGIES, words::strategy)?,
             intensity: self.intensity,
             period: self.period.0,
             on_exceeded: match self.on_exceeded {

@@ -4,10 +4,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{AllOfBuilder, OneOfBuilder},
+    },
+};
 
 use super::{
     health::{self, AgentView, ReasonView, SwarmView},
     operation::{self, OperationView},
+    schema::Anything,
     time::Rfc3339,
     words,
 };
@@ -26,7 +34,7 @@ pub struct EventView<'a> {
     body: Body<'a>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Body<'a> {
     AgentChanged {
@@ -52,6 +60,7 @@ enum Body<'a> {
     AgentSaid {
         incarnation: u64,
         event: &'a str,
+        #[schema(value_type = Anything)]
         data: Box<RawValue>,
     },
     Container {
@@ -63,7 +72,9 @@ enum Body<'a> {
         to: &'static str,
         reasons: Vec<ReasonView<'a>>,
         agents: usize,
+        #[schema(value_type = Vec<String>)]
         appeared: &'a [Arc<str>],
+        #[schema(value_type = Vec<String>)]
         gone: &'a [Arc<str>],
     },
     Audit {
@@ -83,6 +94,51 @@ enum Body<'a> {
     DaemonStopping {
         how: &'static str,
     },
+}
+
+/// The kinds of events with each of the bodies, in the order of the bodies.
+const KINDS: &[&[&str]] = &[
+    &["agent_changed"],
+    &["samples"],
+    &["swarm_changed"],
+    &["agent_removed"],
+    &["hive_changed"],
+    &["operation_changed"],
+    &["agent_said"],
+    &["container_started", "container_ended"],
+    &["source_changed"],
+    &["audit"],
+    &["daemon_started"],
+    &["daemon_stopping"],
+];
+
+impl PartialSchema for EventView<'_> {
+    /// One of the bodies, each with what all have in common and its own kinds: the kind tells which.
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::OneOf(bodies)) = Body::schema() else { return Body::schema() };
+        let whole = bodies.items.into_iter().zip(KINDS).map(|(body, kinds)| {
+            let common = ObjectBuilder::new()
+                .property("seq", u64::schema())
+                .property("epoch", u64::schema())
+                .property("at", Rfc3339::schema())
+                .property("kind", words::one_of("What happened.", kinds))
+                .property("subject", String::schema());
+            let common = ["seq", "epoch", "at", "kind", "subject"].into_iter().fold(common, ObjectBuilder::required);
+            AllOfBuilder::new().item(common).item(body)
+        });
+        let text = "One numbered event: what all have in common, then what its kind adds.";
+        RefOr::T(whole.fold(OneOfBuilder::new().description(Some(text)), OneOfBuilder::item).into())
+    }
+}
+
+impl ToSchema for EventView<'_> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Event".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Body::schemas(schemas);
+    }
 }
 
 impl EventView<'_> {
@@ -165,5 +221,16 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
         ),
         EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),
         EventKind::DaemonStopping { how } => (String::new(), Body::DaemonStopping { how }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_body_has_its_kinds_in_the_schema() {
+        let RefOr::T(Schema::OneOf(bodies)) = Body::schema() else { panic!("a body is one of many") };
+        assert_eq!(bodies.items.len(), KINDS.len());
     }
 }

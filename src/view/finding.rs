@@ -1,11 +1,17 @@
 //! What reconciliation has found.
 
 use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
 
+use super::words::one_of;
 use crate::model::{Fate, Finding, FindingKind};
 
 /// The answer to a request for a pass.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Findings)]
 pub struct FindingsView<'a> {
     dry_run: bool,
     findings: Vec<FindingView<'a>>,
@@ -13,12 +19,15 @@ pub struct FindingsView<'a> {
 
 /// One thing that should not be there: `fate` is `removed`, `removable` (a dry run), `waits` (for `removed_in_ms`), `reported` (another hive's) or
 /// `failed` (with `error`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Finding)]
 struct FindingView<'a> {
+    #[schema(schema_with = kinds)]
     kind: &'static str,
     name: &'a str,
     swarm: Option<String>,
     why: &'static str,
+    #[schema(schema_with = fates)]
     fate: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed_in_ms: Option<u64>,
@@ -46,4 +55,12 @@ fn finding(found: &Finding) -> FindingView<'_> {
     };
     let swarm = found.swarm.as_ref().map(ToString::to_string);
     FindingView { kind, name: &found.name, swarm, why: found.why, fate, removed_in_ms, error }
+}
+
+fn kinds() -> RefOr<Schema> {
+    one_of("What it is.", &["container", "network", "launch"])
+}
+
+fn fates() -> RefOr<Schema> {
+    one_of("What becomes of it.", &["removed", "removable", "waits", "reported", "failed"])
 }

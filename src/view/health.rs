@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct};
+use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
+    schema::{Anything, Nothing},
     source::{self, SourceView},
     time::Rfc3339,
     words,
@@ -15,14 +17,17 @@ use crate::model::{
     Place, Reason, SwarmHealth, TelemetryHealth, Usage,
 };
 
-/// The document of one agent, in the SPEC's order.
-#[derive(Debug, Clone, Serialize)]
+/// What was seen of one agent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Agent)]
 pub struct AgentView<'a> {
     swarm: &'a str,
     name: &'a str,
+    #[schema(value_type = words::AgentStateWord)]
     state: &'static str,
     since: Rfc3339,
     reasons: Vec<ReasonView<'a>>,
+    #[schema(value_type = words::DesiredWord)]
     desired: &'static str,
     incarnation: u64,
     pid: Option<u32>,
@@ -33,16 +38,19 @@ pub struct AgentView<'a> {
     cpu: MeasuredView<f64>,
     memory: MeasuredView<u64>,
     last_heartbeat: MeasuredView<Rfc3339>,
+    #[schema(value_type = MeasuredView<Anything>)]
     progress: MeasuredView<Box<RawValue>>,
     dropped: u64,
     usage: MeasuredView<UsageView>,
+    #[schema(value_type = MeasuredView<String>)]
     model: MeasuredView<&'a str>,
     heartbeat_latency_ms: MeasuredView<u64>,
     telemetry: TelemetryView,
 }
 
 /// Tokens by the last part of their OpenTelemetry names, and money; null where the agent says nothing.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Usage)]
 pub struct UsageView {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
@@ -53,7 +61,8 @@ pub struct UsageView {
 }
 
 /// What came in from an agent since this daemon started.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Telemetry)]
 pub struct TelemetryView {
     received: u64,
     dropped: LostView,
@@ -61,7 +70,8 @@ pub struct TelemetryView {
 }
 
 /// Counted loss, by class.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Lost)]
 pub struct LostView {
     logs: u64,
     metrics: u64,
@@ -69,20 +79,23 @@ pub struct LostView {
 }
 
 /// A stable code and a detail for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Reason)]
 pub struct ReasonView<'a> {
     code: &'a str,
     detail: &'a str,
 }
 
 /// How an incarnation ended. `detail` says the same in one line for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Exit)]
 pub struct ExitView<'a> {
     incarnation: u64,
     code: Option<i32>,
     signal: Option<i32>,
     oom: Option<bool>,
     at: Rfc3339,
+    #[schema(value_type = words::ExitCauseWord)]
     cause: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
@@ -91,37 +104,43 @@ pub struct ExitView<'a> {
 }
 
 /// `{ value, observed_at, source }`, or `{ value: null, reason }`.
-#[derive(Debug, Clone)]
-pub struct MeasuredView<T>(Measured<T>);
-
-impl<T: Serialize> Serialize for MeasuredView<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
-            Measured::Value { value, observed_at, source } => {
-                let mut object = serializer.serialize_struct("Measured", 3)?;
-                object.serialize_field("value", value)?;
-                object.serialize_field("observed_at", &Rfc3339(*observed_at))?;
-                object.serialize_field("source", words::source(*source))?;
-                object.end()
-            }
-            Measured::Absent(absent) => {
-                let mut object = serializer.serialize_struct("Measured", 2)?;
-                object.serialize_field("value", &None::<T>)?;
-                object.serialize_field("reason", words::absent(*absent))?;
-                object.end()
-            }
-        }
-    }
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Measured)]
+#[serde(untagged)]
+pub enum MeasuredView<T> {
+    /// What was measured, when and by whom.
+    Value {
+        /// What.
+        value: T,
+        /// When.
+        observed_at: Rfc3339,
+        /// By whom.
+        #[schema(value_type = words::SourceWord)]
+        source: &'static str,
+    },
+    /// Nothing that counts now.
+    Absent {
+        /// Null.
+        #[schema(value_type = Nothing)]
+        value: (),
+        /// Why.
+        #[schema(value_type = words::AbsentWord)]
+        reason: &'static str,
+    },
 }
 
 /// The document of one swarm.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = SwarmHealth)]
 pub struct SwarmView<'a> {
     name: &'a str,
+    #[schema(value_type = words::LevelWord)]
     level: &'static str,
     since: Rfc3339,
     reasons: Vec<ReasonView<'a>>,
+    #[schema(value_type = words::DesiredWord)]
     desired: &'static str,
+    #[schema(value_type = words::RuntimeWord)]
     runtime: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'a str>,
@@ -133,7 +152,8 @@ pub struct SwarmView<'a> {
 }
 
 /// Whether the runtime and the journal can be worked with.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = ControlPlane)]
 pub struct ControlPlaneView<'a> {
     reachable: bool,
     since: Rfc3339,
@@ -141,7 +161,8 @@ pub struct ControlPlaneView<'a> {
 }
 
 /// What comes in from agents.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = DataPlane)]
 pub struct DataPlaneView {
     listening: bool,
     sessions: u64,
@@ -152,14 +173,18 @@ pub struct DataPlaneView {
     events_per_second_5m: MeasuredView<f64>,
     connections: u64,
     turned_away: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     refused_by_code: BTreeMap<i64, u64>,
     dropped_by_class: LostView,
 }
 
 /// The whole health document. `status` is `pass`, `warn` or `fail`, `level` says it in the product's words.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Health)]
 pub struct HiveView<'a> {
+    #[schema(value_type = words::StatusWord)]
     status: &'static str,
+    #[schema(value_type = words::LevelWord)]
     level: &'static str,
     since: Rfc3339,
     reasons: Vec<ReasonView<'a>>,
@@ -323,10 +348,12 @@ pub(super) fn json_or_text(text: &Arc<str>) -> Box<RawValue> {
 }
 
 pub(super) fn measured<'a, T, U>(measured: &'a Measured<T>, show: impl FnOnce(&'a T) -> U) -> MeasuredView<U> {
-    MeasuredView(match measured {
-        Measured::Value { value, observed_at, source } => {
-            Measured::Value { value: show(value), observed_at: *observed_at, source: *source }
-        }
-        Measured::Absent(absent) => Measured::Absent(*absent),
-    })
+    match measured {
+        Measured::Value { value, observed_at, source } => MeasuredView::Value {
+            value: show(value),
+            observed_at: Rfc3339(*observed_at),
+            source: words::source(*source),
+        },
+        Measured::Absent(absent) => MeasuredView::Absent { value: (), reason: words::absent(*absent) },
+    }
 }

@@ -3,12 +3,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{document::DocumentError, size::SizeText};
 use crate::model::{ContainerSpec, Home, Limits, Mount, NetworkSpec, Place, RuntimeKind};
 
 /// `limits`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Limits)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,10 +22,13 @@ pub(super) struct LimitsDocument {
 }
 
 /// One of `mounts`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Mount)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MountDocument {
+    #[schema(value_type = String)]
     source: PathBuf,
+    #[schema(value_type = String)]
     target: PathBuf,
     read_only: bool,
 }

@@ -9,6 +9,7 @@ mod home;
 mod number;
 pub mod operation;
 mod problem;
+pub mod schema;
 mod size;
 mod source;
 pub mod time;

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{time::Rfc3339, words};
 use crate::model::{Command, Operation, Step};
 
 /// One accepted command. `kind` is the command's word; `grace_ms` and `reason` are what was asked for with it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Operation)]
 pub struct OperationView<'a> {
+    #[schema(format = "uuid")]
     id: String,
     kind: &'static str,
     target: String,
+    #[schema(value_type = words::OperationStateWord)]
     state: &'static str,
     requested_by: String,
     requested_at: Rfc3339,
@@ -26,7 +30,8 @@ pub struct OperationView<'a> {
 }
 
 /// One thing that was done for an operation.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Step)]
 pub struct StepView<'a> {
     at: Rfc3339,
     agent: String,

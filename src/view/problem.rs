@@ -1,6 +1,7 @@
 //! Problem documents (RFC 9457).
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The media type of problem documents.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -8,7 +9,8 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const PROBLEMS_PATH: &str = "/api/v1/problems";
 
 /// Why a request was refused.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemView<'a> {
     /// Leads to what the code means and what to do about it.
     r#type: String,

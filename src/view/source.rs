@@ -2,19 +2,23 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
     health::{MeasuredView, ReasonView, json_or_text, measured, reasons},
+    schema::Anything,
     time::Rfc3339,
     words,
 };
 use crate::model::{SourceAgent, SourceHealth, ToolReport};
 
 /// A polled MCP server, and what it claims.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = PolledSource)]
 pub struct SourceView<'a> {
     name: &'a str,
     address: &'a str,
+    #[schema(value_type = words::BreakerWord)]
     breaker: &'static str,
     since: Rfc3339,
     reasons: Vec<ReasonView<'a>>,
@@ -33,16 +37,19 @@ pub struct SourceView<'a> {
 }
 
 /// What one of its tools said last.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Tool)]
 pub struct ToolView<'a> {
     name: &'a str,
     error: Option<&'a str>,
     latency_ms: MeasuredView<u64>,
+    #[schema(value_type = MeasuredView<Anything>)]
     answer: MeasuredView<Box<RawValue>>,
 }
 
 /// What it claims of one of its agents, in its own words.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = SourceAgent)]
 pub struct SourceAgentView<'a> {
     name: &'a str,
     id: Option<&'a str>,
@@ -52,6 +59,7 @@ pub struct SourceAgentView<'a> {
     cpu: MeasuredView<f64>,
     memory: MeasuredView<u64>,
     last_heartbeat: MeasuredView<Rfc3339>,
+    #[schema(value_type = MeasuredView<Anything>)]
     progress: MeasuredView<Box<RawValue>>,
 }
 

@@ -1,12 +1,14 @@
 //! Tokens of the API; never their secrets or hashes.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::time::Rfc3339;
 use crate::model::ApiToken;
 
 /// A token.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub struct TokenView<'a> {
     id: &'a str,
     name: &'a str,

@@ -9,20 +9,28 @@ use hivekeeper_actors::{
     AutoShutdown, ChildKind, ChildState, ExitReason, LastExit, Meltdown, OnExceeded, Supervision, TreeNode,
 };
 use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::{time::Rfc3339, words};
 
 /// One child as its supervisor sees it, with everything below it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = TreeNode)]
 pub struct TreeView<'a> {
     id: &'a str,
     path: &'a str,
     kind: &'static str,
+    #[schema(value_type = Option<words::StrategyWord>)]
     strategy: Option<&'static str>,
     limit: Option<LimitView>,
     auto_shutdown: Option<&'static str>,
+    #[schema(value_type = words::RestartWord)]
     restart: &'static str,
     significant: bool,
+    #[schema(schema_with = states)]
     state: &'static str,
     since: Rfc3339,
     incarnation: u64,
@@ -30,12 +38,14 @@ pub struct TreeView<'a> {
     restarts_in_window: u32,
     retry_at: Option<Rfc3339>,
     last_exit: Option<LastExitView>,
+    #[schema(no_recursion)]
     children: Vec<TreeView<'a>>,
 }
 
 /// How many automatic restarts a supervisor allows all of its children together, and what follows when they need more: it `escalates`, or contains it:
 /// its children are `failed`, and tried again after `retry_after_ms`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Limit)]
 pub struct LimitView {
     intensity: u32,
     period_ms: u64,
@@ -45,7 +55,8 @@ pub struct LimitView {
 }
 
 /// How an incarnation of an actor ended; `detail` says it in one line for people. An agent's own exit record is in its health document.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = LastExit)]
 pub struct LastExitView {
     incarnation: u64,
     at: Rfc3339,
@@ -100,6 +111,10 @@ const STATES: [ChildState; 8] = [
     ChildState::Completed,
     ChildState::Failed,
 ];
+
+fn states() -> RefOr<Schema> {
+    words::one_of("Where its supervisor sees it.", &STATES.map(state))
+}
 
 fn limit(told: &Supervision) -> Option<LimitView> {
     let intensity = told.intensity?;

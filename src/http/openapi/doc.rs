@@ -1,5 +1,17 @@
 //! What a route says of itself.
 
+use serde_json::Value;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ObjectBuilder, Ref, RefOr, Required, Schema,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::Type,
+    },
+};
+
+use crate::http::error::Code;
+
 /// Under which heading an operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http) enum Tag {
@@ -10,11 +22,20 @@ pub(in crate::http) enum Tag {
     Operations,
     Events,
     Hive,
+    Access,
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Probes, Self::Health, Self::Swarms, Self::Agents, Self::Operations, Self::Events, Self::Hive];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Probes,
+        Self::Health,
+        Self::Swarms,
+        Self::Agents,
+        Self::Operations,
+        Self::Events,
+        Self::Hive,
+        Self::Access,
+    ];
 
     pub(super) fn word(self) -> &'static str {
         match self {
@@ -25,6 +46,7 @@ impl Tag {
             Self::Operations => "operations",
             Self::Events => "events",
             Self::Hive => "hive",
+            Self::Access => "access",
         }
     }
 
@@ -37,8 +59,22 @@ impl Tag {
             Self::Operations => "What became of accepted commands.",
             Self::Events => "What happens, numbered.",
             Self::Hive => "The hive as a whole.",
+            Self::Access => "Tokens and tickets: who else may ask.",
         }
     }
+}
+
+/// Gathers the schemas that a type needs by their names.
+pub(super) type Collect = fn(&mut Vec<(String, RefOr<Schema>)>);
+
+/// What a route answers when it does what it was asked for.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) text: &'static str,
+    /// Media types with what they hold.
+    pub(super) content: Vec<(&'static str, RefOr<Schema>)>,
+    /// Headers with what they say.
+    pub(super) headers: Vec<(&'static str, &'static str)>,
 }
 
 /// What a route does.
@@ -47,9 +83,136 @@ pub(in crate::http) struct Doc {
     pub(in crate::http) id: String,
     pub(super) tag: Tag,
     pub(super) summary: String,
+    pub(super) text: Option<&'static str>,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) body: Option<(RefOr<Schema>, Value)>,
+    pub(super) answers: Vec<Answer>,
+    /// What it refuses with, beside what every route may.
+    pub(super) problems: Vec<Code>,
+    pub(super) schemas: Vec<Collect>,
 }
 
 /// Describes a route: a name that is unique among all, a heading, and one line.
 pub(in crate::http) fn doc(id: impl Into<String>, tag: Tag, summary: impl Into<String>) -> Doc {
-    Doc { id: id.into(), tag, summary: summary.into() }
+    Doc {
+        id: id.into(),
+        tag,
+        summary: summary.into(),
+        text: None,
+        parameters: Vec::new(),
+        body: None,
+        answers: Vec::new(),
+        problems: Vec::new(),
+        schemas: Vec::new(),
+    }
+}
+
+impl Doc {
+    /// More than one line.
+    pub(in crate::http) fn text(self, text: &'static str) -> Self {
+        Self { text: Some(text), ..self }
+    }
+
+    /// A parameter of the query, which may be left out.
+    pub(in crate::http) fn query(self, name: &str, schema: impl Into<Schema>, text: &str) -> Self {
+        self.parameter(ParameterIn::Query, name, schema, text)
+    }
+
+    /// A header of the request, which may be left out.
+    pub(in crate::http) fn header(self, name: &str, schema: impl Into<Schema>, text: &str) -> Self {
+        self.parameter(ParameterIn::Header, name, schema, text)
+    }
+
+    fn parameter(mut self, place: ParameterIn, name: &str, schema: impl Into<Schema>, text: &str) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(place)
+            .required(Required::False)
+            .description(Some(text))
+            .schema(Some(schema.into()));
+        self.parameters.push(parameter.build());
+        self
+    }
+
+    /// What it takes, as JSON, with an example.
+    pub(in crate::http) fn body<T: ToSchema>(mut self, example: Value) -> Self {
+        self.schemas.push(collect::<T>);
+        self.body = Some((named::<T>(), example));
+        self
+    }
+
+    /// It answers with JSON.
+    pub(in crate::http) fn json<T: ToSchema>(mut self, status: u16, text: &'static str) -> Self {
+        self.schemas.push(collect::<T>);
+        self.answer(status, text, vec![("application/json", named::<T>())])
+    }
+
+    /// It answers with text of a media type.
+    pub(in crate::http) fn plain(self, status: u16, media_type: &'static str, text: &'static str) -> Self {
+        let schema = ObjectBuilder::new().schema_type(Type::String).build();
+        self.answer(status, text, vec![(media_type, RefOr::T(schema.into()))])
+    }
+
+    /// It answers without a body.
+    pub(in crate::http) fn bare(self, status: u16, text: &'static str) -> Self {
+        self.answer(status, text, Vec::new())
+    }
+
+    fn answer(mut self, status: u16, text: &'static str, content: Vec<(&'static str, RefOr<Schema>)>) -> Self {
+        self.answers.push(Answer { status, text, content, headers: Vec::new() });
+        self
+    }
+
+    /// The answer before is an endless one where the client asks for events.
+    pub(in crate::http) fn or_events(mut self, text: &str) -> Self {
+        let schema = ObjectBuilder::new().schema_type(Type::String).description(Some(text)).build();
+        if let Some(answer) = self.answers.last_mut() {
+            answer.content.push(("text/event-stream", RefOr::T(schema.into())));
+        }
+        self
+    }
+
+    /// The answer before has a header.
+    pub(in crate::http) fn sends(mut self, header: &'static str, text: &'static str) -> Self {
+        if let Some(answer) = self.answers.last_mut() {
+            answer.headers.push((header, text));
+        }
+        self
+    }
+
+    /// Codes with which it refuses, beside those of every route.
+    pub(in crate::http) fn refuses(mut self, problems: &[Code]) -> Self {
+        self.problems.extend_from_slice(problems);
+        self
+    }
+}
+
+fn collect<T: ToSchema>(into: &mut Vec<(String, RefOr<Schema>)>) {
+    into.push((T::name().into_owned(), T::schema()));
+    T::schemas(into);
+}
+
+/// A reference to the schema of a type.
+fn named<T: ToSchema>() -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(T::name()))
+}
+
+/// A whole number.
+pub(in crate::http) fn whole(least: usize, most: usize) -> Schema {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).maximum(Some(most)).build().into()
+}
+
+/// Text of a form.
+pub(in crate::http) fn text(pattern: &str) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build().into()
+}
+
+/// One of some words.
+pub(in crate::http) fn words(words: &[&str]) -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.to_vec())).build().into()
+}
+
+/// A switch, as a query has it.
+pub(in crate::http) fn flag() -> Schema {
+    words(&["true", "false", "1", "0", ""])
 }

@@ -1,18 +1,36 @@
 //! The document, made once when a server is made.
 
+use std::collections::BTreeMap;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{Method, header},
     web::{Bytes, Data},
 };
 use sha2::{Digest, Sha256};
-use utoipa::openapi::{
-    HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Paths, Response,
-    path::OperationBuilder, tag::TagBuilder,
+use utoipa::{
+    PartialSchema as _, ToSchema as _,
+    openapi::{
+        ComponentsBuilder, Content, ContentBuilder, Header, HttpMethod, InfoBuilder, LicenseBuilder, ObjectBuilder,
+        OpenApi, OpenApiBuilder, PathItem, Paths, Ref, RefOr, Required, Response, ResponseBuilder, Responses, Schema,
+        SchemaFormat, ServerBuilder,
+        path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+        request_body::RequestBodyBuilder,
+        schema::{AllOfBuilder, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
+    },
 };
 
-use super::doc::Tag;
-use crate::http::{dto, error::Problem, table::Row};
+use super::doc::{Answer, Tag};
+use crate::{
+    http::{
+        dto,
+        error::{Code, Problem},
+        table::{Row, Scope},
+    },
+    view::{PROBLEM_JSON, ProblemView, schema::NAME},
+};
 
 /// The document as it is served.
 pub(in crate::http) struct Described {
@@ -48,28 +66,183 @@ pub(in crate::http) async fn openapi(
     Ok(response.body(described.text.clone()))
 }
 
+/// What every client should know before it reads on.
+const ABOUT: &str = "\
+Keeps swarms of AI agents alive. A change is answered with 202 and the operation that it became, or, with `?wait=`, with 200 once that has ended. \
+Every refusal is a problem document (RFC 9457) with a stable `code`; `/api/v1/problems` explains them all. HEAD is answered wherever GET is, save on \
+streams without end; any other method is a 405 whose `Allow` names those which are. A daemon that asks for tokens wants one everywhere but on probes \
+without a query. Answers may grow members: ignore what you don't know.";
+const BEARER: &str = "bearer";
+
 fn describe(table: &[Row]) -> OpenApi {
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).build();
     let info = InfoBuilder::new()
         .title("Hivekeeper")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(env!("CARGO_PKG_DESCRIPTION")))
+        .description(Some(ABOUT))
         .license(Some(license));
     let tags = Tag::ALL.map(|tag| TagBuilder::new().name(tag.word()).description(Some(tag.text())).build());
+    let here = ServerBuilder::new().url("/").description(Some("The daemon that serves this document."));
     let mut paths = Paths::new();
+    let mut schemas = vec![(ProblemView::name().into_owned(), ProblemView::schema())];
+    ProblemView::schemas(&mut schemas);
     for row in table {
         let Some(method) = method(&row.method) else { continue };
-        let operation = OperationBuilder::new()
-            .operation_id(Some(row.doc.id.as_str()))
-            .tag(row.doc.tag.word())
-            .summary(Some(row.doc.summary.as_str()))
-            .response("default", Response::new("The answer."));
+        row.doc.schemas.iter().for_each(|collect| collect(&mut schemas));
+        let item = PathItem::new(method, operation(row));
         match paths.paths.get_mut(&row.path) {
-            Some(item) => item.merge_operations(PathItem::new(method, operation)),
-            None => drop(paths.paths.insert(row.path.clone(), PathItem::new(method, operation))),
+            Some(path) => path.merge_operations(item),
+            None => drop(paths.paths.insert(row.path.clone(), item)),
         }
     }
-    OpenApiBuilder::new().info(info.build()).tags(Some(tags)).paths(paths).build()
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of the scope `read` may look, one of the scope `control` may do everything."))
+        .build();
+    schemas.sort_by(|(a, _), (b, _)| a.cmp(b));
+    schemas.dedup_by(|(a, _), (b, _)| a == b);
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme(BEARER, SecurityScheme::Http(bearer))
+        .build();
+    OpenApiBuilder::new()
+        .info(info.build())
+        .servers(Some([here.build()]))
+        .tags(Some(tags))
+        .paths(paths)
+        .components(Some(components))
+        .build()
+}
+
+fn operation(row: &Row) -> Operation {
+    let doc = &row.doc;
+    let token = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
+    let security = match row.scope {
+        Scope::Open => vec![SecurityRequirement::default(), token],
+        Scope::Read | Scope::Control => vec![token],
+    };
+    let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let body = doc.body.as_ref().map(|(schema, example)| {
+        let content = ContentBuilder::new().schema(Some(schema.clone())).example(Some(example.clone())).build();
+        RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build()
+    });
+    let mut responses = BTreeMap::new();
+    for answer in &doc.answers {
+        responses.insert(answer.status, answer_response(answer));
+    }
+    for (status, codes) in problems(row) {
+        let (text, content) = (refusal_text(&codes), refusal_content(&codes));
+        let response = responses.entry(status).or_insert_with(|| Response::new(""));
+        response.description = format!("{} {text}", response.description).trim().to_owned();
+        response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(content));
+        for (header, text) in refusal_headers(status) {
+            response.headers.insert((*header).to_owned(), RefOr::T(sent(text)));
+        }
+    }
+    OperationBuilder::new()
+        .operation_id(Some(doc.id.as_str()))
+        .tag(doc.tag.word())
+        .summary(Some(doc.summary.as_str()))
+        .description(doc.text)
+        .parameters(Some(names.map(path_parameter).chain(doc.parameters.iter().cloned())))
+        .request_body(body)
+        .responses(responses.into_iter().fold(Responses::new(), |mut all, (status, response)| {
+            all.responses.insert(status.to_string(), RefOr::T(response));
+            all
+        }))
+        .securities(Some(security))
+        .build()
+}
+
+fn path_parameter(name: &str) -> Parameter {
+    let (schema, text, example) = match name {
+        "swarm" => (super::text(NAME), "The name of a swarm.", "review"),
+        "agent" => (super::text(NAME), "The name of an agent within its swarm.", "coder-1"),
+        "operation" => (uuid(), "The id of an operation.", "0199a1b2-0000-7000-8000-000000000001"),
+        "token" => (super::text("^[0-9a-f]+$"), "The id of a token.", "0a1b2c3d"),
+        _ => (super::text("^[^/]+$"), "An id.", "0199a1b2-0000-7000-8000-000000000001"),
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(text))
+        .schema(Some(schema))
+        .example(Some(example.into()))
+        .build()
+}
+
+fn uuid() -> Schema {
+    let format = SchemaFormat::Custom("uuid".to_owned());
+    ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build().into()
+}
+
+fn answer_response(answer: &Answer) -> Response {
+    let mut response = ResponseBuilder::new().description(answer.text);
+    for (media_type, schema) in &answer.content {
+        response = response.content(*media_type, ContentBuilder::new().schema(Some(schema.clone())).build());
+    }
+    answer.headers.iter().fold(response, |response, (name, text)| response.header(*name, sent(text))).build()
+}
+
+/// A header of an answer.
+fn sent(text: &str) -> Header {
+    let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
+    header.description = Some(text.to_owned());
+    header
+}
+
+/// What a route may refuse with, by status.
+fn problems(row: &Row) -> BTreeMap<u16, Vec<Code>> {
+    let mut codes = vec![
+        Code::InvalidRequest,
+        Code::InvalidQuery,
+        Code::Unauthorized,
+        Code::InvalidToken,
+        Code::OriginRefused,
+        Code::HostRefused,
+        Code::RateLimited,
+        Code::Internal,
+    ];
+    if row.scope == Scope::Control {
+        codes.push(Code::Forbidden);
+    }
+    if row.path.contains('{') {
+        codes.push(Code::NotFound);
+    }
+    if row.doc.body.is_some() {
+        codes.extend([Code::InvalidBody, Code::RequestTimeout, Code::BodyTooLarge, Code::UnsupportedMediaType]);
+    }
+    codes.extend_from_slice(&row.doc.problems);
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes {
+        let of_status = by_status.entry(code.status().as_u16()).or_default();
+        if !of_status.contains(&code) {
+            of_status.push(code);
+        }
+    }
+    by_status
+}
+
+fn refusal_text(codes: &[Code]) -> String {
+    codes.iter().map(|code| format!("`{}`: {}", code.word(), code.meaning())).collect::<Vec<_>>().join(" ")
+}
+
+fn refusal_content(codes: &[Code]) -> Content {
+    let words: Vec<&str> = codes.iter().map(|code| code.word()).collect();
+    let ours = ObjectBuilder::new().property("code", super::words(&words)).required("code");
+    let schema = AllOfBuilder::new().item(Ref::from_schema_name(ProblemView::name())).item(ours);
+    ContentBuilder::new().schema(Some(Schema::from(schema.build()))).build()
+}
+
+/// Headers that come with every refusal of a status.
+fn refusal_headers(status: u16) -> &'static [(&'static str, &'static str)] {
+    match status {
+        401 => &[("WWW-Authenticate", "How to identify oneself.")],
+        429 | 503 => &[("Retry-After", "Seconds after which it is worth to try again.")],
+        426 => &[("Upgrade", "The protocol that is spoken here.")],
+        _ => &[],
+    }
 }
 
 fn method(method: &Method) -> Option<HttpMethod> {

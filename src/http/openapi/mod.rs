@@ -3,5 +3,5 @@
 mod doc;
 mod document;
 
-pub(super) use doc::{Doc, Tag, doc};
+pub(super) use doc::{Doc, Tag, doc, flag, text, whole, words};
 pub(super) use document::{Described, openapi};
