@@ -78,7 +78,9 @@ pub(super) fn run(
     // must not wait while lines wait to be shown.
     interrupts.listen(move |count| {
         let press = press.clone();
-        thread::spawn(move || press.send(Heard::Pressed(count)));
+        thread::spawn(move || {
+            let _ = press.send(Heard::Pressed(count));
+        });
     });
     picture::watch(client.clone(), Some(agent.swarm.as_str()), to.clone(), Heard::News);
     let answer = client.post("/api/v1/swarms", &document.to_string(), &fresh_key())?;

@@ -82,7 +82,9 @@ pub(in crate::cli) fn top(
     let quit = to.clone();
     interrupts.listen(move |_| {
         let quit = quit.clone();
-        thread::spawn(move || quit.send(Heard::Quit));
+        thread::spawn(move || {
+            let _ = quit.send(Heard::Quit);
+        });
     });
     picture::watch(client.clone(), None, to.clone(), Heard::News);
     // A daemon that can't be reached is told of before the screen is taken.
