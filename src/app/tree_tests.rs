@@ -15,7 +15,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
     sync::mpsc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use hivekeeper_actors::{ChildState, TellError};
@@ -24,9 +24,11 @@ use nest::{Nest, child, fell_by_panic, panic_in, run, until};
 use super::*;
 use crate::{
     control_plane::{Control, Request},
-    model::{AgentState, Command, Desired, Operation, OperationState, Requester, RestartType, Target},
+    model::{
+        AgentId, AgentState, Command, Desired, LaunchId, Operation, OperationState, Requester, RestartType, Target,
+    },
     runtime::fake::Script,
-    store::{Journal, StoreError},
+    store::{Incarnation, Journal, StoreError},
 };
 
 fn request(command: Command, target: &str) -> Request {
@@ -369,6 +371,33 @@ fn an_end_that_alone_can_not_be_journaled_holds_up_the_next_launch() {
         nest.running("s/a", 2).await;
         let open = nest.journal.open_incarnations().await.unwrap();
         assert_eq!(open.iter().map(|row| row.begun.incarnation).collect::<Vec<_>>(), [2]);
+        nest.end().await;
+    });
+}
+
+/// Both are refused for ever, so neither is tried for ever.
+#[test]
+fn a_journal_that_does_not_fit_holds_no_agent_up() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a"])]).await;
+        nest.running("s/a", 1).await;
+        let agent: AgentId = "s/a".parse().unwrap();
+        nest.journal.fail_ends(Some(StoreError::Conflict("no such launch".to_owned())));
+        nest.runtime.strike(&agent);
+        nest.running("s/a", 2).await;
+        nest.journal.fail_ends(None);
+        let ahead = Incarnation {
+            launch_id: LaunchId::mint(),
+            agent: agent.clone(),
+            incarnation: 3,
+            token_hash: [0; 32],
+            begun_at: SystemTime::now(),
+            automatic: true,
+        };
+        nest.journal.begin_incarnation(ahead).await.unwrap();
+        nest.runtime.strike(&agent);
+        nest.running("s/a", 4).await;
+        assert_eq!(nest.runtime.launches(&agent), 3, "the third was launched without a journal");
         nest.end().await;
     });
 }

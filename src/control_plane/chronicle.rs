@@ -242,6 +242,11 @@ impl Scribe {
                 // Somebody else's write failed, and there was none of ours to tell or to mend it.
                 let reserved = self.progress.lock().reserved;
                 answer = self.journal.reserve_seqs(reserved).await;
+                // It can be written and is not well all the same: a page of it is damaged.
+                let status = self.journal.status();
+                if answer.is_ok() && !status.ok {
+                    answer = Err(StoreError::Other(status.last_error.unwrap_or_default()));
+                }
             }
             let failing = answer.is_err();
             told.tell(&health, answer);

@@ -163,6 +163,11 @@ impl Drive {
             match written {
                 Ok(()) => break,
                 Err(StoreError::Fenced) => return Begun::Fenced,
+                // The journal is ahead of us. Another try with the same number would be refused for ever; the next start has the next one.
+                Err(error @ StoreError::Conflict(_)) => {
+                    self.runtime().forget(launch_id).await;
+                    return Begun::Ended(self.start_failed(format!("the journal refuses this start: {error}")));
+                }
                 Err(error) => {
                     self.waits(format!("the journal can't be written: {error}"));
                     if self.stop_within(RETRY_PAUSE).await {
@@ -232,9 +237,16 @@ impl Drive {
 
     async fn write_begin(&self, row: &Incarnation) -> Result<(), StoreError> {
         if let Some((launch_id, record)) = self.job.slot.take_end() {
-            if let Err(error) = self.job.deps.journal.end_incarnation(launch_id, &record).await {
-                self.job.slot.keep_end(launch_id, record);
-                return Err(error);
+            match self.job.deps.journal.end_incarnation(launch_id, &record).await {
+                Ok(()) => {}
+                // It does not know the launch, and never will: there is nothing to be closed.
+                Err(error @ StoreError::Conflict(_)) => {
+                    tracing::error!(agent = %self.job.id, %error, "the journal has lost a start whose end was to be written");
+                }
+                Err(error) => {
+                    self.job.slot.keep_end(launch_id, record);
+                    return Err(error);
+                }
             }
             self.runtime().forget(launch_id).await;
         }

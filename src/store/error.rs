@@ -17,9 +17,19 @@ pub enum StoreError {
     /// The queue stayed full, or a lock stayed taken, until the deadline. It is not known whether the call was carried out; doing it again does no harm.
     #[error("store did not answer in time; look for a slow disk, or for another program that holds the database")]
     Busy,
-    /// The database or a record in it can't be read.
+    /// A record can't be read.
     #[error("database is damaged ({0}); stop the daemon, move `hive.db*` out of the data directory and start again")]
     Corrupt(String),
+    /// The file itself is damaged: a page of it can't be read.
+    #[error(
+        "database is damaged ({0}); stop the daemon, and restore a backup, or move `hive.db*` out of the data directory and start again"
+    )]
+    Damaged(String),
+    /// Another file, or none, lies where the open one was. What was written would be gone with the daemon.
+    #[error(
+        "data directory was removed or replaced under the daemon; put it back, or stop the daemon and restore a backup"
+    )]
+    Vanished,
     /// The database was written by a later version.
     #[error("database has schema {found}, this version knows up to {known}; start the later version again")]
     Newer {
@@ -63,7 +73,7 @@ impl From<rusqlite::Error> for StoreError {
             Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Self::Full,
             Code::ReadOnly | Code::PermissionDenied => Self::ReadOnly,
             Code::DatabaseBusy | Code::DatabaseLocked => Self::Busy,
-            Code::DatabaseCorrupt | Code::NotADatabase => Self::Corrupt(error.to_string()),
+            Code::DatabaseCorrupt | Code::NotADatabase => Self::Damaged(error.to_string()),
             Code::ConstraintViolation => Self::Conflict(error.to_string()),
             _ => Self::Other(error.to_string()),
         }

@@ -1,6 +1,7 @@
 //! Faults of the machine: a disk that is full or read-only, a killed launcher, a bad configuration, a port that is taken.
 
 mod actor;
+mod journal;
 
 use std::{
     fs,

@@ -194,7 +194,7 @@ impl History {
     /// What the store said; the rest waits.
     pub async fn flush(&self, now: SystemTime) -> Result<(), StoreError> {
         let result = self.write(now, false).await;
-        if let Err(StoreError::Corrupt(_)) = &result {
+        if let Err(StoreError::Corrupt(_) | StoreError::Damaged(_)) = &result {
             self.give_up(now).await;
         }
         self.note(result.clone());

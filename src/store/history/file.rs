@@ -94,7 +94,7 @@ impl HistoryFile {
     /// Why it can't be opened: a later version's, a full or read-only disk.
     pub(crate) fn open(origin: &Origin) -> Result<Opened, StoreError> {
         match Self::try_open(origin, false) {
-            Err(StoreError::Corrupt(_)) => {
+            Err(StoreError::Corrupt(_) | StoreError::Damaged(_)) => {
                 let set_aside = Self::set_aside(&origin.path)?;
                 Ok(Opened { file: Self::try_open(origin, true)?, set_aside: Some(set_aside) })
             }
@@ -108,7 +108,7 @@ impl HistoryFile {
         let fence = origin.fence.clone();
         let guard = Box::new(move |_: &_| if fence.is_fenced() { Err(StoreError::Fenced) } else { Ok(()) });
         let writer = Writer::start("hk-history", &origin.path, connection, guard)?;
-        let reader = Reader::start("hk-history-read", database::open_for_reading(&origin.path)?)?;
+        let reader = Reader::start("hk-history-read", database::open_for_reading(&origin.path)?, writer.damage())?;
         Ok(Self { writer, reader, epoch: origin.epoch, bytes_max: origin.bytes_max })
     }
 

@@ -59,7 +59,7 @@ pub(in crate::store) fn check_version(connection: &Connection, migrations: &[&st
 /// Reads every page of a database.
 pub(in crate::store) fn check(connection: &Connection) -> Result<(), StoreError> {
     let said: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if said == "ok" { Ok(()) } else { Err(StoreError::Corrupt(said)) }
+    if said == "ok" { Ok(()) } else { Err(StoreError::Damaged(said)) }
 }
 
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! [`Journal`] on SQLite: each call is one function of (connection, arguments), handed to the thread that writes or to the one that reads.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -42,11 +43,23 @@ impl SqliteJournal {
     pub fn open(path: &Path, epoch: Epoch) -> Result<Self, StoreError> {
         let connection = schema::open(path)?;
         schema::check_epoch(&connection, epoch)?;
-        let guard = Box::new(move |db: &Connection| schema::check_epoch(db, epoch));
+        let (place, opened) = (path.to_owned(), identity(path)?);
+        let guard = Box::new(move |db: &Connection| {
+            // One look at a directory entry beside a commit.
+            if identity(&place).ok() != Some(opened) {
+                return Err(StoreError::Vanished);
+            }
+            schema::check_epoch(db, epoch)
+        });
         let writer = Writer::start("hk-journal", path, connection, guard)?;
-        let reader = Reader::start("hk-journal-read", database::open_for_reading(path)?)?;
+        let reader = Reader::start("hk-journal-read", database::open_for_reading(path)?, writer.damage())?;
         Ok(Self { writer, reader })
     }
+}
+
+/// Device and number of the file that has this name now.
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 impl Journal for SqliteJournal {

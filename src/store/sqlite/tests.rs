@@ -185,8 +185,8 @@ fn refuses_what_it_does_not_know() {
     )
     .unwrap();
     let error = claim(&path, "test", first).unwrap_err();
-    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
-    assert!(error.to_string().contains("move `hive.db*` out"), "{error}");
+    assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
+    assert!(error.to_string().contains("restore a backup, or move `hive.db*` out"), "{error}");
 }
 
 #[test]

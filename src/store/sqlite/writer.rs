@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -39,6 +39,7 @@ pub(in crate::store) struct Writer {
     // Before the worker, so that the queue is closed when the worker is waited for.
     jobs: mpsc::Sender<Box<dyn Job>>,
     health: Arc<Mutex<Health>>,
+    damage: Arc<Damage>,
     path: PathBuf,
     _worker: Worker,
 }
@@ -53,9 +54,10 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let health = Arc::new(Mutex::new(Health { ok: true, since: SystemTime::now(), last_error: None }));
-        let shown = Arc::clone(&health);
-        let worker = Worker::start(name, move || run(connection, &guard, queue, &shown))?;
-        Ok(Self { jobs, health, path: path.to_owned(), _worker: worker })
+        let damage = Arc::<Damage>::default();
+        let (shown, found) = (Arc::clone(&health), Arc::clone(&damage));
+        let worker = Worker::start(name, move || run(connection, &guard, queue, &shown, &found))?;
+        Ok(Self { jobs, health, damage, path: path.to_owned(), _worker: worker })
     }
 
     /// Carries `work` out in a transaction; the answer comes after the commit.
@@ -75,6 +77,11 @@ impl Writer {
         })
     }
 
+    /// What is known of the file's damage, for who reads it.
+    pub(in crate::store) fn damage(&self) -> Arc<Damage> {
+        Arc::clone(&self.damage)
+    }
+
     pub(super) fn status(&self) -> JournalStatus {
         let health = self.health.lock().clone();
         let size = |suffix: &str| {
@@ -82,11 +89,29 @@ impl Writer {
             name.push(suffix);
             std::fs::metadata(name).map_or(0, |file| file.len())
         };
+        let damage = self.damage.found.get();
         JournalStatus {
-            ok: health.ok,
-            since: health.since,
-            last_error: health.last_error,
+            ok: health.ok && damage.is_none(),
+            since: damage.map_or(health.since, |(since, _)| *since),
+            last_error: damage.map(|(_, what)| what.clone()).or(health.last_error),
             size_bytes: size("") + size("-wal"),
+        }
+    }
+}
+
+/// Whether a page of the file was found damaged, and when. It stays so until the file is another one: what still works goes on, and nobody is told that all
+/// were well because the last call met a good page.
+#[derive(Default)]
+pub(in crate::store) struct Damage {
+    found: OnceLock<(SystemTime, String)>,
+}
+
+impl Damage {
+    pub(super) fn note<T>(&self, outcome: &Result<T, StoreError>) {
+        if let Err(error @ StoreError::Damaged(_)) = outcome
+            && self.found.set((SystemTime::now(), error.to_string())).is_ok()
+        {
+            tracing::error!(%error, "a page of a database can't be read");
         }
     }
 }
@@ -155,7 +180,13 @@ where
     }
 }
 
-fn run(mut connection: Connection, guard: &Guard, mut queue: mpsc::Receiver<Box<dyn Job>>, health: &Mutex<Health>) {
+fn run(
+    mut connection: Connection,
+    guard: &Guard,
+    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    health: &Mutex<Health>,
+    damage: &Damage,
+) {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let mut synced = None;
     while let Some(first) = queue.blocking_recv() {
@@ -165,7 +196,8 @@ fn run(mut connection: Connection, guard: &Guard, mut queue: mpsc::Receiver<Box<
             batch.push(next);
         }
         let committed =
-            commit(&mut connection, guard, &mut batch, &mut synced).map_err(|error| named(error, &connection));
+            commit(&mut connection, guard, &mut batch, &mut synced, damage).map_err(|error| named(error, &connection));
+        damage.note(&committed);
         health.lock().note(&committed);
         for job in batch {
             job.answer(&committed);
@@ -186,6 +218,7 @@ fn commit(
     guard: &Guard,
     batch: &mut [Box<dyn Job>],
     synced: &mut Option<bool>,
+    damage: &Damage,
 ) -> Result<(), StoreError> {
     let power = batch.iter().any(|job| job.durability() == Durability::Power);
     if *synced != Some(power) {
@@ -196,22 +229,26 @@ fn commit(
     guard(&tx)?;
     if let [alone] = batch {
         // There is no neighbour to harm, so the transaction itself is undone.
-        return match alone.work(&tx) {
+        let worked = alone.work(&tx);
+        damage.note(&worked);
+        return match worked {
             Ok(()) => Ok(tx.commit()?),
             Err(error) if is_own_fault(&error) => Ok(tx.rollback()?),
             Err(error) => Err(error),
         };
     }
     for job in batch {
-        step(&tx, job.as_mut())?;
+        step(&tx, job.as_mut(), damage)?;
     }
     tx.commit()?;
     Ok(())
 }
 
-fn step(tx: &Transaction<'_>, job: &mut dyn Job) -> Result<(), StoreError> {
+fn step(tx: &Transaction<'_>, job: &mut dyn Job, damage: &Damage) -> Result<(), StoreError> {
     tx.execute_batch("SAVEPOINT call")?;
-    match job.work(tx) {
+    let worked = job.work(tx);
+    damage.note(&worked);
+    match worked {
         Ok(()) => tx.execute_batch("RELEASE call")?,
         // A full disk and its like end the whole transaction: then nobody's work was kept.
         Err(error) if tx.is_autocommit() || !is_own_fault(&error) => return Err(error),
@@ -220,7 +257,7 @@ fn step(tx: &Transaction<'_>, job: &mut dyn Job) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whether the fault lies with the call, or with the one record it touched, and not with the store.
+/// Whether the fault lies with the call, or with the one record or page that it touched, and not with the store.
 fn is_own_fault(error: &StoreError) -> bool {
-    matches!(error, StoreError::Conflict(_) | StoreError::Corrupt(_))
+    matches!(error, StoreError::Conflict(_) | StoreError::Corrupt(_) | StoreError::Damaged(_))
 }

@@ -140,6 +140,16 @@ impl Hive {
 
     /// The same with its own patience. Fails at once when the daemon has ended.
     pub(crate) fn find_within(&mut self, patience: Duration) {
+        self.find_endpoints_within(patience);
+        self.ready_within(patience);
+    }
+
+    /// Waits until the daemon that was launched has bound its ports, be it ready or not.
+    pub(crate) fn find_endpoints(&mut self) {
+        self.find_endpoints_within(PATIENCE);
+    }
+
+    fn find_endpoints_within(&mut self, patience: Duration) {
         let path = self.data().join("endpoints.json");
         let pid = self.pid;
         let deadline = Instant::now() + patience;
@@ -160,6 +170,10 @@ impl Hive {
         };
         self.http = endpoints["http"].as_str().unwrap().to_owned();
         self.data_plane = endpoints["data_plane"].as_str().unwrap().to_owned();
+    }
+
+    /// Waits until the daemon that was launched is ready.
+    fn ready_within(&self, patience: Duration) {
         until_within(patience, "readiness", || (self.get("/readyz").status == 200).then_some(()));
     }
 
@@ -237,6 +251,10 @@ impl Hive {
 
     pub(crate) fn signal_daemon(&self, signal: i32) {
         kill(i32::try_from(self.pid).unwrap(), signal);
+    }
+
+    pub(crate) fn signal_agent(&self, id: &str, signal: i32) {
+        kill(self.agent_pid(id), signal);
     }
 
     /// `kill -9` of the daemon.
