@@ -10,6 +10,7 @@ pub mod health;
 pub mod http;
 pub mod launcher;
 pub mod model;
+pub mod notify;
 pub mod runtime;
 pub mod store;
 pub mod stream;

@@ -33,7 +33,8 @@ use crate::{
     data_plane::{DataPlaneHandle, PlaneLimits, dialer::DialerHandle},
     events::Feed,
     health,
-    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind, SourceWitness},
+    model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind, Seq, SourceWitness},
+    notify::{Notifiers, NotifyOptions},
     runtime::{
         AgentDeps, Registry, Runtime, Runtimes,
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
@@ -211,6 +212,17 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
     let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
+    let notifiers = Notifiers::open(
+        &config.notifiers,
+        &NotifyOptions {
+            hive: config.hive.name.clone(),
+            data: Arc::clone(&data),
+            journal: Arc::clone(&journal),
+            feed: feed.clone(),
+            before: Seq(first.0.saturating_sub(1)),
+            health: health.clone(),
+        },
+    );
     let parts = Parts {
         data: Arc::clone(&data),
         fenced: Arc::clone(&fenced),
@@ -224,6 +236,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         hub: hub.clone(),
         plane: plane.clone(),
         sources: sources.collect(),
+        notifiers,
         office: Arc::clone(&office),
         engine: Arc::clone(&docker),
         sockets: Arc::clone(&sockets),

@@ -26,6 +26,7 @@ use crate::{
     events::Feed,
     health,
     http::{self, HealthReader, Rates, STOP_GRACE_S, Server},
+    notify::Notifiers,
     runtime::docker::DockerRuntime,
     store::{DataDir, Retention},
     stream::{Hub, Warden},
@@ -62,6 +63,7 @@ pub(super) struct Parts {
     pub(super) hub: Hub,
     pub(super) plane: DataPlaneHandle,
     pub(super) sources: Vec<DialerHandle>,
+    pub(super) notifiers: Notifiers,
     pub(super) office: Arc<Office>,
     pub(super) engine: Arc<DockerRuntime>,
     pub(super) sockets: Arc<Sockets>,
@@ -96,6 +98,7 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         warden(&parts.hub).0,
         data_plane(&parts).0,
         sources(&parts.sources).0,
+        notifiers(&parts.notifiers).0,
         follower(&parts.engine).0,
         swarms,
         controller,
@@ -226,6 +229,15 @@ fn sources(handles: &[DialerHandle]) -> (Child, SupervisorRef) {
         Child::actor(spec, move |_| Ok(handle.dialer())).0
     });
     Child::supervisor(service("sources"), SupervisorFlags::unlimited(Strategy::OneForOne), children.collect())
+}
+
+/// One actor for each who is told. None depends on another, and one that spends its restarts is tried again alone.
+fn notifiers(handles: &Notifiers) -> (Child, SupervisorRef) {
+    let children = handles.all().iter().cloned().map(|notifier| {
+        let spec = service(notifier.name().as_str());
+        Child::actor(spec, move |_| Ok(notifier.courier())).0
+    });
+    Child::supervisor(service("notifiers"), SupervisorFlags::unlimited(Strategy::OneForOne), children.collect())
 }
 
 fn follower(engine: &Arc<DockerRuntime>) -> (Child, ChildRef<Follower>) {

@@ -60,6 +60,8 @@ pub(super) struct Arrays {
     pub(super) swarms: Option<Node>,
     /// `[[source]]`
     pub(super) sources: Option<Node>,
+    /// `[[notify]]`
+    pub(super) notifiers: Option<Node>,
 }
 
 impl Draft {
@@ -116,7 +118,8 @@ impl Draft {
             fields.set("agent_max", &mut draft.agent_max, size(64 * KIB..=64 * GIB));
             fields.set("total_max", &mut draft.total_max, size(MIB..=64 * 1024 * GIB));
         });
-        let arrays = Arrays { swarms: root.node("swarm"), sources: root.node("source") };
+        let (swarms, sources) = (root.node("swarm"), root.node("source"));
+        let arrays = Arrays { swarms, sources, notifiers: root.node("notify") };
         root.finish();
         arrays
     }

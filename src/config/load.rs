@@ -14,6 +14,7 @@ use super::{
     draft::{Arrays, Draft},
     engine::{self, Sockets},
     home::Machine,
+    notify,
     problem::{Complaint, ConfigErrors, Place, Problem},
     settings::{Config, DataPlaneConfig, DockerConfig, HttpConfig},
     source,
@@ -101,6 +102,8 @@ impl Config {
         let ground = Ground { machine, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
         let swarms = arrays.swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
         let sources = arrays.sources.map(|node| source::sources(node, &mut problems)).unwrap_or_default();
+        let told = notify::Ground { base, read: args.read };
+        let notifiers = arrays.notifiers.map(|node| notify::notifiers(node, &told, &mut problems)).unwrap_or_default();
         let needs_engine = swarms.iter().any(|swarm| swarm.runtime() == RuntimeKind::Docker);
         let socket = match engine {
             Ok(path) => Some(path),
@@ -126,6 +129,7 @@ impl Config {
                 log: draft.log()?,
                 swarms,
                 sources,
+                notifiers,
             })
         };
         config().ok_or_else(|| {

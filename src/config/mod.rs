@@ -2,7 +2,7 @@
 //!
 //! The layers are the compiled-in `config.toml`, the user's file, `HIVEKEEPER__TABLE__KEY` variables and flags. Each becomes a [`tree`] whose
 //! nodes know where they stand; [`read`] turns nodes into values, [`draft`] lays the layers over one another, [`swarm`] reads swarm documents,
-//! [`source`] MCP servers, [`home`] where swarms run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets) and [`check`] looks at what only
+//! [`source`] MCP servers, [`notify`] who is told, [`home`] where swarms run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets) and [`check`] looks at what only
 //! the whole can tell.
 
 mod check;
@@ -14,6 +14,7 @@ mod fields;
 mod home;
 mod load;
 mod mounts;
+mod notify;
 mod problem;
 mod read;
 mod settings;

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    model::{SourceSpec, SwarmSpec},
+    model::{NotifySpec, SourceSpec, SwarmSpec},
     tls::{Tls, TlsFiles},
 };
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub swarms: Vec<SwarmSpec>,
     /// `[[source]]`, in the file's order.
     pub sources: Vec<SourceSpec>,
+    /// `[[notify]]`, in the file's order.
+    pub notifiers: Vec<NotifySpec>,
 }
 
 /// `[hive]`

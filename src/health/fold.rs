@@ -61,6 +61,13 @@ struct LastUse {
     error: Option<String>,
 }
 
+impl LastUse {
+    /// What went wrong, if it did.
+    fn trouble(&self) -> Option<&str> {
+        (self.ok == Some(false)).then(|| self.error.as_deref().unwrap_or_default())
+    }
+}
+
 /// The folded health.
 #[derive(Debug)]
 pub struct Fold {
@@ -75,6 +82,7 @@ pub struct Fold {
     engine: LastUse,
     journal: LastUse,
     history: LastUse,
+    notify: LastUse,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
     sources: Sources,
@@ -111,6 +119,7 @@ impl Fold {
             engine: LastUse::default(),
             journal: LastUse::default(),
             history: LastUse::default(),
+            notify: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth::unknown(),
             sources: Sources::default(),
@@ -185,6 +194,11 @@ impl Fold {
             }
             Report::History { ok, error } => {
                 self.history = LastUse { ok: Some(ok), error };
+                self.hive_dirty = true;
+                Vec::new()
+            }
+            Report::Notify { ok, error } => {
+                self.notify = LastUse { ok: Some(ok), error };
                 self.hive_dirty = true;
                 Vec::new()
             }
@@ -378,7 +392,8 @@ impl Fold {
             reachable: self.control_plane.reachable,
             last_error: self.control_plane.last_error.as_deref(),
             listening: self.data_plane.listening,
-            history: (self.history.ok == Some(false)).then(|| self.history.error.as_deref().unwrap_or_default()),
+            history: self.history.trouble(),
+            notify: self.notify.trouble(),
         }
     }
 

@@ -104,6 +104,7 @@ pub(super) struct Intake {
     engine: Uses,
     journal: Uses,
     history: Uses,
+    notify: Uses,
 }
 
 impl Intake {
@@ -132,6 +133,7 @@ impl Intake {
             Report::Engine { ok, error } => self.engine.note(ok, error),
             Report::Journal { ok, error } => self.journal.note(ok, error),
             Report::History { ok, error } => self.history.note(ok, error),
+            Report::Notify { ok, error } => self.notify.note(ok, error),
             Report::Removed(name) => {
                 // With them go the full ones of agents that its last document left out, or that were heard behind its end.
                 self.shares.retain(|agent, share| agent.swarm != name && !share.is_full(now));
@@ -169,6 +171,7 @@ impl Intake {
         self.engine.drain(items, |ok, error| Report::Engine { ok, error });
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });
         self.history.drain(items, |ok, error| Report::History { ok, error });
+        self.notify.drain(items, |ok, error| Report::Notify { ok, error });
         items.extend(
             std::mem::take(&mut self.refused).into_iter().map(|(code, messages)| Item::Refused(code, messages)),
         );

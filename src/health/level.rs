@@ -93,6 +93,8 @@ pub(super) struct Planes<'a> {
     pub(super) listening: bool,
     /// Why the history can't be kept.
     pub(super) history: Option<&'a str>,
+    /// Who can't be told of anything, and why.
+    pub(super) notify: Option<&'a str>,
 }
 
 /// The level of the hive and why.
@@ -110,6 +112,9 @@ pub(super) fn of_hive<'a>(swarms: impl Iterator<Item = &'a SwarmHealth>, planes:
     }
     if let Some(why) = planes.history {
         found.add(Level::Degraded, "history_failing", || why.to_owned());
+    }
+    if let Some(why) = planes.notify {
+        found.add(Level::Degraded, "notify_failing", || why.to_owned());
     }
     for swarm in swarms {
         let code = match swarm.level {

@@ -124,6 +124,13 @@ pub enum Report {
         /// What went wrong.
         error: Option<String>,
     },
+    /// Whether those who want to be told can be.
+    Notify {
+        /// Whether all can.
+        ok: bool,
+        /// Who can't, and why.
+        error: Option<String>,
+    },
     /// The data plane's own count.
     DataPlane {
         /// Whether its listener is bound.

@@ -68,6 +68,10 @@ name!(
     /// The name of a source, unique in the hive.
     SourceName
 );
+name!(
+    /// The name of a notifier, unique in the hive.
+    NotifierName
+);
 
 /// One agent: `SWARM/NAME`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

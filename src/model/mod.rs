@@ -7,6 +7,7 @@ pub mod exit;
 mod finding;
 pub mod health;
 pub mod ids;
+pub mod notify;
 pub mod observation;
 pub mod seams;
 pub mod source;
@@ -23,7 +24,10 @@ pub use health::{
     AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
     Reason, Source, SwarmHealth, TelemetryHealth,
 };
-pub use ids::{AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, OperationId, Seq, SourceName, SwarmName};
+pub use ids::{
+    AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, NotifierName, OperationId, Seq, SourceName, SwarmName,
+};
+pub use notify::{NotifierStatus, NotifySpec, Receiver, Topic, UrlSpec, Webhook};
 pub use observation::Observation;
 pub use seams::{
     Admission, Drain, DuplexStream, EngineNews, EngineWitness, Refusal, RelaySink, TelemetrySink, Witness,

@@ -1,6 +1,7 @@
 //! Configuration: layers, every kind of error by file, line and key, and no drift between `config.toml` and what is read.
 
 mod docker;
+mod notify;
 mod sources;
 mod tls;
 
@@ -366,6 +367,9 @@ fn config_toml_and_what_is_read_do_not_drift_apart() {
     tables.remove("source");
     let sources = file["source"].as_array().unwrap();
     assert_eq!(keys(&sources[0]), allowed("[[source]]\nname = \"s\"\naddress = \"h:1\"\nzzz = 1"));
+    tables.remove("notify");
+    let notifiers = file["notify"].as_array().unwrap().iter().flat_map(keys).collect::<BTreeSet<_>>();
+    assert_eq!(notifiers, allowed("[[notify]]\nname = \"n\"\nwebhook = \"http://h\"\nzzz = 1"));
     for table in &tables {
         assert_eq!(keys(&file[table]), allowed(&format!("[{table}]\nzzz = 1")), "[{table}]");
     }

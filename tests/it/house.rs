@@ -19,6 +19,7 @@ const RANKS: &[(&str, u32)] = &[
     ("control_plane", 6),
     ("data_plane", 7),
     ("stream", 7),
+    ("notify", 7),
     ("http", 8),
     ("config", 9),
     ("app", 10),

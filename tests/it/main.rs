@@ -36,6 +36,7 @@ mod launcher_output;
 mod launcher_relay;
 mod launcher_sweep;
 mod metrics;
+mod notify;
 mod runtime;
 mod service;
 mod soak;

@@ -330,6 +330,7 @@ impl Egg {
             hub,
             plane,
             sources: Vec::new(),
+            notifiers: crate::notify::Notifiers::default(),
             office: Arc::clone(&office),
             engine,
             sockets: Arc::clone(&sockets),

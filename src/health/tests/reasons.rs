@@ -90,11 +90,12 @@ fn every_level_follows_from_reasons_that_name_whom() {
 #[test]
 fn the_hive_says_of_each_plane_and_each_level_why() {
     let swarm = |level| SwarmHealth { level, ..(*in_state(S::Running).swarm()).clone() };
-    for bits in 0..16u8 {
-        let [reconciled, reachable, listening, kept] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+    for bits in 0..32u8 {
+        let [reconciled, reachable, listening, kept, told] = [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
         for level in [Level::Healthy, Level::Degraded, Level::Unknown, Level::Critical] {
             let history = (!kept).then_some("disk full");
-            let planes = Planes { reconciled, reachable, last_error: None, listening, history };
+            let notify = (!told).then_some("oncall: no answer");
+            let planes = Planes { reconciled, reachable, last_error: None, listening, history, notify };
             let swarm = swarm(level);
             let (hive, reasons) = level::of_hive(std::iter::once(&swarm), planes);
             let mut expected = vec![];
@@ -108,6 +109,9 @@ fn the_hive_says_of_each_plane_and_each_level_why() {
             }
             if !kept {
                 expected.push("history_failing");
+            }
+            if !told {
+                expected.push("notify_failing");
             }
             match level {
                 Level::Healthy => {}

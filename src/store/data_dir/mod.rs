@@ -8,6 +8,7 @@
 //! | `hive.db` | the journal |
 //! | `history.sqlite` | the history |
 //! | `endpoints.json` | the bound addresses, while a daemon serves |
+//! | `notify/` | what each notifier has told, a file of JSON each |
 //! | `run/`, `logs/`, `work/` | sockets and exit records of launchers; log books; working directories of swarms |
 
 mod error;

@@ -15,7 +15,7 @@ use super::{
     lock::{self, Holder},
 };
 use crate::{
-    model::{Epoch, HiveId},
+    model::{Epoch, HiveId, NotifierName},
     store::{StoreError, forms, sqlite},
 };
 
@@ -56,7 +56,7 @@ impl DataDir {
         let path = make(path)?;
         let _opening = lock::take_opening(&path)?;
         let (lock, usurped) = lock::take(&path, options.stale, options.watch)?;
-        for below in ["run", "logs", "work"] {
+        for below in ["run", "logs", "work", "notify"] {
             files::make_private(&path.join(below))?;
         }
         let (id_file, epoch_file, database) = (path.join("hive-id"), path.join("epoch"), path.join("hive.db"));
@@ -149,6 +149,30 @@ impl DataDir {
             return Err(DataDirError::Database { path, source: StoreError::Fenced });
         }
         files::replace(&path, json)
+    }
+
+    /// What a notifier noted down last; `None` when it never did.
+    ///
+    /// # Errors
+    /// Why it can't be read.
+    pub fn read_note(&self, notifier: &NotifierName) -> Result<Option<String>, DataDirError> {
+        files::read(&self.note(notifier))
+    }
+
+    /// Keeps what a notifier must know after this daemon's end, whole or not at all. Blocks.
+    ///
+    /// # Errors
+    /// `Fenced`, or why it can't be written.
+    pub fn write_note(&self, notifier: &NotifierName, text: &str) -> Result<(), DataDirError> {
+        let path = self.note(notifier);
+        if self.fence.is_fenced() {
+            return Err(DataDirError::Database { path, source: StoreError::Fenced });
+        }
+        files::replace(&path, text)
+    }
+
+    fn note(&self, notifier: &NotifierName) -> PathBuf {
+        self.path.join("notify").join(format!("{notifier}.json"))
     }
 
     /// Takes `endpoints.json` away, unless it is a younger daemon's.

@@ -129,7 +129,9 @@ fn a_sidecar_takes_a_user_and_a_directory() {
 
 #[test]
 fn the_swarms_in_config_toml_have_the_defaults_that_they_show() {
-    let shown = load_on(&with_the_swarms_in_containers(), &[]).unwrap().swarms;
+    let whole = with_the_swarms_in_containers();
+    // The notifiers behind them name files that are nowhere.
+    let shown = load_on(whole.split("[[notify]]").next().unwrap(), &[]).unwrap().swarms;
     let home = |name: &str| match &shown.iter().find(|swarm| swarm.name.as_str() == name).unwrap().home {
         Home::Docker(spec) => (**spec).clone(),
         other => panic!("{other:?}"),
