@@ -9,14 +9,17 @@ use std::{
 use actix_web::{
     HttpRequest,
     http::{Method, header},
-    web::Payload,
+    web::{Data, Payload},
 };
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
-use super::error::{Code, Problem};
 pub(super) use super::query::query;
+use super::{
+    error::{Code, Problem},
+    server::{Deps, Limits},
+};
 use crate::{
     control_plane::{LogLine, LogPage},
     model::{AgentId, OperationId, OperationState, SwarmName},
@@ -25,8 +28,6 @@ use crate::{
 
 /// Largest body of a request: a command's is tens of bytes, a swarm document's a few thousand.
 pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
-/// How long a body may take to arrive: 64 KiB at the speed of a bad telephone line.
-pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest `?wait=`; proxies between us and a client seldom hold a silent request for longer.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Longest `Idempotency-Key`: room for any UUID or hash with a prefix.
@@ -42,9 +43,11 @@ pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload
             format!("found content-type {:?}, allowed: application/json", media_type.unwrap_or("")),
         ));
     }
-    let bytes = tokio::time::timeout(BODY_DEADLINE, collect(payload))
+    let limits = request.app_data::<Data<Deps>>().map_or_else(Limits::default, |deps| deps.limits);
+    let deadline = limits.body_deadline;
+    let bytes = tokio::time::timeout(deadline, collect(payload))
         .await
-        .map_err(|_| Problem::new(Code::RequestTimeout, format!("the body took longer than {BODY_DEADLINE:?}")))??;
+        .map_err(|_| Problem::new(Code::RequestTimeout, format!("the body took longer than {deadline:?}")))??;
     let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
 }

@@ -76,6 +76,8 @@ pub struct Limits {
     pub streams: usize,
     /// How long the head of a first request may take to arrive: 5 s.
     pub head_deadline: Duration,
+    /// How long the body of a request may take to arrive: 10 s, which 64 KiB take on a bad telephone line.
+    pub body_deadline: Duration,
     /// How long a connection may wait for its next request, the head's arrival included: 30 s.
     pub idle_deadline: Duration,
     /// How long a client may leave our bytes unread before the kernel cuts it off (TCP_USER_TIMEOUT; covers a closed window, too). 20 s: above
@@ -107,6 +109,7 @@ impl Default for Limits {
             connections_per_worker: 1536,
             streams: 128,
             head_deadline: Duration::from_secs(5),
+            body_deadline: Duration::from_secs(10),
             idle_deadline: Duration::from_secs(30),
             write_deadline: Duration::from_secs(20),
             stream_keep_alive: Duration::from_secs(15),
@@ -237,14 +240,15 @@ impl Server {
         })
     }
 
-    /// Takes a new certificate up once its files have changed. What is read before the first look is what the configuration has just read.
+    /// Takes a new certificate up once its files have changed. The first look reads them in any case: they may have changed since the configuration was.
     fn look_at_certificate(&mut self, context: &mut Context<Self>) {
         let Some(files) = self.tls.clone() else { return };
         let before = self.stamps;
         let look = async move {
             let stamps = files.stamps().await;
-            if before.is_some_and(|before| before != stamps) {
+            if before != Some(stamps) {
                 match files.reload().await {
+                    Ok(()) if before.is_none() => {}
                     Ok(()) => tracing::info!(certificate = %files.certificate.display(), "a new certificate is shown"),
                     Err(error) => {
                         let error = anyhow::Error::new(error);
