@@ -16,6 +16,7 @@ use hivekeeper::{
     events::Feed,
     health::{self, Report},
     model::{Admission, AgentId, Desired, EventKind, HiveId, Origin, Refusal, Seq},
+    runtime::{Registry, Veil},
     store::{DataDir, LogBook, LogLimits, Options},
     view::SwarmDocument,
 };
@@ -83,7 +84,12 @@ impl Plane {
             desired: Desired::Running,
             seeds: Vec::new(),
         });
-        let said = Said { health: health.clone(), logs: logs.clone() };
+        // As a launch leaves it: what agents say is looked through for their tokens.
+        let registry = Registry::default();
+        for number in 1..=agents {
+            registry.slot(&format!("bench/a-{number}").parse()?).set_veil(Veil::new([0; 32], &[]));
+        }
+        let said = Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
         let handle = DataPlaneHandle::new(Arc::new(OpenHouse), Arc::new(said), limits);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;

@@ -36,7 +36,7 @@ use crate::{
     model::{AgentHealth, AgentState, EventKind, HiveHealth, RuntimeKind, Seq, SourceWitness},
     notify::{Notifiers, NotifyOptions},
     runtime::{
-        AgentDeps, Registry, Runtime, Runtimes,
+        AgentDeps, Registry, Runtime, Runtimes, Secrets,
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
         process::{ProcessOptions, ProcessRuntime, inherited_env},
     },
@@ -132,7 +132,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let history = History::open(options, SystemTime::now());
     let registry = Registry::default();
-    let said = Said { health: health.clone(), logs: logs.clone() };
+    let said = Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
     let limits = plane_limits(&config.data_plane);
     let plane =
         DataPlaneHandle::with_tls(Arc::new(registry.clone()), Arc::new(said), limits, config.data_plane.tls.clone());
@@ -164,6 +164,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         journal: Arc::clone(&journal),
         logs,
         witness: Arc::new(Seen(health.clone())),
+        secrets: Secrets::new(config.secrets.clone()),
         drain: Arc::new(plane.clone()),
         registry,
         work_dir: data.work_dir(),

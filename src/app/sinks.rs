@@ -18,7 +18,7 @@ use crate::{
         AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Lost, Observation, SourceReport,
         SourceWitness, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
-    runtime::EndStuck,
+    runtime::{EndStuck, Registry, Veil},
     store::LogBook,
 };
 
@@ -64,11 +64,16 @@ pub struct Said {
     pub health: Handle,
     /// Who keeps log records.
     pub logs: LogBook,
+    /// Who knows what is hidden of them.
+    pub registry: Registry,
 }
 
 impl TelemetrySink for Said {
     fn accept(&self, mut batch: Vec<Telemetry>) {
         for said in &mut batch {
+            if let Some(veil) = self.registry.veil(&said.agent) {
+                hide(&veil, &mut said.kind);
+            }
             keep(&self.logs, said, |agent, fallen| self.count_lost(agent, fallen));
         }
         self.health.report(Report::Telemetry(batch));
@@ -80,6 +85,34 @@ impl TelemetrySink for Said {
 
     fn dropped(&self, agent: &AgentId, incarnation: u64, lost: Lost) {
         self.health.report(Report::Dropped { agent: agent.clone(), incarnation, lost });
+    }
+}
+
+/// What an agent says is neither kept nor shown with its secrets in it.
+fn hide(veil: &Veil, said: &mut TelemetryKind) {
+    match said {
+        TelemetryKind::Heartbeat { progress: Some(progress), .. } => replace(progress, veil.json(progress)),
+        TelemetryKind::Logs(records) => veil.records(records),
+        TelemetryKind::Usage(report) => {
+            if let Some(model) = &mut report.model {
+                replace(model, veil.text(model));
+            }
+        }
+        TelemetryKind::Event { kind, data } => {
+            replace(kind, veil.text(kind));
+            replace(data, veil.json(data));
+        }
+        TelemetryKind::SessionOpened
+        | TelemetryKind::SessionClosed
+        | TelemetryKind::Heartbeat { progress: None, .. }
+        | TelemetryKind::Logged(_)
+        | TelemetryKind::Counted(_) => {}
+    }
+}
+
+fn replace(text: &mut Arc<str>, hidden: Option<String>) {
+    if let Some(hidden) = hidden {
+        *text = Arc::from(hidden);
     }
 }
 

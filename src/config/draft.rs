@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, path::PathBuf, time::Duration};
 
-use crate::model::SwarmName;
+use crate::model::{SecretRights, SwarmName};
 
 use super::{
     data_plane::DataPlaneSlots,
@@ -10,6 +10,7 @@ use super::{
     fields::{Fields, Slot},
     problem::Problem,
     read::{self, choice, duration, integer, size},
+    secret,
     settings::{
         DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
         RuntimeConfig,
@@ -39,7 +40,9 @@ pub(super) struct Draft {
     pub(super) sample_interval: Slot<Duration>,
     output_ring: Slot<u64>,
     pub(super) docker_host: Slot<Option<PathBuf>>,
-    allow_mounts: Slot<Vec<PathBuf>>,
+    pub(super) allow_mounts: Slot<Vec<PathBuf>>,
+    allow_files: Slot<Vec<PathBuf>>,
+    allow_env: Slot<Vec<String>>,
     pub(super) swarm_defaults: SwarmSlots,
     pub(super) agent_defaults: AgentSlots,
     events_max: Slot<i64>,
@@ -92,6 +95,10 @@ impl Draft {
         self.table(&mut root, "docker", |draft, fields| {
             fields.set("host", &mut draft.docker_host, engine::host);
             fields.set("allow_mounts", &mut draft.allow_mounts, engine::directories);
+        });
+        self.table(&mut root, "secrets", |draft, fields| {
+            fields.set("allow_files", &mut draft.allow_files, engine::directories);
+            fields.set("allow_env", &mut draft.allow_env, secret::names);
         });
         self.table(&mut root, "supervision", |draft, fields| {
             draft.swarm_defaults.read(fields);
@@ -158,6 +165,14 @@ impl Draft {
     /// `[docker]`, with no socket yet.
     pub(super) fn docker(&self) -> Option<DockerConfig> {
         Some(DockerConfig { socket: None, allow_mounts: self.allow_mounts.as_ref()?.value.clone() })
+    }
+
+    /// `[secrets]`
+    pub(super) fn secrets(&self) -> Option<SecretRights> {
+        Some(SecretRights {
+            files: self.allow_files.as_ref()?.value.clone(),
+            env: self.allow_env.as_ref()?.value.clone(),
+        })
     }
 
     /// `[journal]`

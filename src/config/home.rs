@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{self, ContainerSpec, Home, Limits, NetworkSpec, RuntimeKind};
+use crate::model::{self, ContainerSpec, Home, Limits, NetworkSpec, RuntimeKind, SecretRights};
 
 use super::{
     container,
@@ -49,6 +49,27 @@ pub(super) struct Machine<'a> {
     pub(super) resolve: &'a dyn Fn(&Path) -> io::Result<PathBuf>,
     /// What is never mounted.
     pub(super) sockets: &'a Sockets,
+    /// Who wrote the document.
+    pub(super) author: Author<'a>,
+}
+
+/// Who wrote a document: the machine is not everybody's.
+#[derive(Clone, Copy)]
+pub(super) enum Author<'a> {
+    /// Whoever writes the daemon's configuration.
+    File,
+    /// Whoever may send commands to the API.
+    #[allow(dead_code, reason = "documents come over the API with the routes that launch")]
+    Api(&'a ApiRights),
+}
+
+/// What documents of the API may have of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ApiRights {
+    /// `[docker] allow_mounts`
+    pub(super) mounts: Vec<PathBuf>,
+    /// `[secrets]`
+    pub(super) secrets: SecretRights,
 }
 
 /// What a document asks for.

@@ -13,7 +13,7 @@ use super::{
     check,
     draft::{Arrays, Draft},
     engine::{self, Sockets},
-    home::Machine,
+    home::{Author, Machine},
     notify,
     problem::{Complaint, ConfigErrors, Place, Problem},
     settings::{Config, DataPlaneConfig, DockerConfig, HttpConfig},
@@ -98,7 +98,7 @@ impl Config {
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&args.cwd);
         let engine = engine::socket(&draft, args.env);
         let sockets = Sockets::new(engine.as_deref().ok(), args.resolve);
-        let machine = Machine { base, resolve: args.resolve, sockets: &sockets };
+        let machine = Machine { base, resolve: args.resolve, sockets: &sockets, author: Author::File };
         let ground = Ground { machine, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
         let swarms = arrays.swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
         let sources = arrays.sources.map(|node| source::sources(node, &mut problems)).unwrap_or_default();
@@ -124,6 +124,7 @@ impl Config {
                 data_plane: DataPlaneConfig { tls, ..draft.data_plane.config()? },
                 runtime: draft.runtime()?,
                 docker: DockerConfig { socket, ..draft.docker()? },
+                secrets: draft.secrets()?,
                 journal: draft.journal()?,
                 history: draft.history()?,
                 log: draft.log()?,

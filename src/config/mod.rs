@@ -2,7 +2,7 @@
 //!
 //! The layers are the compiled-in `config.toml`, the user's file, `HIVEKEEPER__TABLE__KEY` variables and flags. Each becomes a [`tree`] whose
 //! nodes know where they stand; [`read`] turns nodes into values, [`draft`] lays the layers over one another, [`swarm`] reads swarm documents,
-//! [`source`] MCP servers, [`notify`] who is told, [`home`] where swarms run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets) and [`check`] looks at what only
+//! [`source`] MCP servers, [`notify`] who is told, [`home`] where swarms run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets, [`secret`] what `env` holds) and [`check`] looks at what only
 //! the whole can tell.
 
 mod check;
@@ -17,6 +17,7 @@ mod mounts;
 mod notify;
 mod problem;
 mod read;
+mod secret;
 mod settings;
 mod source;
 mod suggest;

@@ -5,11 +5,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::model::Mount;
+use crate::model::{Mount, secret::is_below};
 
 use super::{
     fields::Fields,
-    home::Machine,
+    home::{Author, Machine},
     problem::Complaint,
     read,
     tree::{Node, Value, quoted},
@@ -94,6 +94,16 @@ fn source(node: &Node, machine: Machine<'_>) -> Read<PathBuf> {
         Complaint::rule(format!("{shown}, which can't be found: {error}"), rule)
     })?;
     refuse(&resolved)?;
+    if let Author::Api(rights) = machine.author {
+        // The path that is mounted is the resolved one, and that is what is asked about.
+        let allowed: Vec<PathBuf> = rights.mounts.iter().filter_map(|dir| (machine.resolve)(dir).ok()).collect();
+        if !allowed.contains(&resolved) && !is_below(&resolved, &allowed) {
+            let listed = rights.mounts.iter().map(|dir| quoted(&dir.to_string_lossy())).collect::<Vec<_>>().join(", ");
+            let rule =
+                format!("documents sent to the API may mount only below [docker] allow_mounts, which is [{listed}]");
+            return Err(Complaint::rule(shown, rule));
+        }
+    }
     Ok(resolved)
 }
 

@@ -162,8 +162,8 @@ pub(super) fn argv(node: &Node) -> Read<Vec<String>> {
     }
 }
 
-/// One environment variable.
-pub(super) fn variable(name: &str, node: &Node) -> Read<String> {
+/// The name of an environment variable that a document may set.
+pub(super) fn variable_name(name: &str) -> Read<()> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(Complaint::allowed(
             "a name that no variable can have",
@@ -176,9 +176,18 @@ pub(super) fn variable(name: &str, node: &Node) -> Read<String> {
             "variables that begin with HIVEKEEPER_ are set by Hivekeeper alone",
         ));
     }
+    Ok(())
+}
+
+/// One environment variable.
+pub(super) fn variable(name: &str, node: &Node) -> Read<String> {
+    variable_name(name)?;
     match &node.value {
         Value::String(text) if !text.contains('\0') => Ok(text.clone()),
-        other => Err(Complaint::allowed(other.describe(), "a string without a NUL byte")),
+        other => Err(Complaint::allowed(
+            other.describe(),
+            "a string without a NUL byte, { file = \"PATH\" } or { env = \"NAME\" }",
+        )),
     }
 }
 

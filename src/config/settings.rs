@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    model::{NotifySpec, SourceSpec, SwarmSpec},
+    model::{NotifySpec, SecretRights, SourceSpec, SwarmSpec},
     tls::{Tls, TlsFiles},
 };
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// `[docker]`
     pub docker: DockerConfig,
+    /// `[secrets]`: what documents sent to the API may refer to.
+    pub secrets: SecretRights,
     /// `[journal]`
     pub journal: JournalConfig,
     /// `[history]`

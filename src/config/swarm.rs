@@ -1,10 +1,6 @@
 //! Swarm documents: `[[swarm]]` and its `[[swarm.agent]]`.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::model::{
     AgentName, AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, Strategy, SwarmName, SwarmSpec,
@@ -15,6 +11,7 @@ use super::{
     home::{Machine, home},
     problem::{Complaint, Place, Problem},
     read::{self, choice, duration, integer, number},
+    secret,
     tree::{Node, Value, quoted},
 };
 
@@ -179,7 +176,7 @@ fn swarm(mut fields: Fields<'_>, ground: &Ground<'_>, names: &mut HashMap<SwarmN
     let home = home(&mut fields, ground.machine);
     let mut slots = ground.swarm.clone();
     slots.read(&mut fields);
-    let env = environment(&mut fields);
+    let env = secret::environment(&mut fields, ground.machine);
     let agents = agents(&mut fields, name.as_ref().map(|name| &name.value), ground);
     fields.finish();
     Some(SwarmSpec {
@@ -237,7 +234,7 @@ fn agent(
         claim_names(&mut fields, swarm, name, replicas, names);
     }
     let command = fields.required("command", read::argv);
-    let env = environment(&mut fields);
+    let env = secret::environment(&mut fields, ground.machine);
     let mut slots = ground.agent.clone();
     slots.read_restart(&mut fields);
     // Only words of the agent's own are judged here: the defaults are judged once, where they stand.
@@ -312,25 +309,6 @@ fn claim_names(
         }
         names.insert(name_of_one, name.place.clone());
     }
-}
-
-fn environment(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
-    let Some(node) = fields.node("env") else { return BTreeMap::new() };
-    let Value::Table(entries) = node.value else {
-        let allowed = "a table of strings, such as { LANG = \"C.UTF-8\" }";
-        fields.complain(node.place, "env", Complaint::allowed(node.value.describe(), allowed));
-        return BTreeMap::new();
-    };
-    let mut env = BTreeMap::new();
-    for entry in entries {
-        match read::variable(&entry.key, &entry.node) {
-            Ok(text) => {
-                env.insert(entry.key, text);
-            }
-            Err(complaint) => fields.complain(entry.place, &format!("env.{}", entry.key), complaint),
-        }
-    }
-    env
 }
 
 /// OTP's words without `simple_one_for_one`, which is for children that come and go: a document names its agents.

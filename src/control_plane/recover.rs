@@ -12,7 +12,7 @@ use super::plan::{self, BootPlan, PlannedSwarm};
 use crate::{
     health,
     model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
-    runtime::{AgentDeps, AgentEvent, Launched, OpenLaunch, RecoverError, Recovered, keep_lines, keep_loss},
+    runtime::{AgentDeps, AgentEvent, Launched, OpenLaunch, RecoverError, Recovered, Veil, keep_lines, keep_loss},
     store::{IncarnationRow, Journal, Ledger, StoreError},
 };
 
@@ -87,6 +87,7 @@ pub async fn declare(journal: &dyn Journal, health: &health::Handle, plan: &Boot
 /// # Errors
 /// [`Fenced`].
 pub async fn recover(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> Result<Takeover, Fenced> {
+    stream::iter(plan.adopt.iter().chain(&plan.end)).for_each_concurrent(AT_ONCE, |open| hide(deps, plan, open)).await;
     let adopted: Vec<_> =
         stream::iter(&plan.adopt).map(|open| adopt_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
     let ended: Vec<_> =
@@ -107,6 +108,23 @@ pub async fn recover(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> Result<Takeo
         }
     }
     Ok(outcome)
+}
+
+/// What it says from now on is kept without its secrets. Nobody knows which ones it was started with: those that lie where its document says are taken
+/// for them.
+async fn hide(deps: &Arc<AgentDeps>, plan: &BootPlan, open: &IncarnationRow) {
+    let id = &open.begun.agent;
+    let swarm = plan.swarms.iter().find(|swarm| swarm.spec.name == id.swarm);
+    let agent = swarm.and_then(|swarm| Some((&swarm.spec, swarm.agents.iter().find(|agent| agent.id == *id)?)));
+    let mut known = Vec::new();
+    if let Some((swarm, agent)) = agent {
+        let (values, missing) = deps.secrets.values(&swarm.environment(&agent.spec), swarm.origin).await;
+        if let Some(error) = missing {
+            tracing::warn!(agent = %id, %error, "a secret of an agent that is taken over is not hidden in what it prints");
+        }
+        known = values;
+    }
+    deps.registry.slot(id).set_veil(Veil::new(open.begun.token_hash, &known));
 }
 
 async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate, Fenced> {

@@ -80,8 +80,7 @@ fn agent_child(
     spec.start_timeout = None;
     // It only waits: for its launch, the journal, the log. Beside its supervisor a restart saves three turns of other threads.
     spec.placement = Placement::WithSupervisor;
-    let mut env = swarm.env.clone();
-    env.extend(agent.spec.env.clone());
+    let env = swarm.environment(&agent.spec);
     let workdir = match &swarm.home {
         Home::Process { workdir } => Some(workdir.clone().unwrap_or_else(|| deps.workdir(&swarm.name))),
         Home::Docker(spec) => spec.workdir.clone(),
@@ -93,6 +92,7 @@ fn agent_child(
     let job = Arc::new(Job {
         id: agent.id.clone(),
         spec: Arc::clone(&agent.spec),
+        origin: swarm.origin,
         env,
         workdir,
         slot,

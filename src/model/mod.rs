@@ -10,6 +10,7 @@ pub mod ids;
 pub mod notify;
 pub mod observation;
 pub mod seams;
+pub mod secret;
 pub mod source;
 pub mod spec;
 pub mod telemetry;
@@ -32,6 +33,7 @@ pub use observation::Observation;
 pub use seams::{
     Admission, Drain, DuplexStream, EngineNews, EngineWitness, Refusal, RelaySink, TelemetrySink, Witness,
 };
+pub use secret::{EnvValue, Environment, SecretRef, SecretRights};
 pub use source::{
     BreakerState, SourceAgent, SourceHealth, SourceReport, SourceSpec, SourceWitness, ToolReport, ToolSpec,
 };

@@ -1,7 +1,6 @@
 //! What a swarm document means once it has been read and checked.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,6 +11,7 @@ pub use hivekeeper_actors::{Backoff, OnExceeded, RestartType, Strategy};
 use super::{
     container::ContainerSpec,
     ids::{AgentId, AgentName, InvalidName, SwarmName},
+    secret::Environment,
 };
 
 /// What runs commands.
@@ -101,7 +101,7 @@ pub struct SwarmSpec {
     /// The delay before each automatic restart.
     pub backoff: Backoff,
     /// Added to the environment of each agent.
-    pub env: BTreeMap<String, String>,
+    pub env: Environment,
     /// In start order.
     pub agents: Vec<Arc<AgentSpec>>,
 }
@@ -119,7 +119,7 @@ pub struct AgentSpec {
     /// argv; no shell stands between.
     pub command: Vec<String>,
     /// Added to the swarm's `env`, and wins over it.
-    pub env: BTreeMap<String, String>,
+    pub env: Environment,
     /// OTP's restart type.
     pub restart: RestartType,
     /// What counts as the first sign of life.
@@ -149,6 +149,13 @@ impl SwarmSpec {
     /// What runs its agents.
     pub fn runtime(&self) -> RuntimeKind {
         self.home.kind()
+    }
+
+    /// The environment of one of its agents: the swarm's with the agent's own over it.
+    pub fn environment(&self, agent: &AgentSpec) -> Environment {
+        let mut env = self.env.clone();
+        env.extend(agent.env.clone());
+        env
     }
 
     /// The working directory that its document names: a path of this machine on `process`, one in the container on `docker`.

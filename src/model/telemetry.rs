@@ -126,6 +126,11 @@ impl LogRecords {
         self.left += usize::from(!partial);
     }
 
+    /// The texts of all of them, one behind the other, those that were dropped included.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// How many there are, the pieces of one counted once.
     pub fn len(&self) -> usize {
         self.left

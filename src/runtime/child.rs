@@ -14,9 +14,10 @@ use super::{
     end::End,
     registry::{Registry, Slot},
     runtimes::Runtimes,
+    secrets::Secrets,
 };
 use crate::{
-    model::{AgentId, AgentSpec, Drain, SwarmName, Witness},
+    model::{AgentId, AgentSpec, Drain, Environment, Origin, SwarmName, Witness},
     store::{Journal, LogBook},
 };
 
@@ -33,6 +34,8 @@ pub struct AgentDeps {
     pub logs: LogBook,
     /// Hears what is seen.
     pub witness: Arc<dyn Witness>,
+    /// Reads the secrets that documents refer to.
+    pub secrets: Secrets,
     /// Asks sessions to finish.
     pub drain: Arc<dyn Drain>,
     /// What outlives incarnations.
@@ -58,8 +61,10 @@ pub struct Job {
     pub id: AgentId,
     /// Its document.
     pub spec: Arc<AgentSpec>,
+    /// Who wrote that.
+    pub origin: Origin,
     /// The swarm's environment with the agent's laid over it.
-    pub env: std::collections::BTreeMap<String, String>,
+    pub env: Environment,
     /// Absolute working directory; `None` is the runtime's own choice.
     pub workdir: Option<PathBuf>,
     /// Its place.

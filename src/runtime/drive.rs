@@ -17,6 +17,7 @@ use super::{
     end::{End, judge},
     keep::{keep_lines, keep_loss, keep_sign},
     registry::{OpenLaunch, new_token, token_hash},
+    veil::Veil,
 };
 use crate::{
     model::{ExitCause, ExitRecord, LaunchId, Observation, Ready, RuntimeKind, exit::LAST_LINES_MAX},
@@ -183,13 +184,18 @@ impl Drive {
             incarnation: self.incarnation,
             runtime: self.runtime().kind(),
         }));
+        let resolved = match self.job.deps.secrets.resolve(&self.job.env, self.job.origin).await {
+            Ok(resolved) => resolved,
+            Err(error) => return Begun::Ended(self.start_failed(error.to_string())),
+        };
+        self.job.slot.set_veil(Veil::new(hash, &resolved.secrets));
         let opened = self.job.slot.issue(self.incarnation, hash);
         let order = LaunchOrder {
             launch_id,
             agent: self.job.id.clone(),
             incarnation: self.incarnation,
             argv: self.job.spec.command.clone(),
-            env: self.job.env.clone(),
+            env: resolved.env,
             workdir: self.job.workdir.clone(),
             token,
             lease: self.job.spec.lease,

@@ -36,6 +36,8 @@ pub async fn keep_lines(
     let Some(last) = lines.last() else { return };
     let (seq, at, count) = (last.seq, last.at, lines.len() as u64);
     let bytes = lines.iter().map(|line| line.text.len() as u64).sum();
+    let slot = deps.registry.slot(&agent);
+    let veil = slot.veil();
     let new = lines.into_iter().map(|line| NewLine {
         seq: Some(line.seq),
         at: line.at,
@@ -45,9 +47,8 @@ pub async fn keep_lines(
         },
         level: None,
         partial: line.partial,
-        text: line.text,
+        text: veil.as_ref().and_then(|veil| veil.line(line.stream, &line.text, line.partial)).unwrap_or(line.text),
     });
-    let slot = deps.registry.slot(&agent);
     let append = deps.logs.append(&agent, incarnation, new.collect());
     let kept = if slot.keeps_output() {
         append.await

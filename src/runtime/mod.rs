@@ -12,7 +12,9 @@ pub mod orphans;
 pub mod process;
 mod registry;
 mod runtimes;
+mod secrets;
 pub mod suite;
+mod veil;
 
 pub use child::{AgentActor, AgentDeps, EndStuck, Job};
 pub use contract::{
@@ -22,3 +24,5 @@ pub use contract::{
 pub use keep::{keep_lines, keep_loss};
 pub use registry::{OpenLaunch, Registry, Slot, token_hash};
 pub use runtimes::{NoRuntime, Runtimes};
+pub use secrets::{Resolved, SECRET_BYTES_MAX, SecretError, Secrets};
+pub use veil::{REDACTED, SECRET_BYTES_MIN, Veil};

@@ -14,7 +14,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::contract::{AgentControl, Recovered};
+use super::{
+    contract::{AgentControl, Recovered},
+    veil::Veil,
+};
 use crate::model::{Admission, AgentId, ExitRecord, LaunchId, Refusal, RuntimeKind, spec::HEARTBEATS_WITHIN_TIMEOUT};
 
 /// How long tidying up waits: longer than a restart takes that is due at once and wants the processor for itself.
@@ -53,6 +56,7 @@ struct State {
     paused: bool,
     grace: Option<Duration>,
     heartbeat_timeout: Option<Duration>,
+    veil: Option<Arc<Veil>>,
 }
 
 struct Ticket {
@@ -118,6 +122,16 @@ impl Slot {
     /// No token is valid any more.
     pub fn revoke(&self) {
         self.state.lock().ticket = None;
+    }
+
+    /// What is hidden of what the incarnation says.
+    pub fn set_veil(&self, veil: Veil) {
+        self.state.lock().veil = Some(Arc::new(veil));
+    }
+
+    /// See [`Slot::set_veil`]; that of the last one until the next has its own.
+    pub fn veil(&self) -> Option<Arc<Veil>> {
+        self.state.lock().veil.clone()
     }
 
     /// Who holds the reins of the living incarnation.
@@ -214,6 +228,13 @@ impl Registry {
     /// Forgets an agent that is no longer part of the hive.
     pub fn remove(&self, agent: &AgentId) {
         self.slots.remove(agent);
+    }
+}
+
+impl Registry {
+    /// What is hidden of what an agent says; nothing of one that nobody has launched.
+    pub fn veil(&self, agent: &AgentId) -> Option<Arc<Veil>> {
+        self.slots.get(agent).and_then(|slot| slot.veil())
     }
 }
 

@@ -12,6 +12,7 @@ use utoipa::{
 };
 
 use super::{
+    environment::{self, EnvValueDocument},
     home::{HomeKeys, LimitsDocument, MountDocument},
     time::DurationText,
     words,
@@ -55,7 +56,7 @@ pub struct SwarmDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cap_add: Option<Vec<String>>,
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, EnvValueDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mounts: Option<Vec<MountDocument>>,
     agent: Vec<AgentDocument>,
@@ -71,7 +72,7 @@ pub struct AgentDocument {
     replicas: Option<u32>,
     command: Vec<String>,
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    env: BTreeMap<String, EnvValueDocument>,
     #[schema(value_type = words::RestartWord)]
     restart: String,
     #[schema(value_type = words::ReadyWord)]
@@ -173,7 +174,7 @@ pub fn document(spec: &SwarmSpec) -> SwarmDocument {
         read_only_root: home.read_only_root,
         tmpfs: home.tmpfs,
         cap_add: home.cap_add,
-        env: spec.env.clone(),
+        env: environment::document(&spec.env),
         mounts: home.mounts,
         agent: spec.agents.iter().map(|agent| agent_document(agent)).collect(),
     }
@@ -184,7 +185,7 @@ fn agent_document(agent: &AgentSpec) -> AgentDocument {
         name: agent.name.to_string(),
         replicas: agent.replicas,
         command: agent.command.clone(),
-        env: agent.env.clone(),
+        env: environment::document(&agent.env),
         restart: words::restart(agent.restart).to_owned(),
         ready: words::ready(agent.ready).to_owned(),
         start_timeout: DurationText(agent.start_timeout),
@@ -234,7 +235,7 @@ impl SwarmDocument {
                 factor: self.backoff.factor,
                 jitter: self.backoff.jitter,
             },
-            env: self.env,
+            env: environment::meant(self.env)?,
             agents: self
                 .agent
                 .into_iter()
@@ -251,7 +252,7 @@ impl AgentDocument {
             name: self.name.parse::<AgentName>().map_err(|error| DocumentError::Name { key: "agent.name", error })?,
             replicas: self.replicas,
             command: self.command,
-            env: self.env,
+            env: environment::meant(self.env)?,
             restart: word("agent.restart", &self.restart, &restarts, words::restart)?,
             ready: word("agent.ready", &self.ready, &[Ready::Process, Ready::Session], words::ready)?,
             start_timeout: self.start_timeout.0,

@@ -14,7 +14,7 @@ use std::{
 
 use hivekeeper::{
     config::{COMPILED_IN, Config, FlagValue, LoadArgs, LogFormat},
-    model::{OnExceeded, OnStuck, Origin, Ready, RestartType},
+    model::{EnvValue, OnExceeded, OnStuck, Origin, Ready, RestartType, SecretRef},
 };
 
 /// A machine with these files in `/h`.
@@ -99,6 +99,34 @@ fn layers_lie_over_one_another() {
 }
 
 #[test]
+fn a_secret_is_a_reference_that_counts_from_the_file() {
+    let agent = "env = { KEY = { file = \"./key\" }, OTHER = { env = \"DAEMONS\" } }";
+    let config = load(&document("", agent)).unwrap();
+    let env = &config.swarms[0].agents[0].env;
+    assert_eq!(
+        env["KEY"],
+        EnvValue::Secret(SecretRef::File("/h/key".into())),
+        "whether it is there is seen at the start"
+    );
+    assert_eq!(env["OTHER"], EnvValue::Secret(SecretRef::Env("DAEMONS".to_owned())));
+    let said = load("[secrets]\nallow_files = [\"/srv/keys\"]\nallow_env = [\"KEY\"]").unwrap().secrets;
+    assert_eq!((said.files, said.env), (vec![PathBuf::from("/srv/keys")], vec!["KEY".to_owned()]));
+    for (value, piece) in [
+        ("{}", "neither `file` nor `env`"),
+        ("{ file = \"a\", env = \"B\" }", "both `file` and `env`"),
+        ("{ file = \"\" }", "the path of a file"),
+        ("{ env = \"\" }", "the name of a variable"),
+        ("{ env = \"HIVEKEEPER_API_TOKEN\" }", "the daemon's own"),
+        ("{ file = \"a\", mode = 1 }", "env.KEY.mode: found an unknown key"),
+        ("1", "{ file = \"PATH\" } or { env = \"NAME\" }"),
+    ] {
+        let problems = load(&document("", &format!("env = {{ KEY = {value} }}"))).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].contains(piece), "{value}: {problems:?}");
+        assert!(problems[0].contains("env.KEY"), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_document_overrides_the_defaults() {
     let swarm = "period = \"90s\"\nintensity = 0\non_exceeded = \"fail\"\nbackoff = { initial = \"1s\" }\nworkdir = \"work\"\nenv = { A = \"1\" }";
     let agent = "replicas = 2\nrestart = \"temporary\"\nready = \"session\"\nprogress_timeout = \"1m\"\non_stuck = \"restart\"\nlease = \"500ms\"";
@@ -108,7 +136,7 @@ fn a_document_overrides_the_defaults() {
     assert_eq!(swarm.on_exceeded, OnExceeded::Fail);
     assert_eq!(swarm.backoff.initial, Duration::from_secs(1));
     assert_eq!(swarm.workdir(), Some(Path::new("/h/work")));
-    assert_eq!(swarm.env["A"], "1");
+    assert_eq!(swarm.env["A"], EnvValue::Plain("1".to_owned()));
     let agent = &swarm.agents[0];
     assert_eq!((agent.replicas, agent.restart, agent.ready), (Some(2), RestartType::Temporary, Ready::Session));
     assert_eq!((agent.on_stuck, agent.lease), (OnStuck::Restart, Duration::from_millis(500)));

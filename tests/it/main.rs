@@ -40,6 +40,7 @@ mod launcher_sweep;
 mod metrics;
 mod notify;
 mod runtime;
+mod secrets;
 mod service;
 mod soak;
 mod sources;

@@ -32,10 +32,10 @@ use crate::{
     http::Server,
     model::{
         AgentHealth, AgentId, AgentSpec, AgentState, Backoff, EventKind, Home, OnExceeded, OnStuck, Origin, Ready,
-        RestartType, Seq, Strategy, SwarmSpec,
+        RestartType, SecretRights, Seq, Strategy, SwarmSpec,
     },
     runtime::{
-        AgentDeps, Registry, Runtimes,
+        AgentDeps, Registry, Runtimes, Secrets,
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
         fake::FakeRuntime,
     },
@@ -253,13 +253,14 @@ impl Egg {
             on_stuck: Arc::new(|_, _| ()),
         });
         let registry = Registry::default();
-        let said = sinks::Said { health: health.clone(), logs: logs.clone() };
+        let said = sinks::Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
         let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
         let deps = Arc::new(AgentDeps {
             runtimes: Runtimes::one(Arc::new(runtime.clone())),
             journal: Arc::clone(&shared),
             logs,
             witness: Arc::new(sinks::Seen(health.clone())),
+            secrets: Secrets::new(SecretRights::default()),
             drain: Arc::new(plane.clone()),
             registry,
             work_dir: data.work_dir(),

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -57,7 +58,8 @@ pub(super) fn take(dir: &Path, stale: Duration, watch: Duration) -> Result<(File
         return Err(in_use(dir, &path));
     }
     let beside = dir.join("lock.new");
-    let ours = File::options().read(true).write(true).create(true).truncate(true).open(&beside).map_err(io)?;
+    let ours =
+        File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(io)?;
     ours.try_lock().map_err(|e| io(e.into()))?;
     fs::rename(&beside, &path).map_err(io)?;
     files::sync_parent(&path).map_err(io)?;

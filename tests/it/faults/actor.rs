@@ -11,9 +11,11 @@ use std::{
 };
 
 use hivekeeper::{
-    model::{AgentId, AgentSpec, Drain, DuplexStream, Observation, OnStuck, Ready, RelaySink, Witness},
+    model::{
+        AgentId, AgentSpec, Drain, DuplexStream, Observation, OnStuck, Origin, Ready, RelaySink, SecretRights, Witness,
+    },
     runtime::{
-        AgentActor, AgentDeps, Job, Registry, Runtimes,
+        AgentActor, AgentDeps, Job, Registry, Runtimes, Secrets,
         process::{ProcessOptions, ProcessRuntime},
     },
     store::{DataDir, LogBook, LogLimits, Options, SqliteJournal},
@@ -93,6 +95,7 @@ impl Bench {
             journal: Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap()),
             logs: LogBook::open(&data.logs_dir(), limits, data.fence()).unwrap(),
             witness: Arc::clone(&seen) as _,
+            secrets: Secrets::new(SecretRights::default()),
             drain: Arc::new(Quiet),
             registry: Registry::default(),
             work_dir: data.work_dir(),
@@ -124,7 +127,7 @@ impl Bench {
         });
         let slot = self.deps.registry.slot(&id);
         let (env, workdir) = (BTreeMap::new(), Some(self.dir.path().to_owned()));
-        let job = Arc::new(Job { id, spec, env, workdir, slot, deps: Arc::clone(&self.deps) });
+        let job = Arc::new(Job { id, spec, origin: Origin::Config, env, workdir, slot, deps: Arc::clone(&self.deps) });
         let child = ChildSpec {
             ready: ChildReady::Signalled,
             shutdown: Shutdown::Deadline(Duration::from_secs(15)),
