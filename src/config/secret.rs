@@ -102,3 +102,87 @@ fn name(name: String) -> Result<String, Complaint> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{io, path::Path, sync::Arc};
+
+    use super::*;
+    use crate::{
+        config::{
+            engine::Sockets,
+            home::{ApiRights, home},
+            problem::Problem,
+            tree,
+        },
+        model::SecretRights,
+    };
+
+    /// `/srv/link` leads out of what is listed.
+    fn resolve(path: &Path) -> io::Result<std::path::PathBuf> {
+        match path.to_str() {
+            Some("/srv/swarms/link") => Ok("/etc".into()),
+            Some(path) if path.ends_with(".sock") => Err(io::Error::from(io::ErrorKind::NotFound)),
+            _ => Ok(path.to_owned()),
+        }
+    }
+
+    fn problems(document: &str, author: Author<'_>) -> Vec<Problem> {
+        let sockets = Sockets::new(None, &resolve);
+        let machine = Machine { base: Path::new("/h"), resolve: &resolve, sockets: &sockets, author };
+        let root = tree::parse(&Arc::from("document"), document).unwrap();
+        let mut problems = Vec::new();
+        let mut fields = Fields::open(root, "swarm", &mut problems).unwrap();
+        let _ = (home(&mut fields, machine), environment(&mut fields, machine));
+        fields.finish();
+        problems
+    }
+
+    fn rights() -> ApiRights {
+        ApiRights {
+            mounts: vec!["/srv/swarms".into()],
+            secrets: SecretRights { files: vec!["/srv/keys".into()], env: vec!["LISTED".to_owned()] },
+        }
+    }
+
+    #[test]
+    fn documents_of_the_api_refer_to_what_is_listed() {
+        let (some, none) = (rights(), ApiRights::default());
+        for (value, allowed, list) in [
+            ("{ file = \"/srv/keys/a\" }", true, "allow_files"),
+            ("{ file = \"/srv/keys/../a\" }", false, "allow_files"),
+            ("{ file = \"/etc/shadow\" }", false, "allow_files"),
+            ("{ file = \"key\" }", false, "allow_files"),
+            ("{ env = \"LISTED\" }", true, "allow_env"),
+            ("{ env = \"HOME\" }", false, "allow_env"),
+        ] {
+            let document = format!("env = {{ KEY = {value} }}");
+            let refused = problems(&document, Author::Api(&some));
+            assert_eq!(refused.is_empty(), allowed, "{value}: {refused:?}");
+            let refused = problems(&document, Author::Api(&none));
+            assert!(refused.len() == 1 && refused[0].rule.contains(list), "{value}: {refused:?}");
+            assert_eq!(problems(&document, Author::File), [], "the file may refer to any");
+        }
+    }
+
+    #[test]
+    fn documents_of_the_api_mount_what_is_listed() {
+        let (some, none) = (rights(), ApiRights::default());
+        for (source, allowed) in [
+            ("/srv/swarms/a", true),
+            ("/srv/swarms", true),
+            ("/srv/swarms2/a", false),
+            ("/srv", false),
+            ("/srv/swarms/link", false),
+            ("repo", false),
+        ] {
+            let document = format!("image = \"i\"\nmounts = [{{ source = {source:?}, target = \"/w\" }}]");
+            let refused = problems(&document, Author::Api(&some));
+            assert_eq!(refused.is_empty(), allowed, "{source}: {refused:?}");
+            let refused = problems(&document, Author::Api(&none));
+            assert!(refused.len() == 1 && refused[0].rule.contains("allow_mounts"), "{source}: {refused:?}");
+            assert_eq!(problems(&document, Author::File), [], "the file may mount what it names");
+        }
+    }
+}

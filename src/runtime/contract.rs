@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -35,7 +36,7 @@ pub struct Capabilities {
 }
 
 /// Everything that a launch needs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LaunchOrder {
     /// Names this launch; journaled before.
     pub launch_id: LaunchId,
@@ -59,6 +60,19 @@ pub struct LaunchOrder {
     pub grace: Duration,
     /// Between two readings.
     pub sample_interval: Duration,
+}
+
+impl fmt::Debug for LaunchOrder {
+    /// Without the token, and without the environment, in which secrets are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { launch_id, agent, incarnation, argv, .. } = self;
+        f.debug_struct("LaunchOrder")
+            .field("launch_id", launch_id)
+            .field("agent", agent)
+            .field("incarnation", incarnation)
+            .field("argv", argv)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a launched agent shows. The channel is bounded; the runtime waits when it is full, and the launcher's ring takes the output up meanwhile.

@@ -41,6 +41,7 @@ mod metrics;
 mod notify;
 mod runtime;
 mod secrets;
+mod security;
 mod service;
 mod soak;
 mod sources;

@@ -1,5 +1,7 @@
 //! What the daemon and a launcher say to each other.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol.
@@ -20,7 +22,7 @@ pub const RELAY_WINDOW: u32 = 256 * 1024;
 pub const NOBODY: &str = "nobody";
 
 /// The first frame of the daemon that starts a launcher: everything that must not be on a command line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// Protocol version of the daemon.
     pub version: u16,
@@ -59,6 +61,21 @@ pub struct Launch {
     /// nothing of memory that ran out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_container: bool,
+}
+
+impl fmt::Debug for Launch {
+    /// Without the token, and without the environment, in which secrets are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { version, epoch, launch_id, agent, incarnation, argv, .. } = self;
+        f.debug_struct("Launch")
+            .field("version", version)
+            .field("epoch", epoch)
+            .field("launch_id", launch_id)
+            .field("agent", agent)
+            .field("incarnation", incarnation)
+            .field("argv", argv)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The first frame of a daemon that takes over, on the launcher's socket.

@@ -15,6 +15,7 @@ mod links;
 mod orphans;
 mod proxy;
 mod second;
+mod secrets;
 mod sessions;
 mod spares;
 mod starts;
