@@ -10,6 +10,7 @@ use crate::{
     data_plane::DataPlaneHandle,
     http::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings},
     model::OperationState,
+    notify::Notifiers,
     store::Journal,
     stream::Hub,
 };
@@ -21,6 +22,7 @@ pub(super) struct Measures {
     pub(super) office: Arc<Office>,
     pub(super) scribe: Scribe,
     pub(super) journal: Arc<dyn Journal>,
+    pub(super) notifiers: Notifiers,
     /// The tree is made of this, among others, so it is told later, and again when it has grown anew.
     pub(super) root: RwLock<Weak<Root>>,
 }
@@ -62,6 +64,7 @@ impl MetricsReader for Measures {
                 cancelled: counted(OperationState::Cancelled),
             },
             actors: self.actors(),
+            notifiers: self.notifiers.status(),
         }
     }
 }

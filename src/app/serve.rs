@@ -203,16 +203,6 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     feed.publish(SystemTime::now(), started);
     let token = config.http.token.as_ref().map(|token| token.reveal());
     let keys = Keyring::open(Arc::clone(&journal), token).await.context("failed to read the API's tokens")?;
-    let measures = Measures {
-        plane: plane.clone(),
-        hub: hub.clone(),
-        office: Arc::clone(&office),
-        scribe: scribe.clone(),
-        journal: Arc::clone(&journal),
-        root: RwLock::default(),
-    };
-    let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
-    let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
     let notifiers = Notifiers::open(
         &config.notifiers,
         &NotifyOptions {
@@ -224,6 +214,17 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
             health: health.clone(),
         },
     );
+    let measures = Measures {
+        plane: plane.clone(),
+        hub: hub.clone(),
+        office: Arc::clone(&office),
+        scribe: scribe.clone(),
+        journal: Arc::clone(&journal),
+        notifiers: notifiers.clone(),
+        root: RwLock::default(),
+    };
+    let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
+    let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
     let parts = Parts {
         data: Arc::clone(&data),
         fenced: Arc::clone(&fenced),

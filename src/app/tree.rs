@@ -251,7 +251,7 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 }
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
-    let Parts { documents, feed, hub, office, sockets, keys, web, measures, .. } = parts;
+    let Parts { documents, feed, hub, office, sockets, keys, web, measures, notifiers, .. } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
         control: office,
@@ -268,6 +268,7 @@ fn http(parts: Parts) -> (Child, ChildRef<Server>) {
             ..http::Limits::with_open_files(open_files_allowed())
         },
         metrics: measures,
+        notifiers,
     };
     let mut spec = service("http");
     // Its own grace and a little.

@@ -14,6 +14,7 @@ mod hosts;
 mod leash;
 mod logs;
 mod metrics;
+mod notifiers;
 mod openapi;
 mod operations;
 mod pace;

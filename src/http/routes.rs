@@ -7,7 +7,7 @@ use super::{
     dto,
     error::{Code, Problem},
     events::{self, Page as EventPage},
-    history, logs, metrics,
+    history, logs, metrics, notifiers,
     openapi::{self, Doc, Tag, doc, flag, text, whole, words},
     operations, probes, problems, reconcile, swarms,
     table::{
@@ -156,10 +156,17 @@ fn hive() -> Vec<Row> {
         .json::<Anything>(200, "OpenAPI 3.1.")
         .sends("ETag", "Names this version of the document.")
         .bare(304, "The one at hand is this one.");
+    let notifiers = doc("list_notifiers", Tag::Hive, "Who is told when something is wrong, and how that goes")
+        .json::<notifiers::List<'_>>(200, "In the order of the configuration.");
+    let test = doc("test_notifier", Tag::Hive, "Sends a message that says nothing")
+        .body::<NoBody>(json!({}))
+        .json::<notifiers::Tested<'_>>(200, "Whether it arrived, and if not, why.");
     vec![
         get("/api/v1/events", Read, events::events, events),
         get("/api/v1/tree", Read, tree::tree, tree),
         post("/api/v1/reconcile", Control, reconcile::reconcile, reconcile),
+        get("/api/v1/notifiers", Read, notifiers::list, notifiers),
+        post("/api/v1/notifiers/{notifier}/test", Control, notifiers::test, test),
         get("/api/v1/problems", Open, problems::page, problems),
         get("/api/v1/openapi.json", Read, openapi::openapi, openapi),
     ]

@@ -28,6 +28,7 @@ use crate::{
     control_plane::{Control, Keyring},
     events::Feed,
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
+    notify::Notifiers,
     tls::{Stamps, TlsFiles},
 };
 
@@ -149,6 +150,8 @@ pub struct Deps {
     pub limits: Limits,
     /// What `/metrics` shows beside the health document.
     pub metrics: Arc<dyn MetricsReader>,
+    /// Who is told when something is wrong.
+    pub notifiers: Notifiers,
 }
 
 /// Tells the supervisor that the server ended by itself, and why.

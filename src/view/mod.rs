@@ -7,6 +7,7 @@ pub mod event;
 pub mod finding;
 mod health;
 mod home;
+mod notifier;
 mod number;
 pub mod operation;
 mod problem;
@@ -26,6 +27,7 @@ pub use health::{
     AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, LostView, MeasuredView, ReasonView, SwarmView,
     TelemetryView, UsageView, agent, control_plane, data_plane, exit, hive, swarm,
 };
+pub use notifier::{NotifierView, notifier};
 pub use number::whole;
 pub use operation::{OperationView, StepView, operation};
 pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, ProblemView, problem};

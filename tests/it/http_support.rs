@@ -127,6 +127,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         sockets: setup.sockets.unwrap_or_else(|| Arc::new(stand_ins)),
         limits: setup.limits,
         metrics: Arc::clone(&desk) as Arc<dyn MetricsReader>,
+        notifiers: hivekeeper::notify::Notifiers::default(),
     };
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {

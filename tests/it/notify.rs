@@ -210,11 +210,35 @@ fn what_is_too_much_comes_as_a_summary() {
     for n in 0..8 {
         hive.agent_until(&format!("s/a{n}"), "fails", |agent| agent["state"] == "failed");
     }
-    assert_eq!((receiver.next().kind(), receiver.next().kind()), {
-        let kind = "dev.hivekeeper.agent.failed".to_owned();
-        (kind.clone(), kind)
-    });
+    for _ in 0..2 {
+        assert_eq!(receiver.next().kind(), "dev.hivekeeper.agent.failed");
+    }
     receiver.is_silent();
+    let page = hive.get("/api/v1/notifiers").body;
+    let shown = &page["notifiers"][0];
+    assert_eq!((&shown["name"], &shown["kind"]), (&"oncall".into(), &"webhook".into()), "{page}");
+    assert_eq!((&shown["delivered"], &shown["waiting"], &shown["on"]), (&2.into(), &6.into(), &["failed"][..].into()));
+    let metrics = hive.get("/metrics").body.as_str().unwrap().to_owned();
+    for line in
+        ["hivekeeper_notify_delivered_total{notifier=\"oncall\"} 2", "hivekeeper_notify_waiting{notifier=\"oncall\"} 6"]
+    {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+}
+
+/// An operator sees whether messages arrive before one is needed.
+#[test]
+fn a_test_says_whether_it_arrived() {
+    let receiver = Receiver::start();
+    let hive = Hive::start(&notify(&receiver, ""));
+    let answer = hive.post("/api/v1/notifiers/oncall/test", serde_json::json!({}));
+    assert_eq!((answer.status, &answer.body["delivered"]), (200, &true.into()), "{answer:?}");
+    assert_eq!(receiver.next().kind(), "dev.hivekeeper.notify.test");
+    receiver.will(&[How::Status(401)]);
+    let answer = hive.post("/api/v1/notifiers/oncall/test", serde_json::json!({}));
+    assert_eq!((answer.status, &answer.body["delivered"]), (200, &false.into()), "{answer:?}");
+    assert!(answer.body["error"].as_str().unwrap().contains("401"), "{answer:?}");
+    assert_eq!(hive.post("/api/v1/notifiers/nobody/test", serde_json::json!({})).status, 404);
 }
 
 fn script(hive: &Hive, name: &str, text: &str) -> String {

@@ -311,6 +311,7 @@ impl Egg {
             office: Arc::clone(&office),
             scribe: scribe.clone(),
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
+            notifiers: crate::notify::Notifiers::default(),
             root: RwLock::default(),
         });
         let parts = Parts {

@@ -11,7 +11,7 @@ use super::{
     text::{Number, Text},
 };
 use crate::{
-    model::{AgentHealth, AgentState, BreakerState, HiveHealth, Level, Lost, Seq, SourceReport},
+    model::{AgentHealth, AgentState, BreakerState, HiveHealth, Level, Lost, NotifierStatus, Seq, SourceReport},
     view::words,
     wire::rpc::Code,
 };
@@ -51,6 +51,7 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
     data_plane(&mut text, scrape);
     sources(&mut text, scrape.hive);
     viewers(&mut text, scrape.readings);
+    notifiers(&mut text, &scrape.readings.notifiers);
     control_plane(&mut text, scrape);
     if let Some(actors) = &scrape.readings.actors {
         threads(&mut text, actors);
@@ -164,6 +165,23 @@ fn sources(text: &mut Text, hive: &HiveHealth) {
     each("hivekeeper_source_polls", "Polls of an MCP server.", |one| one.polls);
     each("hivekeeper_source_failures", "Polls of an MCP server that failed.", |one| one.failures);
     each("hivekeeper_source_cut", "Connections that an MCP server ended.", |one| one.cut);
+}
+
+fn notifiers(text: &mut Text, all: &[NotifierStatus]) {
+    let mut each = |name, help, show: fn(&NotifierStatus) -> u64| {
+        let mut family = text.counter(name, help);
+        for one in all {
+            family.of(&[("notifier", one.name.as_str())], show(one));
+        }
+    };
+    each("hivekeeper_notify_delivered", "Messages that a receiver took, summaries included.", |one| one.delivered);
+    each("hivekeeper_notify_summed_up", "Messages that were told in a summary.", |one| one.summed_up);
+    each("hivekeeper_notify_lost", "Messages that a receiver refused for good.", |one| one.lost);
+    each("hivekeeper_notify_failed_attempts", "Attempts to tell that failed.", |one| one.failed_attempts);
+    let mut family = text.gauge("hivekeeper_notify_waiting", "Messages that wait to be told.");
+    for one in all {
+        family.of(&[("notifier", one.name.as_str())], one.waiting);
+    }
 }
 
 /// One series for each agent of which there is something to show.

@@ -1,6 +1,6 @@
 //! What rooms that this edge does not see, or that are made after it, count.
 
-use crate::{data_plane::PlaneStats, stream};
+use crate::{data_plane::PlaneStats, model::NotifierStatus, stream};
 
 /// Reads for a scrape. Must not block.
 pub trait MetricsReader: Send + Sync {
@@ -21,6 +21,8 @@ pub struct Readings {
     pub operations: OperationsReading,
     /// The supervision tree's threads and messages; `None` while there is no tree.
     pub actors: Option<ActorsReading>,
+    /// Who is told when something is wrong.
+    pub notifiers: Vec<NotifierStatus>,
 }
 
 /// The journal behind the feed.

@@ -159,6 +159,7 @@ fn path_parameter(name: &str) -> Parameter {
         "swarm" => (super::text(NAME), "The name of a swarm.", "review"),
         "agent" => (super::text(NAME), "The name of an agent within its swarm.", "coder-1"),
         "operation" => (uuid(), "The id of an operation.", "0199a1b2-0000-7000-8000-000000000001"),
+        "notifier" => (super::text(NAME), "The name of a notifier.", "oncall"),
         "token" => (super::text("^[0-9a-f]+$"), "The id of a token.", "0a1b2c3d"),
         _ => (super::text("^[^/]+$"), "An id.", "0199a1b2-0000-7000-8000-000000000001"),
     };
