@@ -59,9 +59,10 @@ pub(super) async fn events(
 ) -> Result<HttpResponse, Problem> {
     let query: dto::EventsQuery = dto::query(&request)?;
     let limit = dto::limit(query.limit, PAGE_DEFAULT, PAGE_MAX)?;
+    let seen = dto::last_event_id(&request)?;
     if dto::wants_stream(&request, false) {
         // Who names no number is told what happens from now on.
-        let after = dto::last_event_id(&request)?.or(query.after).map_or_else(|| deps.feed.head(), Seq);
+        let after = seen.or(query.after).map_or_else(|| deps.feed.head(), Seq);
         return streams.respond(EventSource::new(&deps, after));
     }
     let after = Seq(query.after.unwrap_or(0));

@@ -48,7 +48,8 @@ pub(super) async fn logs(
     let tail = dto::bounded("tail", query.tail, PAGE_MAX)?;
     let since = query.since.map(|text| dto::since(&text, SystemTime::now())).transpose()?;
     let follow = dto::wants_stream(&request, query.follow);
-    let after = if follow { dto::last_event_id(&request)?.or(query.after) } else { query.after };
+    let seen = dto::last_event_id(&request)?;
+    let after = if follow { seen.or(query.after) } else { query.after };
     let unbounded = after.is_none() && since.is_none() && tail.is_none();
     let tail = if unbounded { Some(limit) } else { tail };
     if !follow {

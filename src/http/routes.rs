@@ -28,7 +28,10 @@ use crate::{
 };
 
 /// A time, or how long ago.
-const MOMENT: &str = "^[^ ].*$";
+const MOMENT: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+[Zz]|[0-9]{1,9} ?[a-zA-Z]+( ?[0-9]{1,9} ?[a-zA-Z]+)*)$";
+/// A number of an event or a line; empty where a browser has seen none.
+const NUMBER: &str = "^[0-9]{0,19}$";
+const UUID: &str = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every route.
@@ -76,8 +79,8 @@ fn looks() -> Vec<Row> {
         .query("subscriptions", text("^[a-z,]*$"), "Some of status, sessions and performance, with commas.")
         .query("swarms", text("^[a-z0-9,-]*$"), "These swarms alone, with commas.")
         .query("after", whole(0, usize::MAX), "The number behind which to resume.")
-        .header("Last-Event-ID", text("^[0-9]*$"), "The same, as browsers say it; it counts more.")
-        .plain(200, "text/event-stream; charset=utf-8", "Frames, each with its number as its id.")
+        .header("Last-Event-ID", text(NUMBER), "The same, as browsers say it; it counts more.")
+        .events("Frames, each with its number as its id.")
         .refuses(&[Code::TooManyViewers, Code::OutOfDescriptors, Code::ShuttingDown]);
     let swarms = paged(doc("list_swarms", Tag::Swarms, "Swarms by name"), swarms::PAGE_MAX)
         .query("cursor", text(NAME), "`next_cursor` of the page before.")
@@ -92,7 +95,7 @@ fn looks() -> Vec<Row> {
         .query("since", text(MOMENT), "Not before this RFC 3339 time in UTC, or for so long.")
         .query("tail", whole(0, logs::PAGE_MAX), "The last so many lines.")
         .query("after", whole(0, usize::MAX), "The number behind which to go on.")
-        .header("Last-Event-ID", text("^[0-9]*$"), "The same, of a stream.")
+        .header("Last-Event-ID", text(NUMBER), "The same, of a stream.")
         .json::<dto::LogPageView<'_>>(200, "Lines, numbered over all incarnations.")
         .or_events("A `line` for each line, `gap` where lines were dropped, `end` when the agent is gone.")
         .refuses(&[Code::TooManyStreams, Code::Unavailable]);
@@ -116,7 +119,7 @@ fn looks() -> Vec<Row> {
 
 fn operations() -> Vec<Row> {
     let list = paged(doc("list_operations", Tag::Operations, "Operations, youngest first"), operations::PAGE_MAX)
-        .query("cursor", text("^[0-9a-fA-F-]{36}$"), "`next_cursor` of the page before.")
+        .query("cursor", text(UUID), "`next_cursor` of the page before.")
         .query("swarm", text(NAME), "Of this swarm and its agents alone.")
         .query("state", words(&OperationState::ALL.map(view::words::operation_state)), "In this state alone.")
         .json::<operations::Page<'_>>(200, "A page of them.")
@@ -133,7 +136,7 @@ fn operations() -> Vec<Row> {
 fn hive() -> Vec<Row> {
     let events = paged(doc("events", Tag::Events, "What happened, and what happens"), events::PAGE_MAX)
         .query("after", whole(0, usize::MAX), "The number behind which to go on.")
-        .header("Last-Event-ID", text("^[0-9]*$"), "The same, of a stream.")
+        .header("Last-Event-ID", text(NUMBER), "The same, of a stream.")
         .json::<EventPage>(200, "A page of events; go on behind `next_after`.")
         .or_events("With `Accept: text/event-stream`: events as they happen, each named by its kind, `gap` where some are gone.")
         .refuses(&[Code::JournalUnavailable, Code::TooManyStreams]);

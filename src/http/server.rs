@@ -187,7 +187,7 @@ impl Server {
         let tls = deps.tls.clone();
         let hosts = Hosts::new(listener.local_addr()?, &deps.hosts, tls.is_some());
         let rows = routes::table();
-        let described = web::Data::new(Described::of(&rows)?);
+        let described = web::Data::new(Described::of(&rows, !deps.keys.open_to_all())?);
         let gate = web::Data::new(Gate {
             keys: deps.keys.clone(),
             hosts,

@@ -18,7 +18,7 @@ use super::{
 /// A name of a swarm or an agent: a DNS label.
 pub const NAME: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
 /// One or more numbers with their units, as `humantime` reads them.
-pub const DURATION: &str = "^([0-9]{1,9} ?(nanos|nsec|ns|micros|usec|us|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yrs|yr|y) ?)+$";
+pub const DURATION: &str = "^(0|([0-9]{1,9} ?(nanos|nsec|ns|micros|usec|us|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yrs|yr|y) ?)+)$";
 /// A number and a unit, as `bytesize` reads them.
 const SIZE: &str = "^[0-9]{1,20}(\\.[0-9]{1,9})? ?([kKmMgGtTpPeE]?[iI]?[bB]?)$";
 

@@ -39,6 +39,7 @@ mod launcher_relay;
 mod launcher_sweep;
 mod metrics;
 mod notify;
+mod openapi;
 mod runtime;
 mod secrets;
 mod security;

@@ -6,7 +6,7 @@ use utoipa::{
     openapi::{
         ObjectBuilder, Ref, RefOr, Required, Schema,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::Type,
+        schema::{SchemaType, Type, empty},
     },
 };
 
@@ -63,6 +63,8 @@ impl Tag {
         }
     }
 }
+
+const EVENTS: &str = "text/event-stream; charset=utf-8";
 
 /// Gathers the schemas that a type needs by their names.
 pub(super) type Collect = fn(&mut Vec<(String, RefOr<Schema>)>);
@@ -163,11 +165,16 @@ impl Doc {
         self
     }
 
+    /// It answers with events without end. OpenAPI 3.1 has no word for what one of them holds.
+    pub(in crate::http) fn events(self, text: &'static str) -> Self {
+        self.answer(200, text, vec![(EVENTS, RefOr::T(empty()))])
+    }
+
     /// The answer before is an endless one where the client asks for events.
     pub(in crate::http) fn or_events(mut self, text: &str) -> Self {
-        let schema = ObjectBuilder::new().schema_type(Type::String).description(Some(text)).build();
+        let schema = ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(text)).build();
         if let Some(answer) = self.answers.last_mut() {
-            answer.content.push(("text/event-stream", RefOr::T(schema.into())));
+            answer.content.push((EVENTS, RefOr::T(schema.into())));
         }
         self
     }

@@ -39,12 +39,12 @@ pub(in crate::http) struct Described {
 }
 
 impl Described {
-    /// Describes a table.
+    /// Describes a table, of a daemon that asks for tokens or of one that asks nobody.
     ///
     /// # Errors
     /// The document can't be written as JSON.
-    pub(in crate::http) fn of(table: &[Row]) -> serde_json::Result<Self> {
-        let text = serde_json::to_vec(&describe(table))?;
+    pub(in crate::http) fn of(table: &[Row], asks_for_tokens: bool) -> serde_json::Result<Self> {
+        let text = serde_json::to_vec(&describe(table, asks_for_tokens))?;
         let hex: String = Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { text: text.into(), etag: format!("\"{hex}\"") })
     }
@@ -74,7 +74,7 @@ streams without end; any other method is a 405 whose `Allow` names those which a
 without a query. Answers may grow members: ignore what you don't know.";
 const BEARER: &str = "bearer";
 
-fn describe(table: &[Row]) -> OpenApi {
+fn describe(table: &[Row], asks_for_tokens: bool) -> OpenApi {
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).build();
     let info = InfoBuilder::new()
         .title("Hivekeeper")
@@ -89,7 +89,7 @@ fn describe(table: &[Row]) -> OpenApi {
     for row in table {
         let Some(method) = method(&row.method) else { continue };
         row.doc.schemas.iter().for_each(|collect| collect(&mut schemas));
-        let item = PathItem::new(method, operation(row));
+        let item = PathItem::new(method, operation(row, asks_for_tokens));
         match paths.paths.get_mut(&row.path) {
             Some(path) => path.merge_operations(item),
             None => drop(paths.paths.insert(row.path.clone(), item)),
@@ -114,12 +114,14 @@ fn describe(table: &[Row]) -> OpenApi {
         .build()
 }
 
-fn operation(row: &Row) -> Operation {
+fn operation(row: &Row, asks_for_tokens: bool) -> Operation {
     let doc = &row.doc;
-    let token = SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []);
+    let token = |scope| SecurityRequirement::new(BEARER, [scope]);
     let security = match row.scope {
-        Scope::Open => vec![SecurityRequirement::default(), token],
-        Scope::Read | Scope::Control => vec![token],
+        _ if !asks_for_tokens => Vec::new(),
+        Scope::Open => vec![SecurityRequirement::default(), token("read")],
+        Scope::Read => vec![token("read")],
+        Scope::Control => vec![token("control")],
     };
     let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let body = doc.body.as_ref().map(|(schema, example)| {
@@ -160,7 +162,7 @@ fn path_parameter(name: &str) -> Parameter {
         "agent" => (super::text(NAME), "The name of an agent within its swarm.", "coder-1"),
         "operation" => (uuid(), "The id of an operation.", "0199a1b2-0000-7000-8000-000000000001"),
         "notifier" => (super::text(NAME), "The name of a notifier.", "oncall"),
-        "token" => (super::text("^[0-9a-f]+$"), "The id of a token.", "0a1b2c3d"),
+        "token" => (super::text("^[0-9a-f]{12}$"), "The id of a token.", "0a1b2c3d4e5f"),
         _ => (super::text("^[^/]+$"), "An id.", "0199a1b2-0000-7000-8000-000000000001"),
     };
     ParameterBuilder::new()
