@@ -18,8 +18,9 @@ use crate::{
 /// Names and addresses, as soon as they are bound.
 pub(super) fn bound(config: &Config, data: &DataDir, sockets: &Sockets, takeover: Takeover) -> String {
     let mut text = format!("hivekeeper {}: hive {:?}\n", env!("CARGO_PKG_VERSION"), config.hive.name);
-    line(&mut text, "api", &format!("http://{}", sockets.http_at));
-    line(&mut text, "viewers", &format!("ws://{}/ws/hybrid-health", sockets.http_at));
+    let secure = if config.http.tls.is_some() { "s" } else { "" };
+    line(&mut text, "api", &format!("http{secure}://{}", sockets.http_at));
+    line(&mut text, "viewers", &format!("ws{secure}://{}/ws/hybrid-health", sockets.http_at));
     line(&mut text, "data plane", &sockets.data_plane_at.to_string());
     line(&mut text, "data", &data.path().display().to_string());
     match &config.file {

@@ -265,7 +265,10 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         runtime,
         docker,
     };
-    daemon.data.write_endpoints(&endpoints(&sockets)).context("failed to write the endpoints")?;
+    daemon
+        .data
+        .write_endpoints(&endpoints(&sockets, config.http.tls.is_some()))
+        .context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
     let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
     let mut greeted = false;
@@ -323,10 +326,11 @@ fn listen(at: SocketAddr, what: &str, key: &str) -> anyhow::Result<(TcpListener,
 }
 
 /// What clients and `handover` find us by.
-fn endpoints(sockets: &Sockets) -> String {
+fn endpoints(sockets: &Sockets, https: bool) -> String {
     let json = serde_json::json!({
         "pid": std::process::id(),
         "http": sockets.http_at,
+        "https": https,
         "data_plane": sockets.data_plane_at,
     });
     format!("{json}\n")

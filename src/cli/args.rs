@@ -15,6 +15,7 @@ Without a command it is `serve`. A TARGET is a swarm (`demo`) or one agent (`dem
 
 Finding the daemon: --url, else HIVEKEEPER_URL, else endpoints.json in the data directory, else http://127.0.0.1:8080.
 The API's token: HIVEKEEPER_API_TOKEN, else --token-file, else [http] token_file.
+For https the daemon's certificate must be vouched for by --ca-file, else HIVEKEEPER_CA_FILE, else a public authority.
 
 Exit codes:
   0  it worked
@@ -52,6 +53,9 @@ pub(super) struct Common {
     /// File with the API's token
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// File with the certificates that vouch for the daemon's, for https
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
     /// Print the API's JSON unchanged
     #[arg(long, global = true)]
     pub(super) json: bool,

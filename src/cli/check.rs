@@ -11,7 +11,8 @@ pub(super) fn check(config: &Config, screen: &mut Screen<'_>) -> Result<(), CliE
         None => screen.line("no configuration file; the defaults are good, and there is no swarm")?,
     }
     screen.line(&format!("hive {:?} in {}", config.hive.name, config.hive.data_dir.display()))?;
-    screen.line(&format!("api http://{}, data plane {}", config.http.bind, config.data_plane.bind))?;
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+    screen.line(&format!("api {scheme}://{}, data plane {}", config.http.bind, config.data_plane.bind))?;
     for swarm in &config.swarms {
         let agents: Vec<String> = swarm.agents.iter().map(|agent| entry(agent.name.as_str(), agent.replicas)).collect();
         screen.line(&format!("swarm {}: {} ({})", swarm.name, count(swarm), agents.join(", ")))?;

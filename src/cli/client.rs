@@ -3,7 +3,11 @@
 use std::{io::Read, time::Duration};
 
 use serde::Deserialize;
-use ureq::{Agent, Body, http::Response};
+use ureq::{
+    Agent, Body,
+    http::Response,
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+};
 
 use super::{error::CliError, locate::Daemon, words::clean};
 
@@ -53,7 +57,12 @@ struct Mistake {
 
 impl Client {
     pub(super) fn new(daemon: Daemon) -> Result<Self, CliError> {
+        let tls = match &daemon.trusted {
+            Some(pem) => TlsConfig::builder().root_certs(roots(pem)?).build(),
+            None => TlsConfig::default(),
+        };
         let agent = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             // The daemon is a neighbour: a proxy of the environment is meant for the world outside.
@@ -179,6 +188,11 @@ impl Client {
                 within: humantime::format_duration(ANSWER_TIMEOUT).to_string(),
                 hint: "Is the daemon stopped or overloaded? `hivekeeper ready` tells.".to_owned(),
             },
+            // A handshake that failed is an error of input and output with this kind.
+            ureq::Error::Io(inner) if inner.kind() == std::io::ErrorKind::InvalidData => {
+                let mend = "for https say --ca-file FILE, and --url with a name that its certificate holds";
+                CliError::Unreachable { url, cause: format!("{inner}; {mend}"), found_by }
+            }
             ureq::Error::Io(error) => CliError::Unreachable { url, cause: error.to_string(), found_by },
             ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
                 CliError::Unreachable { url, cause: error.to_string(), found_by }
@@ -203,10 +217,29 @@ impl Mistake {
     }
 }
 
+/// The certificates of a file that vouches for others.
+fn roots(pem: &str) -> Result<RootCerts, CliError> {
+    let items = parse_pem(pem.as_bytes()).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let found = items.collect::<Result<Vec<_>, _>>();
+    match found {
+        Ok(certificates) if !certificates.is_empty() => Ok(RootCerts::from(certificates)),
+        Ok(_) => Err(CliError::Usage("the file that vouches for the daemon holds no certificate".to_owned())),
+        Err(error) => {
+            Err(CliError::Usage(format!("the file that vouches for the daemon can't be understood: {error}")))
+        }
+    }
+}
+
 /// What to do about a refusal.
 fn hint(code: &str) -> &'static str {
     match code {
         "unauthorized" | "invalid_token" => "Set HIVEKEEPER_API_TOKEN, or say --token-file FILE.",
+        "forbidden" => "This needs a token with the scope control.",
+        "rate_limited" => "Wait a moment; [http] reads_per_second and commands_per_second set the pace.",
         "not_found" => "`hivekeeper ps` lists what there is.",
         "conflict" => "`hivekeeper ps` shows the present state.",
         "precondition_failed" => "Somebody has changed it since it was read. Look at it, and try again.",

@@ -96,6 +96,13 @@ fn tell(event: &Event) -> String {
             let id: String = word("container").chars().take(12).collect();
             format!("{id} {}", word("detail"))
         }
+        "audit" => {
+            let asked =
+                format!("{} {} from {}: {}", word("method"), word("path"), word("peer"), field(event, "status"));
+            let times = field(event, "count").as_u64().filter(|count| *count > 1);
+            let counted = times.map(|count| format!(" ({count} times)"));
+            format!("{asked} {}{}", word("code"), counted.unwrap_or_default()).trim_end().to_owned()
+        }
         "daemon_started" => format!("version {}, pid {}", word("version"), field(event, "pid")),
         "daemon_stopping" => word("how"),
         _ => String::new(),

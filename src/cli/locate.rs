@@ -17,11 +17,13 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// A daemon to talk to.
 #[derive(Debug, Clone)]
 pub(super) struct Daemon {
-    /// `http://ADDRESS:PORT`, without a slash at the end.
+    /// `http://ADDRESS:PORT` or `https://`, without a slash at the end.
     pub(super) url: String,
     /// What named it, for errors.
     pub(super) found_by: &'static str,
     pub(super) token: Option<String>,
+    /// PEM text of the certificates that vouch for the daemon's; `None`: the public authorities.
+    pub(super) trusted: Option<String>,
 }
 
 /// What a daemon writes into its data directory once it has bound its ports.
@@ -31,29 +33,38 @@ pub(super) struct Endpoints {
     pub(super) pid: u32,
     /// Bound address of the API.
     pub(super) http: SocketAddr,
+    /// Whether the API speaks HTTPS.
+    #[serde(default)]
+    pub(super) https: bool,
 }
 
 /// By `--url`, `HIVEKEEPER_URL`, the data directory's endpoints.json, or the default port.
 pub(super) fn daemon(place: &Place<'_>, common: &Common) -> Result<Daemon, CliError> {
-    let token = token(place, common)?;
+    let (token, trusted) = (token(place, common)?, trusted(place, common)?);
     let by_hand = common.url.clone().map(|url| (url, "--url"));
     let named = by_hand.or_else(|| Some((place.env.get("HIVEKEEPER_URL")?.clone(), "HIVEKEEPER_URL")));
     if let Some((url, found_by)) = named {
         let url = url.trim_end_matches('/');
-        if !url.starts_with("http://") {
-            return Err(CliError::Usage(format!("{found_by}: found {url:?}, allowed: http://ADDRESS:PORT")));
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let allowed = "http://ADDRESS:PORT or https://NAME:PORT";
+            return Err(CliError::Usage(format!("{found_by}: found {url:?}, allowed: {allowed}")));
         }
-        return Ok(Daemon { url: url.to_owned(), found_by, token });
+        return Ok(Daemon { url: url.to_owned(), found_by, token, trusted });
     }
     let daemon = match data_dir(place).and_then(|dir| endpoints(&dir)) {
         Ok(endpoints) => {
-            let url = format!("http://{}", reachable(endpoints.http));
-            Daemon { url, found_by: "found by endpoints.json in the data directory", token }
+            let scheme = if endpoints.https { "https" } else { "http" };
+            let url = format!("{scheme}://{}", reachable(endpoints.http));
+            // Whoever can read the daemon's own files need not ask an authority whose certificate that is.
+            let own = || Config::certificate_file(place).and_then(|file| read_file(&file).ok());
+            let trusted = trusted.or_else(|| if endpoints.https { own() } else { None });
+            Daemon { url, found_by: "found by endpoints.json in the data directory", token, trusted }
         }
         Err(_) => Daemon {
             url: DEFAULT_URL.to_owned(),
             found_by: "the default: there is no endpoints.json in the data directory",
             token,
+            trusted,
         },
     };
     Ok(daemon)
@@ -86,6 +97,18 @@ fn reachable(mut bound: SocketAddr) -> SocketAddr {
         });
     }
     bound
+}
+
+fn trusted(place: &Place<'_>, common: &Common) -> Result<Option<String>, CliError> {
+    let by_variable = || place.env.get("HIVEKEEPER_CA_FILE").filter(|file| !file.is_empty());
+    let (file, named) = match (&common.ca_file, by_variable()) {
+        (Some(file), _) => (file.clone(), "--ca-file"),
+        (None, Some(file)) => (PathBuf::from(file), "HIVEKEEPER_CA_FILE"),
+        (None, None) => return Ok(None),
+    };
+    let path = place.cwd.join(file);
+    let text = read_file(&path);
+    text.map(Some).map_err(|error| CliError::Usage(format!("{named}: {} can't be read: {error}", path.display())))
 }
 
 fn token(place: &Place<'_>, common: &Common) -> Result<Option<String>, CliError> {

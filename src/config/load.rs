@@ -148,6 +148,11 @@ impl Config {
     pub fn token_file(args: &LoadArgs<'_>) -> Option<PathBuf> {
         Layers::gather(args, &mut Vec::new()).draft.token_file?.value
     }
+
+    /// The file with the API's certificate alone, for the same reason.
+    pub fn certificate_file(args: &LoadArgs<'_>) -> Option<PathBuf> {
+        Layers::gather(args, &mut Vec::new()).draft.http_tls.certificate_file()
+    }
 }
 
 struct Layers {

@@ -26,6 +26,11 @@ impl TlsSlots {
         fields.set("tls_key_file", &mut self.key, read::path(base));
     }
 
+    /// The file with the certificate.
+    pub(super) fn certificate_file(&self) -> Option<PathBuf> {
+        self.certificate.as_ref()?.value.clone()
+    }
+
     /// Reads certificate and key of a table, if they are named.
     pub(super) fn files(
         &self,

@@ -1,6 +1,7 @@
 //! One integration binary; a module for each capability.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
+mod api_tokens;
 mod asyncapi;
 mod backup;
 mod chaos;
