@@ -52,7 +52,7 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
         Command::Stop { grace, .. } => {
             office.desire(target, Desired::Stopped).await.map_err(|error| error.to_string())?;
             set_grace(office, &agents, *grace);
-            Ask::Stop.of(office, target).await?;
+            office.hurried(target, Ask::Stop.of(office, target)).await?;
             Ok(look(office, &agents, SEEN_WAIT, |_, agent| judge(ended(agent), false)).await)
         }
         Command::Restart { grace, .. } => {

@@ -251,6 +251,44 @@ impl Office {
         }
     }
 
+    /// Does the work of a stop. Of two graces the shorter one wins: who asks for a stop once more, and sooner, must not wait behind the one under way.
+    pub(super) async fn hurried<T>(&self, target: &Target, work: impl Future<Output = T>) -> T {
+        let mut joined = self.joined.subscribe();
+        let hurry = async {
+            loop {
+                let waiting = self.waiting.lock().get(target.swarm()).cloned().unwrap_or_default();
+                for other in waiting {
+                    if let Command::Stop { grace: Some(grace), .. } = other.command {
+                        self.shorten(target, &other.target, grace);
+                    }
+                }
+                if joined.changed().await.is_err() {
+                    // The sender is our own.
+                    return std::future::pending().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = hurry => never,
+        }
+    }
+
+    /// Of the agents that both targets have.
+    fn shorten(&self, one: &Target, other: &Target, grace: Duration) {
+        let concerned = self.agents(one);
+        for agent in self.agents(other).iter().filter(|agent| concerned.contains(agent)) {
+            let slot = self.needs.agents.registry.slot(agent);
+            // For one whose turn has not come; the others have taken their grace already.
+            slot.set_grace(Some(grace));
+            let state = self.needs.health.agent(agent).map(|agent| agent.state);
+            if let Some(control) = slot.control().filter(|_| state == Some(crate::model::AgentState::Stopping)) {
+                control.stop(grace);
+            }
+        }
+    }
+
     /// Swarms with operations that wait.
     pub(super) fn busy_swarms(&self) -> Vec<SwarmName> {
         self.waiting.lock().keys().cloned().collect()

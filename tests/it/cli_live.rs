@@ -99,6 +99,24 @@ fn ctrl_c_leaves_an_operation_running_and_a_second_look_follows_it() {
 }
 
 #[test]
+fn a_second_stop_with_a_shorter_grace_does_not_wait_behind_the_first() {
+    let agent = |name: &str| {
+        let ignores = "command = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.05; done\"]";
+        format!("[[swarm.agent]]\nname = \"{name}\"\nstop_grace = \"50s\"\n{ignores}\n")
+    };
+    let hive = Hive::start(&format!("[[swarm]]\nname = \"demo\"\n{}{}", agent("a"), agent("b")));
+    hive.running("demo/b");
+    let (status, ..) = terminal::piped(&hive, &["stop", "demo", "--no-wait"]);
+    assert_eq!(status.code(), Some(0));
+    hive.agent_until("demo/b", "is asked to end", |agent| agent["state"] == "stopping");
+    let (status, out, err) = terminal::piped(&hive, &["stop", "demo", "--grace", "0s", "--timeout", "20s"]);
+    assert_eq!((status.code(), out.as_str()), (Some(0), "stop demo: succeeded\n"), "{err}");
+    for operation in hive.get("/api/v1/operations").body["operations"].as_array().unwrap() {
+        assert_eq!(operation["state"], "succeeded", "{operation:#}");
+    }
+}
+
+#[test]
 fn wait_and_top_end_where_nobody_reads_or_nobody_sees() {
     let hive = Hive::start(SLEEPERS);
     let mut wait = Terminal::start(&hive, &["wait", "demo", "--for", "running", "--timeout", "20s"], 80, 10);
@@ -108,9 +126,9 @@ fn wait_and_top_end_where_nobody_reads_or_nobody_sees() {
     assert!(err.contains("top needs a terminal"), "{err}");
     let (status, out, err) = terminal::piped(&hive, &["wait", "demo/none", "--timeout", "1s"]);
     assert_eq!((status.code(), out.as_str()), (Some(4), ""), "{err}");
+    let head = terminal::headed(&hive, &["top", "--json"], Duration::from_secs(10));
+    assert!(head.contains("connection_established"), "{head}");
     hive.post("/api/v1/swarms/demo/stop?wait=20s", json!({}));
     let (status, out, err) = terminal::piped(&hive, &["wait", "demo", "--for", "stopped", "--timeout", "20s"]);
     assert_eq!((status.code(), out.as_str()), (Some(0), "demo is stopped\n"), "{err}");
-    let head = terminal::headed(&hive, &["top", "--json"], Duration::from_secs(10));
-    assert!(head.contains("connection_established"), "{head}");
 }

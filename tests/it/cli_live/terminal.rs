@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::hive::{Hive, kill, until, until_within};
+use crate::hive::{Hive, kill, until};
 
 fn command(hive: &Hive, args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hivekeeper"));
@@ -37,8 +37,13 @@ pub(super) fn headed(hive: &Hive, args: &[&str], patience: Duration) -> String {
     let mut child = command(hive, args, &[]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut first).unwrap();
-    let status = until_within(patience, "it ends without its reader", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
+    let deadline = std::time::Instant::now() + patience;
+    while std::time::Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "it ends without its reader: {status}");
     first
 }
 
