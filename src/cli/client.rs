@@ -211,9 +211,10 @@ fn json<B>(request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
 impl Mistake {
     fn line(&self) -> String {
         let found = if self.found.is_empty() { String::new() } else { format!(" found {},", self.found) };
-        let allowed = if self.allowed.is_empty() { String::new() } else { format!(" allowed: {}", self.allowed) };
+        // Some rules are sentences that say so themselves.
+        let sign = if self.allowed.contains("allowed") { "" } else { "allowed: " };
         // The line break is ours, what stands in it others'.
-        format!("\n  {}", clean(&format!("{}:{found}{allowed}", self.key)))
+        format!("\n  {}", clean(&format!("{}:{found} {sign}{}", self.key, self.allowed)))
     }
 }
 
