@@ -123,7 +123,7 @@ mod tests {
     fn resolve(path: &Path) -> io::Result<std::path::PathBuf> {
         match path.to_str() {
             Some("/srv/swarms/link") => Ok("/etc".into()),
-            Some(path) if path.ends_with(".sock") => Err(io::Error::from(io::ErrorKind::NotFound)),
+            Some(path) if path.contains(".sock") => Err(io::Error::from(io::ErrorKind::NotFound)),
             _ => Ok(path.to_owned()),
         }
     }
