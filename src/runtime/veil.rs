@@ -127,7 +127,7 @@ impl Veil {
         let spans = self.spans(whole, partial);
         let hidden = write(
             &whole[known..],
-            spans.into_iter().filter_map(|(from, to)| (to > known).then(|| (from.saturating_sub(known), to - known))),
+            spans.into_iter().filter(|(_, to)| *to > known).map(|(from, to)| (from.saturating_sub(known), to - known)),
         );
         let kept = if partial { tail(whole, self.longest() - 1).to_owned() } else { String::new() };
         *before = kept;
