@@ -1,6 +1,7 @@
 //! What the operator sees on standard output: what was started, where to look, what to try.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, Write as _},
     path::Path,
@@ -8,7 +9,7 @@ use std::{
 
 use super::tree::Sockets;
 use crate::{
-    config::Config,
+    config::{Config, FILE_NAME, LoadArgs, read_file, resolve_path},
     control_plane::recover::Takeover,
     model::{HiveHealth, SwarmName},
     store::DataDir,
@@ -56,8 +57,8 @@ pub(super) fn agents(hive: &HiveHealth) -> String {
 /// Commands that show something, with agents that are there.
 ///
 /// `killable` says of a swarm whether its process ids are this machine's: one of a container is somebody else's here.
-pub(super) fn hints(hive: &HiveHealth, killable: impl Fn(&SwarmName) -> bool) -> String {
-    let program = program();
+pub(super) fn hints(hive: &HiveHealth, config: &Config, killable: impl Fn(&SwarmName) -> bool) -> String {
+    let program = program() + &found_by(config, &std::env::current_dir().unwrap_or_default());
     let mut text = String::from("\n");
     line(&mut text, "look", &format!("{program} ps"));
     let mut agents = hive.agents.iter().filter(|agent| killable(&agent.id.swarm));
@@ -72,8 +73,8 @@ pub(super) fn hints(hive: &HiveHealth, killable: impl Fn(&SwarmName) -> bool) ->
     text
 }
 
-/// As the user would type it.
-fn program() -> String {
+/// This program as the user would type it.
+pub fn program() -> String {
     const NAME: &str = "hivekeeper";
     let Ok(exe) = std::env::current_exe() else { return NAME.to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -84,6 +85,34 @@ fn program() -> String {
     here.unwrap_or(exe).display().to_string()
 }
 
+/// The words by which a command that is typed in `here` finds this daemon: none where it would look by itself.
+fn found_by(config: &Config, here: &Path) -> String {
+    let mut words = String::new();
+    let named = config.file.as_ref().filter(|file| **file != here.join(FILE_NAME));
+    if let Some(file) = named {
+        let file = file.strip_prefix(here).unwrap_or(file);
+        words.push_str(&format!(" --config {}", quoted(&file.to_string_lossy())));
+    }
+    // A variable of this daemon's environment need not be in that of the next terminal.
+    let nothing = BTreeMap::new();
+    let (read, resolve) = (&read_file, &resolve_path);
+    let place =
+        LoadArgs { file: named.cloned(), cwd: here.to_owned(), env: &nothing, flags: Vec::new(), read, resolve };
+    if Config::data_dir(&place).as_ref() != Some(&config.hive.data_dir) {
+        words.push_str(&format!(" --data-dir {}", quoted(&config.hive.data_dir.to_string_lossy())));
+    }
+    words
+}
+
+/// A word for a shell.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 fn line(text: &mut String, what: &str, value: &str) {
     let _ = writeln!(text, "  {what:13}  {value}");
 }
@@ -92,4 +121,44 @@ fn line(text: &mut String, what: &str, value: &str) {
 pub(super) fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_to_find_a_daemon_are_those_that_are_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path();
+        std::fs::write(here.join(FILE_NAME), "").unwrap();
+        std::fs::write(here.join("other.toml"), "[hive]\ndata_dir = \"b\"").unwrap();
+        let nothing = BTreeMap::new();
+        let found = |file: Option<&str>, data_dir: Option<&str>| {
+            let flag = |value: &str| crate::config::FlagValue {
+                flag: "--data-dir",
+                table: "hive",
+                key: "data_dir",
+                value: value.to_owned(),
+            };
+            let (read, resolve) = (&read_file, &resolve_path);
+            let flags = data_dir.map(flag).into_iter().collect();
+            let args =
+                LoadArgs { file: file.map(Into::into), cwd: here.to_owned(), env: &nothing, flags, read, resolve };
+            found_by(&Config::load(&args).unwrap(), here)
+        };
+        assert_eq!(found(None, None), "");
+        assert_eq!(found(Some("config.toml"), None), "");
+        assert_eq!(found(Some("other.toml"), None), " --config other.toml");
+        assert_eq!(found(None, Some("/d x")), " --data-dir '/d x'");
+        assert_eq!(found(Some("other.toml"), Some("/d")), " --config other.toml --data-dir /d");
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell_where_they_must_be() {
+        assert_eq!(quoted("a/b-1"), "a/b-1");
+        assert_eq!(quoted("it's here"), r"'it'\''s here'");
+        assert_eq!(quoted(""), "''");
+    }
 }

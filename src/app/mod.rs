@@ -17,5 +17,6 @@ mod sinks;
 mod steward;
 mod tree;
 
+pub use greeting::{program, quoted};
 pub use serve::serve;
 pub use sinks::Said;

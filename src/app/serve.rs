@@ -270,7 +270,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         .write_endpoints(&endpoints(&sockets, config.http.tls.is_some()))
         .context("failed to write the endpoints")?;
     greeting::print(&greeting::bound(&config, &daemon.data, &sockets, takeover));
-    let mut greeting = std::pin::pin!(greet(&daemon.office, &health));
+    let mut greeting = std::pin::pin!(greet(&config, &daemon.office, &health));
     let mut greeted = false;
     let mut growing = std::pin::pin!(daemon.trunk.keep());
     let mut attending = std::pin::pin!(service::attend(&daemon.trunk, &daemon.office, &health, launches.handle()));
@@ -286,7 +286,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
 }
 
 /// Once the first pass has ended, or takes long: what was seen of the agents then.
-async fn greet(office: &Office, health: &health::Handle) {
+async fn greet(config: &Config, office: &Office, health: &health::Handle) {
     let deadline = Instant::now() + GREETING_WAIT;
     let settled = |hive: &HiveHealth| {
         let waits = |agent: &Arc<AgentHealth>| matches!(agent.state, AgentState::Pending | AgentState::Starting);
@@ -298,7 +298,7 @@ async fn greet(office: &Office, health: &health::Handle) {
     let hive = health.hive();
     greeting::print(&greeting::agents(&hive));
     let killable = |swarm: &_| office.swarm(swarm).is_some_and(|entry| entry.spec.runtime() == RuntimeKind::Process);
-    greeting::print(&greeting::hints(&hive, killable));
+    greeting::print(&greeting::hints(&hive, config, killable));
 }
 
 /// Bursts are what a second brings: agents that come back all at once, and a log that is handed in whole.

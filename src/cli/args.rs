@@ -3,11 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::{
     config::FlagValue,
     model::{AgentId, OperationId, SwarmName, Target},
 };
+
+use super::{events::EventsArgs, history::HistoryArgs, logs::LogsArgs, token::TokenCommand};
 
 /// Shown below `--help`.
 const AFTER_HELP: &str = "\
@@ -95,8 +98,15 @@ impl ServeArgs {
 pub(super) enum Command {
     /// Run the daemon in the foreground
     Serve(ServeArgs),
+    /// Write a configuration to begin with
+    Init {
+        /// Where config.toml is to be [default: here]
+        dir: Option<PathBuf>,
+    },
     /// Check the configuration and report all mistakes at once
     Check(ServeArgs),
+    /// Look at everything that a daemon needs, and say what is wrong and the mend
+    Doctor,
     /// List the agents
     Ps {
         /// More columns, and the last lines of what ended
@@ -112,14 +122,9 @@ pub(super) enum Command {
     /// Show what an agent wrote
     Logs(LogsArgs),
     /// Show what happened
-    Events {
-        /// Go on until Ctrl-C
-        #[arg(short, long)]
-        follow: bool,
-        /// Only events behind this number [default: the last ones; from now on with --follow]
-        #[arg(long, value_name = "N")]
-        after: Option<u64>,
-    },
+    Events(EventsArgs),
+    /// Show what was measured of a target over time
+    History(HistoryArgs),
     /// Launch the swarms of documents, or change those that are there into what the documents say
     Up(UpArgs),
     /// Run one command as an agent until it ends: its output, its exit code; Ctrl-C stops it, twice kills it
@@ -163,6 +168,25 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<OperationsCommand>,
     },
+    /// Let the daemon read its configuration file again, and do what has changed in it
+    Reload {
+        /// Show what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Look through the container engine for what nobody wants any more, and remove it
+    Reconcile {
+        /// Tell what is there, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make, list and take back tokens of the API
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Exit 0 when the daemon is ready, else 1
     Ready,
     /// Copy the hive of this data directory into a file; the daemon may run
@@ -180,6 +204,18 @@ pub(super) enum Command {
     },
     /// Let the daemon of this data directory exit at once and leave its agents to the next one
     Handover,
+    /// Write what a shell needs to complete what is typed
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual's first page, or all of its pages into a directory
+    Man {
+        /// A directory such as ~/.local/share/man/man1
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Internal: run one agent under a lease; started by the daemon
     #[command(hide = true)]
     Agent {
@@ -194,24 +230,6 @@ pub(super) enum Command {
 pub(super) enum Form {
     /// Everything.
     Wide,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct LogsArgs {
-    /// SWARM/NAME
-    pub(super) agent: AgentId,
-    /// Go on until Ctrl-C
-    #[arg(short, long)]
-    pub(super) follow: bool,
-    /// Only the last N lines [default: 100, without --since]
-    #[arg(long, value_name = "N")]
-    pub(super) tail: Option<u64>,
-    /// Only lines younger than this, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) since: Option<Duration>,
-    /// Show number, time, incarnation and stream before each line
-    #[arg(short, long)]
-    pub(super) long: bool,
 }
 
 #[derive(Debug, Args)]
@@ -369,7 +387,7 @@ pub(super) struct EndingArgs {
     pub(super) reason: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "allowed: a number with a unit (ms, s, m, h, d), such as 30s".to_owned())
 }
@@ -381,7 +399,7 @@ fn scaled(text: &str) -> Result<Scaled, String> {
     Ok(Scaled { agent, replicas: replicas.parse().map_err(|_| allowed())? })
 }
 
-fn target(text: &str) -> Result<Target, String> {
+pub(super) fn target(text: &str) -> Result<Target, String> {
     if text.contains('/') {
         return text.parse::<AgentId>().map(Target::Agent).map_err(|error| error.to_string());
     }

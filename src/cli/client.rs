@@ -9,7 +9,7 @@ use ureq::{
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-use super::{error::CliError, locate::Daemon, words::clean};
+use super::{advice, error::CliError, locate::Daemon, words::clean};
 
 /// Connecting to a daemon on this machine takes microseconds, to one across an ocean less than a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +40,9 @@ pub(super) struct Answer {
 struct ProblemDocument {
     detail: String,
     code: String,
+    /// The path that was asked for.
+    #[serde(default)]
+    instance: Option<String>,
     /// Every mistake of a document.
     #[serde(default)]
     errors: Vec<Mistake>,
@@ -73,6 +76,11 @@ impl Client {
             .build()
             .new_agent();
         Ok(Self { agent, daemon })
+    }
+
+    /// Where the daemon is.
+    pub(super) fn url(&self) -> &str {
+        &self.daemon.url
     }
 
     /// Reads a document.
@@ -158,14 +166,16 @@ impl Client {
         let mut response = response.map_err(|error| self.trouble(&error))?;
         let status = response.status().as_u16();
         let etag = response.headers().get("etag").and_then(|etag| Some(etag.to_str().ok()?.to_owned()));
+        let retry_after = response.headers().get("retry-after").and_then(|after| Some(after.to_str().ok()?.to_owned()));
         let is_problem = response.body().mime_type() == Some("application/problem+json");
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
         let text = text.map_err(|error| self.trouble(&error))?;
         if is_problem {
-            let ProblemDocument { detail, code, errors } = self.parse(&text)?;
-            let hint = hint(&code);
+            let ProblemDocument { detail, code, instance, errors } = self.parse(&text)?;
+            let hint = clean(&advice::refusal(&code, self.daemon.token_source, retry_after.as_deref()));
             let mistakes: String = errors.iter().map(Mistake::line).collect();
-            return Err(CliError::Refused { detail: clean(&detail) + &mistakes, code: clean(&code), hint });
+            let detail = clean(&detail) + &mistakes;
+            return Err(CliError::Refused { detail, code: clean(&code), hint, path: instance.unwrap_or_default() });
         }
         match status {
             200..=299 | 503 => Ok(Answer { status, text, etag }),
@@ -174,31 +184,35 @@ impl Client {
     }
 
     fn stranger(&self, what: String) -> CliError {
-        CliError::Stranger { url: self.daemon.url.clone(), what, found_by: self.daemon.found_by }
+        let url = self.daemon.url.clone();
+        let advice = advice::stranger(&url, &self.daemon.found_by);
+        CliError::Stranger { url, what, advice }
     }
 
     fn trouble(&self, error: &ureq::Error) -> CliError {
-        let (url, found_by) = (self.daemon.url.clone(), self.daemon.found_by);
+        let url = self.daemon.url.clone();
+        let unreachable = |cause: String| {
+            let advice = advice::unreachable(&url, &self.daemon.found_by);
+            CliError::Unreachable { url: url.clone(), cause, advice }
+        };
         match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                CliError::Unreachable { url, cause: "no connection in time".to_owned(), found_by }
+                unreachable("no connection in time".to_owned())
             }
             ureq::Error::Timeout(_) => CliError::TimedOut {
                 what: format!("the answer of {url}"),
                 within: humantime::format_duration(ANSWER_TIMEOUT).to_string(),
-                hint: "Is the daemon stopped or overloaded? `hivekeeper ready` tells.".to_owned(),
+                hint: "Is the daemon stopped or overloaded? `hivekeeper doctor` looks.".to_owned(),
             },
             // A handshake that failed is an error of input and output with this kind.
-            ureq::Error::Io(inner) if inner.kind() == std::io::ErrorKind::InvalidData => {
+            ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 let mend = "for https say --ca-file FILE, and --url with a name that its certificate holds";
-                CliError::Unreachable { url, cause: format!("{inner}; {mend}"), found_by }
+                unreachable(format!("{error}; {mend}"))
             }
-            ureq::Error::Io(error) => CliError::Unreachable { url, cause: error.to_string(), found_by },
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                CliError::Unreachable { url, cause: error.to_string(), found_by }
-            }
-            ureq::Error::BadUri(what) => CliError::Usage(format!("{found_by}: {url:?} is no URL: {what}")),
-            other => CliError::Stranger { url, what: other.to_string(), found_by },
+            ureq::Error::Io(error) => unreachable(error.to_string()),
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => unreachable(error.to_string()),
+            ureq::Error::BadUri(what) => CliError::Usage(format!("{url:?} is no URL: {what}")),
+            other => self.stranger(other.to_string()),
         }
     }
 }
@@ -232,25 +246,5 @@ fn roots(pem: &str) -> Result<RootCerts, CliError> {
         Err(error) => {
             Err(CliError::Usage(format!("the file that vouches for the daemon can't be understood: {error}")))
         }
-    }
-}
-
-/// What to do about a refusal.
-fn hint(code: &str) -> &'static str {
-    match code {
-        "unauthorized" | "invalid_token" => "Set HIVEKEEPER_API_TOKEN, or say --token-file FILE.",
-        "forbidden" => "This needs a token with the scope control.",
-        "rate_limited" => "Wait a moment; [http] reads_per_second and commands_per_second set the pace.",
-        "not_found" => "`hivekeeper ps` lists what there is.",
-        "conflict" => "`hivekeeper ps` shows the present state.",
-        "precondition_failed" => "Somebody has changed it since it was read. Look at it, and try again.",
-        "invalid_document" => "Mend the document; nothing was changed.",
-        "host_refused" => "Use the address that the daemon is bound to, or add the name to [http] hosts.",
-        "journal_unavailable" => {
-            "Look at the daemon's log and the space left for its data directory; agents go on meanwhile."
-        }
-        "unavailable" | "too_many_streams" => "Try again in a moment.",
-        "internal" => "Look at the daemon's log.",
-        _ => "`hivekeeper --help` lists what can be asked.",
     }
 }

@@ -45,17 +45,13 @@ impl Exit {
 /// Why a command did not work, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    #[error(
-        "the daemon at {url} can't be reached: {cause}\n\
-         Start it with `hivekeeper`, or say where it is with --url or HIVEKEEPER_URL ({found_by})."
-    )]
-    Unreachable { url: String, cause: String, found_by: &'static str },
-    #[error(
-        "{url} did not answer as a Hivekeeper does: {what}\nSay where the daemon is with --url or HIVEKEEPER_URL ({found_by})."
-    )]
-    Stranger { url: String, what: String, found_by: &'static str },
+    #[error("the daemon at {url} can't be reached: {cause}\n{advice}")]
+    Unreachable { url: String, cause: String, advice: String },
+    #[error("{url} did not answer as a Hivekeeper does: {what}\n{advice}")]
+    Stranger { url: String, what: String, advice: String },
+    /// `path` is what the refusal is about.
     #[error("the daemon refused: {detail} ({code})\n{hint}")]
-    Refused { detail: String, code: String, hint: &'static str },
+    Refused { detail: String, code: String, hint: String, path: String },
     #[error("{what} did not end within {within}\n{hint}")]
     TimedOut { what: String, within: String, hint: String },
     #[error("{0}")]

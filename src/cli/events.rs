@@ -1,15 +1,23 @@
 //! `events`: what happened.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, SystemTime},
+};
 
-use serde_json::Value;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use crate::model::SwarmName;
 
 use super::{
+    args::duration,
     client::Client,
     error::CliError,
     screen::Screen,
     shapes::{Event, EventPage, Gap, LastExit, Operation, Reason},
-    sse,
+    sse::{self, Heard},
     words::{clean, exit_short, reasons},
 };
 
@@ -18,44 +26,148 @@ const LAST: u64 = 200;
 /// Events of one request; the API's own bound.
 const PAGE: u64 = 1000;
 
+/// `events`
+#[derive(Debug, Default, Args)]
+pub(super) struct EventsArgs {
+    /// Go on until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// Only events behind this number [default: the last ones; from now on with --follow]
+    #[arg(long, value_name = "N")]
+    after: Option<u64>,
+    /// Only events younger than this, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "after")]
+    since: Option<Duration>,
+    /// Only events of this kind, such as agent_changed; may be said more than once
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<String>,
+    /// Only events of this swarm and its agents
+    #[arg(long, value_name = "SWARM")]
+    swarm: Option<SwarmName>,
+}
+
+impl EventsArgs {
+    fn chooses(&self) -> bool {
+        !self.kind.is_empty() || self.swarm.is_some()
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let of = |swarm: &SwarmName| {
+            let subject = event.subject.split('/').next().unwrap_or_default();
+            let target = event.rest.get("operation").and_then(|operation| operation["target"].as_str());
+            subject == swarm.as_str() || target.and_then(|target| target.split('/').next()) == Some(swarm.as_str())
+        };
+        (self.kind.is_empty() || self.kind.contains(&event.kind)) && self.swarm.as_ref().is_none_or(of)
+    }
+}
+
 /// Lists events; with `--follow` until Ctrl-C.
 pub(super) fn events(
     client: &Client,
-    follow: bool,
+    args: &EventsArgs,
+    json: bool,
+    now: SystemTime,
+    screen: &mut Screen<'_>,
+) -> Result<(), CliError> {
+    let after = match args.since {
+        Some(since) => Some(number_at(client, now.checked_sub(since).unwrap_or(SystemTime::UNIX_EPOCH))?),
+        None => args.after,
+    };
+    if args.follow { follow(client, after, args, json, screen) } else { list(client, after, args, json, screen) }
+}
+
+fn follow(
+    client: &Client,
     after: Option<u64>,
+    args: &EventsArgs,
     json: bool,
     screen: &mut Screen<'_>,
 ) -> Result<(), CliError> {
-    if follow {
-        let first = after.map_or("/api/v1/events".to_owned(), |after| format!("/api/v1/events?after={after}"));
-        return sse::follow(client, &first, "/api/v1/events", screen, |frame, screen| {
-            match frame.event.as_str() {
-                _ if json => screen.json(&frame.data)?,
-                "gap" => gap(&client.parse(&frame.data)?, screen)?,
-                _ => show(&client.parse(&frame.data)?, screen)?,
+    let first = after.map_or("/api/v1/events".to_owned(), |after| format!("/api/v1/events?after={after}"));
+    sse::follow(client, &first, "/api/v1/events", |heard| {
+        match heard {
+            Heard::Note(note) => screen.note(&format!("hivekeeper: {note}")),
+            Heard::Frame(frame) if frame.event == "gap" && !json => gap(&client.parse(&frame.data)?, screen)?,
+            Heard::Frame(frame) if frame.event == "gap" || !args.chooses() && json => screen.json(&frame.data)?,
+            Heard::Frame(frame) => {
+                let event = client.parse(&frame.data)?;
+                match args.wants(&event) {
+                    true if json => screen.json(&frame.data)?,
+                    true => show(&event, screen)?,
+                    false => {}
+                }
             }
-            screen.out.flush()?;
-            Ok(ControlFlow::Continue(()))
-        });
-    }
+        }
+        screen.out.flush()?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// A page with its events as they came.
+#[derive(Deserialize)]
+struct RawPage<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+    head: u64,
+    next_after: u64,
+}
+
+fn list(
+    client: &Client,
+    after: Option<u64>,
+    args: &EventsArgs,
+    json: bool,
+    screen: &mut Screen<'_>,
+) -> Result<(), CliError> {
     let mut after = match after {
         Some(after) => after,
-        None => client.get_as::<EventPage>("/api/v1/events?limit=1")?.1.head.saturating_sub(LAST),
+        None if args.chooses() => 0,
+        None => head(client)?.saturating_sub(LAST),
     };
+    // What was chosen, of all pages; without a choice the first page is printed as it came.
+    let mut chosen = String::new();
     loop {
         let answer = client.get(&format!("/api/v1/events?after={after}&limit={PAGE}"))?;
-        if json {
+        if json && !args.chooses() {
             return Ok(screen.json(&answer.text)?);
         }
-        let page: EventPage = client.parse(&answer.text)?;
-        for event in &page.events {
-            show(event, screen)?;
+        let page: RawPage<'_> = client.parse_borrowed(&answer.text)?;
+        for text in &page.events {
+            let event: Event = client.parse(text.get())?;
+            match args.wants(&event) {
+                true if json => chosen.extend([if chosen.is_empty() { "" } else { "," }, text.get()]),
+                true => show(&event, screen)?,
+                false => {}
+            }
         }
         if page.next_after <= after || page.next_after >= page.head {
+            if json {
+                let (head, next) = (page.head, page.next_after);
+                screen.json(&format!("{{\"events\":[{chosen}],\"head\":{head},\"next_after\":{next}}}"))?;
+            }
             return Ok(());
         }
         after = page.next_after;
     }
+}
+
+fn head(client: &Client) -> Result<u64, CliError> {
+    Ok(client.get_as::<EventPage>("/api/v1/events?limit=1")?.1.head)
+}
+
+/// The number behind which events are younger than a time. Numbers and times grow together, so some twenty looks find it among millions.
+fn number_at(client: &Client, time: SystemTime) -> Result<u64, CliError> {
+    let (mut old, mut young) = (0, head(client)?);
+    while old < young {
+        let middle = old + (young - old) / 2;
+        let (_, page): (_, EventPage) = client.get_as(&format!("/api/v1/events?after={middle}&limit=1"))?;
+        match page.events.first() {
+            Some(event) if humantime::parse_rfc3339(&event.at).is_ok_and(|at| at < time) => old = event.seq,
+            // It, or nothing at all, stands behind the middle, and all of that is young enough.
+            _ => young = middle,
+        }
+    }
+    Ok(young)
 }
 
 /// Readings are for `ps` and for machines: a line a second of them would hide what happened.

@@ -17,7 +17,7 @@ use super::{error::CliError, locate, screen::Screen};
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Signals the daemon that wrote endpoints.json and waits until it is gone.
-pub(super) fn handover(data_dir: &Path, screen: &mut Screen<'_>) -> Result<(), CliError> {
+pub(super) fn handover(data_dir: &Path, json: bool, screen: &mut Screen<'_>) -> Result<(), CliError> {
     let pid = locate::endpoints(data_dir)?.pid;
     let gone = |what: String| {
         CliError::Failed(format!("{what}\nIts agents end with their leases unless a new daemon takes them over."))
@@ -39,6 +39,7 @@ pub(super) fn handover(data_dir: &Path, screen: &mut Screen<'_>) -> Result<(), C
             within: humantime::format_duration(LEAVE_TIMEOUT).to_string(),
             hint: "Look at its log.".to_owned(),
         }),
+        Ok(_) if json => Ok(screen.json(&serde_json::json!({ "pid": pid, "left": true }).to_string())?),
         Ok(_) => Ok(screen.line(&format!(
             "the daemon, process {pid}, has left; its agents wait for the next one until their leases end"
         ))?),
@@ -46,7 +47,8 @@ pub(super) fn handover(data_dir: &Path, screen: &mut Screen<'_>) -> Result<(), C
     }
 }
 
-fn open(pid: u32) -> std::io::Result<OwnedFd> {
+/// A descriptor of a process: it never comes to mean another one.
+pub(super) fn open(pid: u32) -> std::io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes a number and flags and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match i32::try_from(fd) {

@@ -4,28 +4,38 @@
 //! and [`sse`] talk to it, [`shapes`] is what it answers. [`progress`] shows an operation while it runs, [`picture`]
 //! is the health of the hive kept current. [`table`] and [`words`] make text for people; the commands have a file each.
 
+mod advice;
 mod args;
 mod attached;
 mod backup;
 mod check;
 mod client;
 mod commands;
+mod crowd;
+mod doctor;
 mod error;
 mod events;
 mod handover;
+mod history;
+mod init;
 mod interrupt;
 mod locate;
 mod logs;
+mod manual;
 mod operations;
 mod picture;
+mod ports;
 mod probes;
 mod progress;
 mod ps;
+mod reconcile;
+mod reload;
 mod run;
 mod screen;
 mod shapes;
 mod sse;
 mod table;
+mod token;
 mod top;
 mod tree;
 mod up;

@@ -43,11 +43,26 @@ pub(super) fn health(client: &Client, json: bool, now: SystemTime, screen: &mut 
 }
 
 /// Whether the daemon is ready, whatever its agents do.
-pub(super) fn ready(client: &Client, screen: &mut Screen<'_>) -> Result<(), CliError> {
+pub(super) fn ready(client: &Client, json: bool, screen: &mut Screen<'_>) -> Result<(), CliError> {
     let answer = client.get("/readyz?verbose")?;
+    if json {
+        // The probe speaks in lines, `[+]journal ok`, for those who look at it with curl.
+        let check = |line: &str| {
+            let (ok, rest) = match (line.strip_prefix("[+]"), line.strip_prefix("[-]")) {
+                (Some(rest), _) => (true, rest),
+                (None, rest) => (false, rest?),
+            };
+            let (name, detail) = rest.split_once(' ').unwrap_or((rest, ""));
+            Some(serde_json::json!({ "name": name, "ok": ok, "detail": detail }))
+        };
+        let checks: Vec<_> = answer.text.lines().filter_map(check).collect();
+        screen.json(&serde_json::json!({ "ready": answer.status == 200, "checks": checks }).to_string())?;
+    }
     let text: Vec<String> = answer.text.lines().map(clean).collect();
-    if answer.status == 200 {
-        return Ok(screen.line(&text.join("\n"))?);
+    match (answer.status, json) {
+        (200, true) => return Ok(()),
+        (200, false) => return Ok(screen.line(&text.join("\n"))?),
+        _ => {}
     }
     Err(CliError::Failed(format!("the daemon is not ready\n{}", text.join("\n"))))
 }

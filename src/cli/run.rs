@@ -4,31 +4,34 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::SystemTime,
 };
 
-use clap::Parser as _;
 use ratatui::crossterm;
 use serde_json::{Value, json};
 
-use crate::config::{Config, LoadArgs, read_file, resolve_path};
+use crate::{
+    app::program,
+    config::{Config, FILE_NAME, LoadArgs, read_file, resolve_path},
+};
 
 use super::{
+    advice,
     args::{ActArgs, Cli, Command, Common, EndingArgs, OperationsCommand, ServeArgs},
     attached, backup, check,
     client::Client,
-    commands,
+    commands, doctor,
     error::{CliError, Exit},
-    events, handover,
+    events, handover, history, init,
     interrupt::Interrupts,
     locate::{self, Place},
-    logs, operations, probes,
+    logs, manual, operations, probes,
     progress::Patience,
-    ps,
+    ps, reconcile, reload,
     screen::Screen,
-    top, tree, up, wait,
+    token, top, tree, up, wait,
 };
 
 /// Runs the daemon until it ends.
@@ -97,7 +100,7 @@ pub fn execute(
     screen: &mut Screen<'_>,
     serve: Serve<'_>,
 ) -> Exit {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match manual::parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             let text = error.render();
@@ -114,6 +117,10 @@ pub fn execute(
             let exit = error.exit();
             if exit != Exit::Done && !matches!(error, CliError::Told(_)) {
                 screen.note(&format!("hivekeeper: {error}"));
+                let client = || Client::new(locate::daemon(&place(&cli.common, around), &cli.common)?);
+                if let Some(meant) = advice::meant(&error, client) {
+                    screen.note(&meant);
+                }
             }
             exit
         }
@@ -127,6 +134,9 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
     if cli.serve.http.is_some() || cli.serve.data_plane.is_some() || cli.serve.log_level.is_some() {
         return Err(CliError::Usage("--http, --data-plane and --log-level go behind `serve` or `check`".to_owned()));
     }
+    if let (true, Command::Completions { .. } | Command::Man { .. }) = (json, command) {
+        return Err(CliError::Usage("--json: what is written for a shell or for man(1) has no JSON form".to_owned()));
+    }
     let client = || Client::new(locate::daemon(&place(common, around), common)?);
     let patience = |timeout| Patience { timeout, interrupts: &around.interrupts, json };
     let act = |screen: &mut Screen<'_>, verb: &str, body: Value, act: &ActArgs| {
@@ -135,13 +145,18 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
     let ending = |args: &EndingArgs| commands::ending(args.grace, args.reason.as_deref());
     match command {
         Command::Serve(args) => return daemon(args, common, around, serve),
-        Command::Check(args) => check::check(&load(args, common, around)?, screen)?,
+        Command::Check(args) => check::check(load(args, common, around), json, screen)?,
+        Command::Doctor => {
+            let ground = doctor::Ground { place: place(common, around), client: &client };
+            doctor::doctor(&ground, json, screen)?;
+        }
         Command::Ps { output } => ps::ps(&client()?, output.is_some(), json, (around.now)(), screen)?,
         Command::Top => top::top(&client()?, around.now, &around.interrupts, json, screen)?,
         Command::Tree => tree::tree(&client()?, json, (around.now)(), screen)?,
         Command::Health => probes::health(&client()?, json, (around.now)(), screen)?,
         Command::Logs(args) => logs::logs(&client()?, args, json, screen)?,
-        Command::Events { follow, after } => events::events(&client()?, *follow, *after, json, screen)?,
+        Command::Events(args) => events::events(&client()?, args, json, (around.now)(), screen)?,
+        Command::History(args) => history::history(&client()?, args, json, screen)?,
         Command::Restart { ending: args, rolling } => {
             act(screen, "restart", commands::restart(ending(args), *rolling, &args.act.target)?, &args.act)?;
         }
@@ -160,7 +175,15 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
             let command = command.as_ref().unwrap_or(&OperationsCommand::Ls { limit: None });
             operations::operations(&client()?, command, patience, (around.now)(), screen)?;
         }
-        Command::Ready => probes::ready(&client()?, screen)?,
+        Command::Init { dir } => start(dir.as_deref(), common, around, screen)?,
+        Command::Reload { dry_run, wait } => {
+            reload::reload(&client()?, *dry_run, wait, patience(wait.timeout), screen)?;
+        }
+        Command::Reconcile { dry_run } => reconcile::reconcile(&client()?, *dry_run, json, screen)?,
+        Command::Token { command } => token::token(&client()?, command, json, (around.now)(), screen)?,
+        Command::Completions { shell } => manual::completions(*shell, screen)?,
+        Command::Man { dir } => manual::man(dir.as_ref().map(|dir| around.cwd.join(dir)).as_deref(), screen)?,
+        Command::Ready => probes::ready(&client()?, json, screen)?,
         Command::Backup { file, logs } => {
             let data_dir = locate::data_dir(&place(common, around))?;
             backup::backup(&data_dir, &around.cwd.join(file), *logs, json, screen)?;
@@ -169,7 +192,7 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
             let data_dir = locate::data_dir(&place(common, around))?;
             backup::restore(&around.cwd.join(file), &data_dir, json, screen)?;
         }
-        Command::Handover => handover::handover(&locate::data_dir(&place(common, around))?, screen)?,
+        Command::Handover => handover::handover(&locate::data_dir(&place(common, around))?, json, screen)?,
         Command::Agent { .. } => {
             let text = "`hivekeeper agent` is started by the daemon and reads frames; to run a program, put it into a [[swarm]]";
             return Err(CliError::Usage(text.to_owned()));
@@ -181,6 +204,18 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
 fn daemon(args: &ServeArgs, common: &Common, around: &Surroundings, serve: Serve<'_>) -> Result<(), CliError> {
     let config = load(args, common, around)?;
     serve(config).map_err(|error| CliError::Failed(format!("{error:#}")))
+}
+
+/// Writes a configuration and reads it as the daemon will.
+fn start(dir: Option<&Path>, common: &Common, around: &Surroundings, screen: &mut Screen<'_>) -> Result<(), CliError> {
+    if common.config.is_some() {
+        return Err(CliError::Usage(format!("--config is for reading; `hivekeeper init DIR` writes DIR/{FILE_NAME}")));
+    }
+    let there = dir.map_or_else(|| around.cwd.clone(), |dir| around.cwd.join(dir));
+    let path = init::write(&there)?;
+    let load = LoadArgs { file: Some(path.clone()), cwd: there, ..place(common, around) };
+    Config::load(&load)?;
+    init::tell(&path, dir, common.json, &program(), screen)
 }
 
 fn load(args: &ServeArgs, common: &Common, around: &Surroundings) -> Result<Config, CliError> {

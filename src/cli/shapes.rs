@@ -1,6 +1,6 @@
 //! What the daemon answers, as far as people are shown it. Words that a younger daemon may add are kept as words.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// `GET /api/v1/health`
@@ -153,13 +153,17 @@ pub(super) struct Step {
 #[derive(Debug, Deserialize)]
 pub(super) struct LogPage {
     pub(super) lines: Vec<LogLine>,
+    #[serde(default)]
+    pub(super) first_kept: u64,
     pub(super) last: u64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct LogLine {
     pub(super) number: u64,
     pub(super) incarnation: u64,
+    #[serde(default)]
+    pub(super) seq: Option<u64>,
     pub(super) at: String,
     pub(super) stream: String,
     #[serde(default)]
@@ -181,7 +185,6 @@ pub(super) struct Gap {
 pub(super) struct EventPage {
     pub(super) events: Vec<Event>,
     pub(super) head: u64,
-    pub(super) next_after: u64,
 }
 
 /// One event; what its kind adds is looked up by name.

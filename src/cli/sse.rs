@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{client::Client, error::CliError, screen::Screen};
+use super::{client::Client, error::CliError};
 
 /// Between two attempts to take a stream up again: what the daemon's `retry:` field asks for, too.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
@@ -25,13 +25,20 @@ pub(super) struct Frame {
     pub(super) data: String,
 }
 
+/// What a follower is told.
+pub(super) enum Heard<'a> {
+    /// One event.
+    Frame(&'a Frame),
+    /// The connection broke, or came back; a note for people.
+    Note(&'static str),
+}
+
 /// Follows a stream until `each` breaks, or the daemon refuses. A connection that breaks is made again, behind the last number seen.
 pub(super) fn follow(
     client: &Client,
     first_path: &str,
     later_path: &str,
-    screen: &mut Screen<'_>,
-    mut each: impl FnMut(&Frame, &mut Screen<'_>) -> Result<ControlFlow<()>, CliError>,
+    mut each: impl FnMut(Heard<'_>) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<(), CliError> {
     let mut last_id: Option<String> = None;
     let mut first = true;
@@ -40,15 +47,15 @@ pub(super) fn follow(
         let path = if last_id.is_some() { later_path } else { first_path };
         match client.stream(path, last_id.as_deref()) {
             Ok(stream) => {
-                if told {
-                    screen.note("hivekeeper: connected again");
+                if told && each(Heard::Note("connected again"))?.is_break() {
+                    return Ok(());
                 }
                 told = false;
                 for frame in Frames::new(stream) {
                     if frame.id.is_some() {
                         last_id.clone_from(&frame.id);
                     }
-                    if each(&frame, screen)?.is_break() {
+                    if each(Heard::Frame(&frame))?.is_break() {
                         return Ok(());
                     }
                 }
@@ -57,10 +64,10 @@ pub(super) fn follow(
             Err(_) => {}
         }
         first = false;
-        if !told {
-            screen.note("hivekeeper: the connection broke; trying again every second, Ctrl-C ends");
-            told = true;
+        if !told && each(Heard::Note("the connection broke; trying again every second, Ctrl-C ends"))?.is_break() {
+            return Ok(());
         }
+        told = true;
         thread::sleep(RETRY);
     }
 }

@@ -10,8 +10,10 @@ use serde_json::json;
 use crate::model::Target;
 
 use super::{
+    advice::refusal,
     args::{Goal, UntilArgs},
     client::Client,
+    commands::path_of,
     error::CliError,
     interrupt::Interrupts,
     picture::{self, News, Picture},
@@ -80,8 +82,8 @@ pub(super) fn wait(
             Verdict::Gone if seen && args.goal == Goal::Stopped => break,
             Verdict::Gone => {
                 let detail = format!("{} {}", args.target, if seen { "is no longer there" } else { "not found" });
-                let hint = "`hivekeeper ps` lists what there is.";
-                return Err(CliError::Refused { detail, code: "not_found".to_owned(), hint });
+                let (code, path) = ("not_found".to_owned(), path_of(&args.target));
+                return Err(CliError::Refused { detail, hint: refusal(&code, None, None), code, path });
             }
         }
     }

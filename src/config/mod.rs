@@ -31,3 +31,4 @@ pub use settings::{
     Config, DataPlaneConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat,
     LogLevel, RuntimeConfig, Token,
 };
+pub use suggest::nearest;

@@ -1,7 +1,7 @@
 //! Did you mean.
 
 /// The word nearest to `found`, when it is near enough to be a slip: at most one edit in three letters.
-pub(super) fn nearest<'a>(found: &str, words: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(found: &str, words: &[&'a str]) -> Option<&'a str> {
     let limit = found.chars().count().div_ceil(3);
     words.iter().map(|word| (distance(found, word), *word)).filter(|(d, _)| *d <= limit).min().map(|(_, word)| word)
 }

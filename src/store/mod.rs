@@ -27,4 +27,4 @@ pub use records::{
     Incarnation, IncarnationRow, JournalStatus, Ledger, LogLine, LogPage, LogQuery, OperationKey, OperationQuery,
     Pruned, PutOutcome, Retention, Standing, StandingState, StoredEvent, SwarmRow,
 };
-pub use sqlite::SqliteJournal;
+pub use sqlite::{SqliteJournal, journal_schema};

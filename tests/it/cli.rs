@@ -1,6 +1,9 @@
 //! The command line against a scripted daemon: tables, JSON, exit codes, streams that break.
 
 mod attached;
+mod keeping;
+mod looking;
+mod manual;
 mod operate;
 mod process;
 mod script;
@@ -263,11 +266,15 @@ fn exit_codes_tell_the_ends_apart() {
     assert_eq!(ran.exit, Exit::Unreachable);
     assert!(ran.err.contains("can't be reached") && ran.err.contains("--url"), "{}", ran.err);
 
+    let ran = run_in(Path::new("/nowhere"), &[], &["ps", "--url", &format!("https://{port}")]);
+    assert_eq!(ran.exit, Exit::Unreachable, "TLS is spoken, too: {}", ran.err);
+
     for args in [
         &["dance"][..],
         &["stop"],
         &["stop", "De/Mo"],
-        &["logs", "demo"],
+        &["logs", "demo", "--grep", "("],
+        &["logs", "demo", "-v"],
         &["ps", "--url", "ftp://x"],
         &["agent"],
         &["--http", "x", "ps"],

@@ -68,8 +68,11 @@ pub(in crate::cli) fn top(
 ) -> Result<(), CliError> {
     if json {
         let path = "/sse/hybrid-health?subscriptions=status,sessions";
-        return sse::follow(client, path, path, screen, |frame, screen| {
-            screen.json(&frame.data)?;
+        return sse::follow(client, path, path, |heard| {
+            match heard {
+                sse::Heard::Frame(frame) => screen.json(&frame.data)?,
+                sse::Heard::Note(note) => screen.note(&format!("hivekeeper: {note}")),
+            }
             screen.out.flush()?;
             Ok(ControlFlow::Continue(()))
         });

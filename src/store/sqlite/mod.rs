@@ -17,6 +17,7 @@ mod tokens;
 pub(super) mod writer;
 
 pub use journal::SqliteJournal;
+pub use schema::journal_schema;
 pub(super) use schema::{Claim, check_schema, claim};
 
 #[cfg(test)]

@@ -14,6 +14,12 @@ use crate::store::{
 /// See [`database::open`].
 const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS];
 
+/// The journal's youngest schema that this version knows, as the database counts it.
+pub fn journal_schema() -> u32 {
+    // A handful; what does not fit would be a fault of ours that no test lets through.
+    u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
+}
+
 /// What each agent has used, so that its totals go on under the next daemon.
 const USAGE: &str = "ALTER TABLE agents ADD COLUMN spent TEXT";
 
