@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// A time, or how long ago.
-const MOMENT: &str = "^([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+[Zz]|[0-9]{1,9} ?[a-zA-Z]+( ?[0-9]{1,9} ?[a-zA-Z]+)*)$";
+const MOMENT: &str =
+    "^(0|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]+[Zz]|[0-9]{1,9} ?[a-zA-Z]+( ?[0-9]{1,9} ?[a-zA-Z]+)*)$";
 /// A number of an event or a line; empty where a browser has seen none.
 const NUMBER: &str = "^[0-9]{0,19}$";
 const UUID: &str = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";

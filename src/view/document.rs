@@ -97,7 +97,7 @@ enum OnExceededDocument {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Backoff)]
 #[serde(deny_unknown_fields)]
-struct BackoffDocument {
+pub(super) struct BackoffDocument {
     initial: DurationText,
     then: DurationText,
     factor: f64,

@@ -2,6 +2,7 @@
 //! measured values with their circumstances. The model's own types know nothing of it.
 
 pub mod document;
+mod draft;
 mod environment;
 pub mod event;
 pub mod finding;
@@ -20,6 +21,7 @@ pub mod tree;
 pub mod words;
 
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
+pub use draft::SwarmDraft;
 pub use environment::{EnvValueDocument, SecretDocument};
 pub use event::{EventView, event, stored_event};
 pub use finding::{FindingsView, findings};

@@ -16,7 +16,7 @@ use utoipa::{
         SchemaFormat, ServerBuilder,
         path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
-        schema::{AllOfBuilder, Type},
+        schema::{AllOfBuilder, AnyOfBuilder, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
@@ -128,9 +128,13 @@ fn operation(row: &Row, asks_for_tokens: bool) -> Operation {
         let content = ContentBuilder::new().schema(Some(schema.clone())).example(Some(example.clone())).build();
         RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True)).build()
     });
-    let mut responses = BTreeMap::new();
+    let mut responses: BTreeMap<u16, Response> = BTreeMap::new();
     for answer in &doc.answers {
-        responses.insert(answer.status, answer_response(answer));
+        let response = answer_response(answer);
+        match responses.get_mut(&answer.status) {
+            Some(before) => merge(before, response),
+            None => drop(responses.insert(answer.status, response)),
+        }
     }
     for (status, codes) in problems(row) {
         let (text, content) = (refusal_text(&codes), refusal_content(&codes));
@@ -186,6 +190,22 @@ fn answer_response(answer: &Answer) -> Response {
         response = response.content(*media_type, ContentBuilder::new().schema(Some(schema.clone())).build());
     }
     answer.headers.iter().fold(response, |response, (name, text)| response.header(*name, sent(text))).build()
+}
+
+/// One status with two answers: either of what they hold. Headers of one of them alone are not promised.
+fn merge(before: &mut Response, other: Response) {
+    before.description = format!("{} Or: {}", before.description, other.description);
+    before.headers.retain(|name, _| other.headers.contains_key(name));
+    for (media_type, content) in other.content {
+        let either = match (before.content.get(&media_type), &content) {
+            (Some(RefOr::T(Content { schema: Some(one), .. })), RefOr::T(Content { schema: Some(two), .. })) => {
+                let schema = AnyOfBuilder::new().item(one.clone()).item(two.clone()).build();
+                RefOr::T(ContentBuilder::new().schema(Some(Schema::from(schema))).build())
+            }
+            _ => content,
+        };
+        before.content.insert(media_type, either);
+    }
 }
 
 /// A header of an answer.
