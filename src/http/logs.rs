@@ -88,7 +88,7 @@ impl LogSource {
     /// Takes a page over; tells whether lines are missing before it.
     fn take(&mut self, page: LogPage) -> Option<Frames> {
         let first = self.first.take().is_some();
-        let missed = self.cursor.filter(|cursor| page.first_kept > cursor + 1);
+        let missed = self.cursor.filter(|cursor| page.first_kept > cursor.saturating_add(1));
         let gap = missed.map(|after| {
             let mut frames = Frames::default();
             self.cursor = Some(page.first_kept - 1);

@@ -99,7 +99,7 @@ fn looks() -> Vec<Row> {
         .header("Last-Event-ID", text(NUMBER), "The same, of a stream.")
         .json::<dto::LogPageView<'_>>(200, "Lines, numbered over all incarnations.")
         .or_events("A `line` for each line, `gap` where lines were dropped, `end` when the agent is gone.")
-        .refuses(&[Code::TooManyStreams, Code::Unavailable]);
+        .refuses(&[Code::TooManyStreams, Code::JournalUnavailable, Code::Unavailable]);
     vec![
         get("/api/v1/health", Read, probes::health, health),
         watch("/ws/hybrid-health", Read, stream::hybrid_health, socket),

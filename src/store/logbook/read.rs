@@ -51,7 +51,9 @@ fn extents(shared: &Shared, agent: &AgentId, dir: &Path, after: u64) -> Option<(
     let index = shared.index.lock();
     let agent = index.agents.get(agent)?;
     let ends = agent.segments.iter().skip(1).map(|next| next.first).chain([agent.last + 1]);
-    let extents = agent.segments.iter().zip(ends).filter(|(_, end)| *end > after + 1).map(|(segment, end)| Extent {
+    // A reader may name any number, the greatest there is among them.
+    let behind = |end: u64| after.checked_add(1).is_some_and(|next| end > next);
+    let extents = agent.segments.iter().zip(ends).filter(|(_, end)| behind(*end)).map(|(segment, end)| Extent {
         path: segment.path(dir),
         first: segment.first,
         end,

@@ -117,6 +117,7 @@ async fn lines_are_numbered_over_incarnations_and_read_by_query() {
     let query = LogQuery { limit: 100, ..LogQuery::default() };
     assert_eq!(read(LogQuery { after: Some(4), ..query.clone() }).await, [5, 6]);
     assert_eq!(read(LogQuery { after: Some(6), ..query.clone() }).await, [0_u64; 0]);
+    assert_eq!(read(LogQuery { after: Some(u64::MAX), ..query.clone() }).await, [0_u64; 0]);
     assert_eq!(read(LogQuery { limit: 2, ..query.clone() }).await, [1, 2]);
     assert_eq!(read(LogQuery { limit: 0, ..query.clone() }).await, [0_u64; 0]);
     assert_eq!(read(LogQuery { tail: Some(2), ..query.clone() }).await, [5, 6]);
