@@ -8,10 +8,10 @@ use parking_lot::RwLock;
 use crate::{
     control_plane::{Office, chronicle::Scribe},
     data_plane::DataPlaneHandle,
-    http::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings},
+    http::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings},
     model::OperationState,
     notify::Notifiers,
-    store::Journal,
+    store::{DiskBudget, DiskUse, Journal},
     stream::Hub,
 };
 
@@ -23,6 +23,7 @@ pub(super) struct Measures {
     pub(super) scribe: Scribe,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) notifiers: Notifiers,
+    pub(super) disk: Arc<DiskBudget>,
     /// The tree is made of this, among others, so it is told later, and again when it has grown anew.
     pub(super) root: RwLock<Weak<Root>>,
 }
@@ -31,6 +32,11 @@ impl Measures {
     /// The tree as it stands from now on.
     pub(super) fn know(&self, root: &Arc<Root>) {
         *self.root.write() = Arc::downgrade(root);
+    }
+
+    fn disk(&self) -> DiskReading {
+        let DiskUse { journal, history, logs, free } = self.disk.seen();
+        DiskReading { journal, history, logs, free, max: self.disk.bytes_max() }
     }
 
     fn actors(&self) -> Option<ActorsReading> {
@@ -56,6 +62,7 @@ impl MetricsReader for Measures {
             plane: self.plane.stats(),
             viewers: self.hub.stats(),
             journal: JournalReading { ok: status.ok, lag, lost, size_bytes: status.size_bytes },
+            disk: self.disk(),
             operations: OperationsReading {
                 accepted: counted(OperationState::Accepted),
                 running: counted(OperationState::Running),

@@ -40,7 +40,7 @@ use crate::{
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
         process::{ProcessOptions, ProcessRuntime, inherited_env},
     },
-    store::{Journal, Retention},
+    store::{DiskBudget, DiskLimits, Journal, Retention},
     stream::{Hub, StreamLimits},
 };
 
@@ -158,6 +158,12 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         relay: Arc::new(plane.clone()),
         tasks: launches.handle(),
     })?);
+    let limits = DiskLimits {
+        bytes_max: config.disk.bytes_max,
+        free_min: config.disk.free_bytes_min,
+        logs_max: config.log.total_bytes_max,
+    };
+    let disk = Arc::new(DiskBudget::new(data.path().to_owned(), limits, Arc::clone(&journal), logs.clone()));
     let fenced = fenced();
     let deps = Arc::new(AgentDeps {
         runtimes: Runtimes::with_docker(Arc::clone(&runtime) as Arc<dyn Runtime>, Arc::clone(&docker)),
@@ -221,12 +227,14 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         scribe: scribe.clone(),
         journal: Arc::clone(&journal),
         notifiers: notifiers.clone(),
+        disk: Arc::clone(&disk),
         root: RwLock::default(),
     };
     let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
     let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
     let parts = Parts {
         data: Arc::clone(&data),
+        disk,
         fenced: Arc::clone(&fenced),
         scribe: scribe.clone(),
         standings: standings.clone(),

@@ -8,17 +8,21 @@ use tokio::{task::spawn_blocking, time::timeout};
 use crate::{
     data_plane::{DataPlaneHandle, Presence},
     health::{Handle, Report},
-    store::{DataDir, StoreError},
+    store::{DataDir, DiskBudget, StoreError},
 };
 
 /// Between two touches of the lock; the data directory counts a holder as alive for five of them.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// Between two looks at the disk: what fills it faster is stopped by the disk itself, which everything here outlives.
+const DISK_LOOK: Duration = Duration::from_secs(5);
 
 /// The actor. It tells health how the data plane is, too, which knows no health room.
 pub(super) struct Steward {
     data: Arc<DataDir>,
     health: Handle,
     plane: DataPlaneHandle,
+    disk: Arc<DiskBudget>,
     fenced: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -27,9 +31,10 @@ impl Steward {
         data: Arc<DataDir>,
         health: Handle,
         plane: DataPlaneHandle,
+        disk: Arc<DiskBudget>,
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { data, health, plane, fenced }
+        Self { data, health, plane, disk, fenced }
     }
 }
 
@@ -38,6 +43,7 @@ impl Actor for Steward {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.spawn(keep(Arc::clone(&self.data), Arc::clone(&self.fenced)).into_actor(self));
+        ctx.spawn(watch_disk(self.health.clone(), Arc::clone(&self.disk)).into_actor(self));
         ctx.spawn(watch_plane(self.health.clone(), self.plane.clone()).into_actor(self));
     }
 }
@@ -53,6 +59,29 @@ pub(super) async fn keep(data: Arc<DataDir>, fenced: Arc<dyn Fn() + Send + Sync>
             Ok(Ok(())) | Err(_) => {}
         }
         tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// Looks how full the disk is, bounds the log books, and tells when there is not enough room.
+async fn watch_disk(health: Handle, disk: Arc<DiskBudget>) {
+    let mut told = None;
+    loop {
+        let budget = Arc::clone(&disk);
+        match spawn_blocking(move || budget.look()).await {
+            Ok(Ok(complaint)) => {
+                if told.as_ref() != Some(&complaint) {
+                    if let Some(what) = &complaint {
+                        tracing::warn!(%what, "the disk is low");
+                    }
+                    health.report(Report::Disk { ok: complaint.is_none(), error: complaint.clone() });
+                    told = Some(complaint);
+                }
+            }
+            // A directory that is gone is the journal's to tell.
+            Ok(Err(error)) => tracing::debug!(%error, "failed to look at the disk"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(DISK_LOOK).await;
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     http::{self, HealthReader, Rates, STOP_GRACE_S, Server},
     notify::Notifiers,
     runtime::docker::DockerRuntime,
-    store::{DataDir, Retention},
+    store::{DataDir, DiskBudget, Retention},
     stream::{Hub, Warden},
 };
 
@@ -52,6 +52,7 @@ pub(super) struct Sockets {
 /// What the services are made of.
 pub(super) struct Parts {
     pub(super) data: Arc<DataDir>,
+    pub(super) disk: Arc<DiskBudget>,
     pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
     pub(super) scribe: Scribe,
     pub(super) standings: Standings,
@@ -188,8 +189,9 @@ fn swarms() -> (Child, SupervisorRef) {
 
 fn steward(parts: &Parts) -> (Child, ChildRef<Steward>) {
     let (data, health, fenced) = (Arc::clone(&parts.data), parts.health.clone(), Arc::clone(&parts.fenced));
-    let plane = parts.plane.clone();
-    let steward = move || Steward::new(Arc::clone(&data), health.clone(), plane.clone(), Arc::clone(&fenced));
+    let (plane, disk) = (parts.plane.clone(), Arc::clone(&parts.disk));
+    let steward =
+        move || Steward::new(Arc::clone(&data), health.clone(), plane.clone(), Arc::clone(&disk), Arc::clone(&fenced));
     Child::actor(service("steward"), move |_| Ok(steward()))
 }
 

@@ -12,7 +12,7 @@ use super::{
     read::{self, choice, duration, integer, size},
     secret,
     settings::{
-        DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
+        DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
         RuntimeConfig,
     },
     swarm::{AgentSlots, SwarmSlots},
@@ -50,6 +50,8 @@ pub(super) struct Draft {
     incarnations_max: Slot<i64>,
     age_max: Slot<Duration>,
     history_max: Slot<u64>,
+    disk_max: Slot<u64>,
+    disk_free_min: Slot<u64>,
     level: Slot<LogLevel>,
     format: Slot<LogFormat>,
     pub(super) agent_max: Slot<u64>,
@@ -111,6 +113,11 @@ impl Draft {
             fields.set("operations_max", &mut draft.operations_max, integer(100..=1_000_000));
             fields.set("incarnations_max", &mut draft.incarnations_max, integer(10..=10_000));
             fields.set("age_max", &mut draft.age_max, duration(Duration::from_secs(60 * 60)..=DAY * 3650));
+        });
+        self.table(&mut root, "disk", |draft, fields| {
+            // Below the least a history and a journal of some agents do not fit beside a log.
+            fields.set("max", &mut draft.disk_max, size(64 * MIB..=64 * 1024 * GIB));
+            fields.set("free_min", &mut draft.disk_free_min, size(0..=1024 * GIB));
         });
         self.table(&mut root, "history", |draft, fields| {
             // A fleet of a hundred agents fits into the least; the most is more than a hundred thousand would fill.
@@ -183,6 +190,14 @@ impl Draft {
             operations_max: count(&self.operations_max)?,
             incarnations_max: count(&self.incarnations_max)?,
             age_max: self.age_max.as_ref()?.value,
+        })
+    }
+
+    /// `[disk]`
+    pub(super) fn disk(&self) -> Option<DiskConfig> {
+        Some(DiskConfig {
+            bytes_max: self.disk_max.as_ref()?.value,
+            free_bytes_min: self.disk_free_min.as_ref()?.value,
         })
     }
 

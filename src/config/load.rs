@@ -127,6 +127,7 @@ impl Config {
                 secrets: draft.secrets()?,
                 journal: draft.journal()?,
                 history: draft.history()?,
+                disk: draft.disk()?,
                 log: draft.log()?,
                 swarms,
                 sources,
@@ -205,8 +206,19 @@ fn compiled_in_name() -> Arc<str> {
 
 /// The layer of the `HIVEKEEPER__TABLE__KEY` variables. What an agent finds in its environment (`HIVEKEEPER_ADDR` ...) is none of them.
 fn variables(env: &BTreeMap<String, String>, problems: &mut Vec<Problem>) -> Node {
-    const TABLES: [&str; 10] =
-        ["hive", "http", "data_plane", "runtime", "docker", "supervision", "health", "journal", "history", "log"];
+    const TABLES: [&str; 11] = [
+        "hive",
+        "http",
+        "data_plane",
+        "runtime",
+        "docker",
+        "supervision",
+        "health",
+        "journal",
+        "disk",
+        "history",
+        "log",
+    ];
     let mut root = Vec::new();
     for (name, text) in env {
         let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { continue };

@@ -28,7 +28,7 @@ mod tree;
 pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{
-    Config, DataPlaneConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat,
-    LogLevel, RuntimeConfig, Token,
+    Config, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig,
+    LogFormat, LogLevel, RuntimeConfig, Token,
 };
 pub use suggest::nearest;

@@ -28,6 +28,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// `[history]`
     pub history: HistoryConfig,
+    /// `[disk]`
+    pub disk: DiskConfig,
     /// `[log]`
     pub log: LogConfig,
     /// `[[swarm]]`, in the file's order, with `[supervision]` and `[health]` filled in.
@@ -116,6 +118,15 @@ pub struct JournalConfig {
 pub struct HistoryConfig {
     /// Bytes of the file that holds it.
     pub bytes_max: u64,
+}
+
+/// `[disk]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskConfig {
+    /// Journal, history and log books together.
+    pub bytes_max: u64,
+    /// What must stay free beside them.
+    pub free_bytes_min: u64,
 }
 
 /// `[log]`

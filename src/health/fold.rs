@@ -83,6 +83,7 @@ pub struct Fold {
     journal: LastUse,
     history: LastUse,
     notify: LastUse,
+    disk: LastUse,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
     sources: Sources,
@@ -120,6 +121,7 @@ impl Fold {
             journal: LastUse::default(),
             history: LastUse::default(),
             notify: LastUse::default(),
+            disk: LastUse::default(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth::unknown(),
             sources: Sources::default(),
@@ -199,6 +201,11 @@ impl Fold {
             }
             Report::Notify { ok, error } => {
                 self.notify = LastUse { ok: Some(ok), error };
+                self.hive_dirty = true;
+                Vec::new()
+            }
+            Report::Disk { ok, error } => {
+                self.disk = LastUse { ok: Some(ok), error };
                 self.hive_dirty = true;
                 Vec::new()
             }
@@ -394,6 +401,7 @@ impl Fold {
             listening: self.data_plane.listening,
             history: self.history.trouble(),
             notify: self.notify.trouble(),
+            disk: self.disk.trouble(),
         }
     }
 

@@ -105,6 +105,7 @@ pub(super) struct Intake {
     journal: Uses,
     history: Uses,
     notify: Uses,
+    disk: Uses,
 }
 
 impl Intake {
@@ -134,6 +135,7 @@ impl Intake {
             Report::Journal { ok, error } => self.journal.note(ok, error),
             Report::History { ok, error } => self.history.note(ok, error),
             Report::Notify { ok, error } => self.notify.note(ok, error),
+            Report::Disk { ok, error } => self.disk.note(ok, error),
             Report::Removed(name) => {
                 // With them go the full ones of agents that its last document left out, or that were heard behind its end.
                 self.shares.retain(|agent, share| agent.swarm != name && !share.is_full(now));
@@ -172,6 +174,7 @@ impl Intake {
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });
         self.history.drain(items, |ok, error| Report::History { ok, error });
         self.notify.drain(items, |ok, error| Report::Notify { ok, error });
+        self.disk.drain(items, |ok, error| Report::Disk { ok, error });
         items.extend(
             std::mem::take(&mut self.refused).into_iter().map(|(code, messages)| Item::Refused(code, messages)),
         );

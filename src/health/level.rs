@@ -95,6 +95,8 @@ pub(super) struct Planes<'a> {
     pub(super) history: Option<&'a str>,
     /// Who can't be told of anything, and why.
     pub(super) notify: Option<&'a str>,
+    /// What the disk is short of.
+    pub(super) disk: Option<&'a str>,
 }
 
 /// The level of the hive and why.
@@ -115,6 +117,9 @@ pub(super) fn of_hive<'a>(swarms: impl Iterator<Item = &'a SwarmHealth>, planes:
     }
     if let Some(why) = planes.notify {
         found.add(Level::Degraded, "notify_failing", || why.to_owned());
+    }
+    if let Some(why) = planes.disk {
+        found.add(Level::Degraded, "disk_low", || why.to_owned());
     }
     for swarm in swarms {
         let code = match swarm.level {

@@ -117,6 +117,13 @@ pub enum Report {
         /// What went wrong.
         error: Option<String>,
     },
+    /// Whether the disk has room, and what is short.
+    Disk {
+        /// Whether it has.
+        ok: bool,
+        /// What is short.
+        error: Option<String>,
+    },
     /// How the last use of the history went.
     History {
         /// Whether it went well.

@@ -30,5 +30,5 @@ mod table;
 mod tokens;
 mod tree;
 
-pub use metrics::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings};
+pub use metrics::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings};
 pub use server::{Deps, HealthReader, Limits, OnFailure, Rates, STOP_GRACE_S, Server};

@@ -1,6 +1,7 @@
 //! What outlives the daemon: the data directory that one daemon holds, the journal (SQLite) and the log books of the agents.
 
 pub mod backup;
+mod budget;
 pub mod data_dir;
 pub mod error;
 mod forms;
@@ -18,6 +19,7 @@ pub mod suite;
 #[cfg(test)]
 mod testing;
 
+pub use budget::{DiskBudget, DiskLimits, DiskUse};
 pub use data_dir::{DataDir, DataDirError, Fence, Options};
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryQuery, Point, Resolution, Spread, Tokens};

@@ -2,6 +2,7 @@
 
 mod actor;
 mod journal;
+mod space;
 
 use std::{
     fs,

@@ -64,7 +64,7 @@ impl Scrape {
                 let names: Vec<&str> =
                     labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0)).collect();
                 let declared = ["swarm", "agent", "source", "version", "hive", "hive_id"];
-                let few = ["code", "class", "state", "level", "type"];
+                let few = ["code", "class", "state", "level", "type", "part"];
                 let bounded = [&declared[..], &few[..]].concat();
                 assert!(names.iter().all(|name| bounded.contains(name)), "a label without a bound: {line}");
                 let value: f64 = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
@@ -94,6 +94,7 @@ hivekeeper_data_plane_delayed_total hivekeeper_data_plane_displaced_total hiveke
 hivekeeper_data_plane_accept_errors_total hivekeeper_data_plane_panics_total hivekeeper_viewers hivekeeper_viewers_dropped_total
 hivekeeper_viewer_frames_total hivekeeper_viewer_push_seconds hivekeeper_control_plane_reachable hivekeeper_feed_head
 hivekeeper_journal_ok hivekeeper_journal_lag_events hivekeeper_journal_lost_events_total hivekeeper_journal_size_bytes
+hivekeeper_disk_used_bytes hivekeeper_disk_max_bytes hivekeeper_disk_free_bytes
 hivekeeper_operations hivekeeper_operations_ended_total process_cpu_seconds_total process_resident_memory_bytes
 process_virtual_memory_bytes process_threads process_open_fds process_max_fds process_start_time_seconds";
 /// Where there are agents and a tree.

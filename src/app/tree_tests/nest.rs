@@ -39,7 +39,10 @@ use crate::{
         docker::{DockerOptions, DockerRuntime, Launcher, engine::Owner},
         fake::FakeRuntime,
     },
-    store::{DataDir, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal, failing::FailingJournal},
+    store::{
+        DataDir, DiskBudget, DiskLimits, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal,
+        failing::FailingJournal,
+    },
     stream::{Hub, StreamLimits, Warden},
 };
 
@@ -254,6 +257,10 @@ impl Egg {
         });
         let registry = Registry::default();
         let said = sinks::Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
+        let limits = DiskLimits { bytes_max: 1 << 30, free_min: 0, logs_max: 1 << 20 };
+        let disk =
+            DiskBudget::new(data.path().to_owned(), limits, Arc::clone(&journal) as Arc<dyn Journal>, logs.clone());
+        let disk = Arc::new(disk);
         let plane = DataPlaneHandle::new(Arc::new(registry.clone()), Arc::new(said), PlaneLimits::default());
         let deps = Arc::new(AgentDeps {
             runtimes: Runtimes::one(Arc::new(runtime.clone())),
@@ -312,10 +319,12 @@ impl Egg {
             scribe: scribe.clone(),
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             notifiers: crate::notify::Notifiers::default(),
+            disk: Arc::clone(&disk),
             root: RwLock::default(),
         });
         let parts = Parts {
             data: Arc::clone(&data),
+            disk,
             fenced: Arc::new(|| panic!("fenced")),
             scribe,
             standings: standings.clone(),

@@ -95,7 +95,7 @@ fn the_hive_says_of_each_plane_and_each_level_why() {
         for level in [Level::Healthy, Level::Degraded, Level::Unknown, Level::Critical] {
             let history = (!kept).then_some("disk full");
             let notify = (!told).then_some("oncall: no answer");
-            let planes = Planes { reconciled, reachable, last_error: None, listening, history, notify };
+            let planes = Planes { reconciled, reachable, last_error: None, listening, history, notify, disk: None };
             let swarm = swarm(level);
             let (hive, reasons) = level::of_hive(std::iter::once(&swarm), planes);
             let mut expected = vec![];

@@ -251,6 +251,14 @@ fn control_plane(text: &mut Text, Scrape { hive, readings, children, head, .. }:
     text.counter("hivekeeper_journal_lost_events", help).value(journal.lost);
     text.gauge("hivekeeper_journal_size_bytes", "The journal on disk.").value(journal.size_bytes);
 
+    let disk = &readings.disk;
+    let mut family = text.gauge("hivekeeper_disk_used_bytes", "What the daemon keeps in its data directory.");
+    family.of(&[("part", "journal")], disk.journal);
+    family.of(&[("part", "history")], disk.history);
+    family.of(&[("part", "logs")], disk.logs);
+    text.gauge("hivekeeper_disk_max_bytes", "What journal, history and log books may take together.").value(disk.max);
+    text.gauge("hivekeeper_disk_free_bytes", "What the file system of the data directory has left.").value(disk.free);
+
     let counted = &readings.operations;
     let mut family = text.gauge("hivekeeper_operations", "Operations that wait or are under way.");
     family.of(&[("state", "accepted")], counted.accepted);

@@ -13,7 +13,7 @@ mod text;
 
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 
-pub use readings::{ActorsReading, JournalReading, MetricsReader, OperationsReading, Readings};
+pub use readings::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings};
 
 use self::{families::Scrape, process::Process};
 use super::{dto, error::Problem, server::Deps};

@@ -17,6 +17,8 @@ pub struct Readings {
     pub viewers: stream::Stats,
     /// The journal behind the feed.
     pub journal: JournalReading,
+    /// What is kept on disk.
+    pub disk: DiskReading,
     /// Commands.
     pub operations: OperationsReading,
     /// The supervision tree's threads and messages; `None` while there is no tree.
@@ -36,6 +38,21 @@ pub struct JournalReading {
     pub lost: u64,
     /// Database and write-ahead log on disk, bytes.
     pub size_bytes: u64,
+}
+
+/// What the daemon keeps on disk, bytes, as it was seen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskReading {
+    /// The journal.
+    pub journal: u64,
+    /// The history.
+    pub history: u64,
+    /// The log books.
+    pub logs: u64,
+    /// What all of them may take.
+    pub max: u64,
+    /// What the file system has left.
+    pub free: u64,
 }
 
 /// Operations by state.

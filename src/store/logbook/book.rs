@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -79,6 +82,8 @@ struct Inner {
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) limits: LogLimits,
+    /// What all books may take now: at most `limits.total_bytes`.
+    bound: AtomicU64,
     pub(super) fence: Fence,
     pub(super) queue: Mutex<Queue>,
     pub(super) wake: Condvar,
@@ -89,6 +94,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// What all books may take now.
+    pub(super) fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
+    }
+
     pub(super) fn agent_dir(&self, agent: &AgentId) -> PathBuf {
         self.dir.join(agent.swarm.as_str()).join(agent.name.as_str())
     }
@@ -146,6 +156,8 @@ pub(super) enum Job {
         /// Its bytes of the queue, given back when it is done.
         _room: OwnedSemaphorePermit,
     },
+    /// The bound of all books has become smaller.
+    MakeRoom,
     Remove {
         agent: AgentId,
         reply: oneshot::Sender<Result<(), StoreError>>,
@@ -182,6 +194,7 @@ impl LogBook {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             limits,
+            bound: AtomicU64::new(limits.total_bytes),
             index: Mutex::new(recover::recover(dir, fence.usurped())?),
             fence,
             queue: Mutex::default(),
@@ -301,6 +314,22 @@ impl LogBook {
             let answer = async { answer.await.map_err(|_| StoreError::Gone)? };
             tokio::time::timeout(ANSWER_WAIT_MAX, answer).await.unwrap_or(Err(StoreError::Busy))
         })
+    }
+
+    /// Bounds what all books take, as long as nothing else is said; never beyond what they were opened with. The oldest segments go.
+    pub fn bound(&self, total_bytes: u64) {
+        let shared = &self.inner.shared;
+        let bound = total_bytes.min(shared.limits.total_bytes);
+        shared.bound.store(bound, Ordering::Relaxed);
+        if self.status().bytes <= bound {
+            return;
+        }
+        let mut queue = shared.queue.lock();
+        // One that waits does for both.
+        if !queue.closed && !queue.jobs.iter().any(|job| matches!(job, Job::MakeRoom)) {
+            queue.jobs.push_back(Job::MakeRoom);
+            shared.wake.notify_one();
+        }
     }
 
     /// How the books are. Does not block.

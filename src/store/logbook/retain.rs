@@ -9,10 +9,12 @@ use super::{
 };
 use crate::model::AgentId;
 
-/// Forgets the oldest segments, of the agent that has just written and then of all, until the limits hold. Returns the files to be removed.
+/// Forgets the oldest segments, of the agent that has just written and then of all, until the limits hold; `total` is that of all. Returns the files to be
+/// removed.
 pub(super) fn retain(
     index: &mut Index,
     limits: &LogLimits,
+    total: u64,
     written: &AgentId,
     dir_of: impl Fn(&AgentId) -> PathBuf,
 ) -> Vec<PathBuf> {
@@ -22,11 +24,23 @@ pub(super) fn retain(
     {
         gone.push(path);
     }
-    while index.bytes > limits.total_bytes {
+    gone.extend(make_room(index, total, Some(written), dir_of));
+    gone
+}
+
+/// Forgets the oldest segments of all until they take no more than `total`; not that which was just `written`.
+pub(super) fn make_room(
+    index: &mut Index,
+    total: u64,
+    written: Option<&AgentId>,
+    dir_of: impl Fn(&AgentId) -> PathBuf,
+) -> Vec<PathBuf> {
+    let mut gone = Vec::new();
+    while index.bytes > total {
         let closed = |agent: &Agent| agent.segments.len() > 1;
         let victim = oldest(index, |_, agent| closed(agent)).or_else(|| {
             // Only the segments that are written to are left: those that no one has written to for longest make room, too.
-            let idle = oldest(index, |id, agent| id != written && agent.first_kept() > 0)?;
+            let idle = oldest(index, |id, agent| Some(id) != written && agent.first_kept() > 0)?;
             begin_next(index, &idle, &dir_of)?;
             Some(idle)
         });

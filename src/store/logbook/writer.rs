@@ -1,6 +1,6 @@
 //! The one thread that writes.
 
-use std::{fs, io, time::SystemTime};
+use std::{fs, io, path::PathBuf, time::SystemTime};
 
 use super::{
     batch::Batch,
@@ -40,6 +40,7 @@ pub(super) fn run(shared: &Shared) {
                     // The caller may have gone away.
                     let _ = reply.send(written);
                 }
+                Job::MakeRoom => make_room(shared),
                 Job::Remove { agent, reply } => {
                     let _ = reply.send(remove(shared, &agent));
                 }
@@ -84,7 +85,7 @@ fn append(shared: &Shared, id: &AgentId, incarnation: u64, lines: &[NewLine], co
                 batch.commit(agent);
                 let (last, after) = (agent.last, agent.bytes());
                 index.bytes = index.bytes - before + after;
-                gone = retain::retain(&mut index, &shared.limits, id, |of| shared.agent_dir(of));
+                gone = retain::retain(&mut index, &shared.limits, shared.bound(), id, |of| shared.agent_dir(of));
                 close_idle(&mut index);
                 Ok(last)
             }
@@ -95,12 +96,25 @@ fn append(shared: &Shared, id: &AgentId, incarnation: u64, lines: &[NewLine], co
         }
     };
     note_health(shared, &written, batch.lost());
+    remove_files(&gone);
+    result
+}
+
+/// The bound of all books has become smaller.
+fn make_room(shared: &Shared) {
+    if shared.fence.is_fenced() {
+        return;
+    }
+    let gone = retain::make_room(&mut shared.index.lock(), shared.bound(), None, |of| shared.agent_dir(of));
+    remove_files(&gone);
+}
+
+fn remove_files(gone: &[PathBuf]) {
     for path in gone {
-        if let Err(error) = fs::remove_file(&path) {
+        if let Err(error) = fs::remove_file(path) {
             tracing::warn!(path = %path.display(), %error, "failed to remove an old log segment");
         }
     }
-    result
 }
 
 fn note_health(shared: &Shared, written: &Result<(), StoreError>, lost: u64) {
