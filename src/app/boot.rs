@@ -8,15 +8,14 @@ use crate::{
     config::Config,
     control_plane::{
         chronicle::SEQS_AHEAD,
+        document,
         plan::{self, BootPlan, Found, FoundSwarm},
         recover::{self, Fenced, Takeover},
     },
-    model::{OperationState, Origin, Seq, SwarmSpec},
+    model::{Operation, Seq, SwarmSpec},
     runtime::{AgentDeps, Runtimes},
-    store::{
-        DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, Standing, StandingState, StoreError, SwarmRow,
-    },
-    view::{SwarmDocument, document},
+    store::{DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, StoreError, SwarmRow},
+    view::SwarmDocument,
 };
 
 /// Segments of an agent's log book: the oldest one goes at a time, so an eighth of its lines at most.
@@ -55,29 +54,32 @@ pub(super) async fn numbers(journal: &dyn Journal) -> anyhow::Result<(Seq, Seq)>
 }
 
 /// What an earlier daemon left, put beside what is configured; and the documents that it worked with.
-pub(super) async fn plan(journal: &dyn Journal, config: &[SwarmSpec]) -> anyhow::Result<(BootPlan, Vec<SwarmSpec>)> {
+pub(super) async fn plan(
+    journal: &dyn Journal,
+    config: &[SwarmSpec],
+) -> anyhow::Result<(BootPlan, Vec<SwarmSpec>, Vec<Operation>)> {
     let read = async {
         Ok::<_, StoreError>(Found {
             swarms: journal.swarms().await?.into_iter().map(found).collect(),
             desires: journal.agent_desires().await?.into_iter().collect(),
             open: journal.open_incarnations().await?,
+            unfinished: journal.unfinished_operations().await?,
         })
     };
     let found = read.await.context("failed to read the journal")?;
-    let plan = plan::boot(config, &found, SystemTime::now());
-    Ok((plan, found.swarms.into_iter().filter_map(|swarm| swarm.spec).collect()))
+    let plan = plan::boot(config, &found, SystemTime::now())?;
+    let Found { swarms, unfinished, .. } = found;
+    Ok((plan, swarms.into_iter().filter_map(|swarm| swarm.spec).collect(), unfinished))
 }
 
 /// Clears what stood in the journal for agents that are not what they were. Before anything else of the plan is carried out: a daemon that dies in
 /// between finds the old documents and does it again.
 pub(super) async fn clear(journal: &dyn Journal, plan: &BootPlan) -> Result<(), StoreError> {
-    let now = SystemTime::now();
     for agent in &plan.dropped {
-        journal.set_agent_desired(agent, None, now).await?;
+        document::renew(journal, agent, true).await?;
     }
-    for agent in plan.renewed.iter().chain(&plan.dropped) {
-        journal.reset_window(agent, now).await?;
-        journal.set_standing(agent, Standing { state: StandingState::New, attempt: 0 }, now).await?;
+    for agent in &plan.renewed {
+        document::renew(journal, agent, false).await?;
     }
     Ok(())
 }
@@ -89,7 +91,9 @@ fn found(row: SwarmRow) -> FoundSwarm {
     if let Err(error) = &spec {
         tracing::warn!(swarm = %row.name, %error, "a journaled document can't be read; its agents are taken over as they are");
     }
-    FoundSwarm { name: row.name, spec: spec.ok(), desired: row.desired, since: row.since }
+    let scaled = document::scaled_of(&row);
+    let SwarmRow { name, origin, desired, since, .. } = row;
+    FoundSwarm { name, origin, spec: spec.ok(), scaled, desired, since }
 }
 
 /// Takes over or ends what lives, then writes down what is desired now. In this order: a daemon that dies in between finds the old documents,
@@ -112,26 +116,11 @@ pub(super) async fn settle(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> anyhow
 async fn write_down(journal: &dyn Journal, runtimes: &Runtimes, plan: &BootPlan) -> Result<(), StoreError> {
     for name in &plan.removed {
         journal.remove_swarm(name).await?;
-        tracing::info!(swarm = %name, "the configuration no longer has this swarm; its agents were ended");
+        tracing::info!(swarm = %name, "this swarm is not wanted any more; its agents were ended");
         runtimes.evict(name).await;
     }
     for swarm in &plan.swarms {
-        let json = serde_json::to_string(&document(&swarm.spec));
-        journal
-            .put_swarm(SwarmRow {
-                name: swarm.spec.name.clone(),
-                origin: Origin::Config,
-                document: Arc::from(json.unwrap_or_default()),
-                desired: swarm.desired,
-                since: swarm.since,
-            })
-            .await?;
-    }
-    for mut operation in journal.unfinished_operations().await? {
-        operation.state = OperationState::Cancelled;
-        operation.ended_at = Some(SystemTime::now());
-        operation.error = Some("the daemon ended while this was under way; look at the state of its target".to_owned());
-        journal.update_operation(&operation).await?;
+        journal.put_swarm(document::row(swarm)).await?;
     }
     Ok(())
 }

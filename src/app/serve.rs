@@ -177,7 +177,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         sample_interval: config.runtime.sample_interval,
         fenced: Arc::clone(&fenced),
     });
-    let (mut plan, former) = boot::plan(&*journal, &config.swarms).await?;
+    let (mut plan, former, unfinished) = boot::plan(&*journal, &config.swarms).await?;
     // What lives is looked for where its own document has put it.
     former.iter().try_for_each(|swarm| deps.runtimes.house(swarm))?;
     // Of a swarm without a document that can be read, the present one is the best guess.
@@ -196,6 +196,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let needs =
         OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
     let office = Office::new(needs, plan.swarms);
+    office.resume(unfinished).await;
     stuck.know(&office);
     let hub = Hub::new(StreamLimits::with_open_files(open_files_allowed()), feed.clone(), health.clone());
     let standings = Standings::default();
@@ -242,6 +243,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         retention,
         health: health.clone(),
         documents: Arc::new(Documents(health.clone())),
+        swarm_documents: Arc::new(config.documents.clone()),
         feed: feed.clone(),
         hub: hub.clone(),
         plane: plane.clone(),

@@ -25,7 +25,8 @@ use super::*;
 use crate::{
     control_plane::{Control, Request},
     model::{
-        AgentId, AgentState, Command, Desired, LaunchId, Operation, OperationState, Requester, RestartType, Target,
+        AgentId, AgentState, Command, Desired, LaunchId, Operation, OperationState, Requester, RestartMode,
+        RestartType, Target,
     },
     runtime::fake::Script,
     store::{Incarnation, Journal, StoreError},
@@ -36,11 +37,17 @@ fn request(command: Command, target: &str) -> Request {
         Ok(agent) => Target::Agent(agent),
         Err(_) => Target::Swarm(target.parse().unwrap()),
     };
-    Request { command, target, requested_by: Requester::Http { peer: "127.0.0.1:1".to_owned() }, idempotency_key: None }
+    Request {
+        command,
+        target,
+        requested_by: Requester::Http { peer: "127.0.0.1:1".to_owned() },
+        idempotency_key: None,
+        if_match: None,
+    }
 }
 
 fn restart(target: &str) -> Request {
-    request(Command::Restart { grace: None, reason: None }, target)
+    request(Command::Restart { mode: RestartMode::All, grace: None, reason: None }, target)
 }
 
 fn stop(target: &str) -> Request {

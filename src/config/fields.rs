@@ -7,7 +7,7 @@ use super::{
 };
 
 /// A value and where it was said, for what only the whole can tell.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Setting<T> {
     pub(super) value: T,
     pub(super) place: Place,
@@ -42,6 +42,11 @@ impl<'p> Fields<'p> {
     /// The path of a key of this table.
     pub(super) fn path(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Whether it is below nothing.
+    pub(super) fn is_top(&self) -> bool {
+        self.path.is_empty()
     }
 
     /// Names the table differently from here on, once its own name is known.

@@ -16,6 +16,7 @@ use super::{
     mounts,
     problem::{Complaint, Place},
     read::{self, choice, integer, number, size},
+    tree::Node,
 };
 
 /// Keys that only the docker runtime can honour.
@@ -43,8 +44,8 @@ const DEFAULT_TMPFS: &str = "/tmp";
 /// What homes are read against.
 #[derive(Clone, Copy)]
 pub(super) struct Machine<'a> {
-    /// Relative paths count from here.
-    pub(super) base: &'a Path,
+    /// Relative paths count from here; `None` where nobody knows from where, so that they are refused.
+    pub(super) base: Option<&'a Path>,
     /// Resolves the symbolic links of a path that must exist.
     pub(super) resolve: &'a dyn Fn(&Path) -> io::Result<PathBuf>,
     /// What is never mounted.
@@ -59,7 +60,6 @@ pub(super) enum Author<'a> {
     /// Whoever writes the daemon's configuration.
     File,
     /// Whoever may send commands to the API.
-    #[allow(dead_code, reason = "documents come over the API with the routes that launch")]
     Api(&'a ApiRights),
 }
 
@@ -70,6 +70,23 @@ pub(super) struct ApiRights {
     pub(super) mounts: Vec<PathBuf>,
     /// `[secrets]`
     pub(super) secrets: SecretRights,
+}
+
+impl Machine<'_> {
+    /// A path of the machine. `None` for the empty string.
+    pub(super) fn path(&self, node: &Node) -> Result<Option<PathBuf>, Complaint> {
+        match self.base {
+            Some(base) => read::path(base)(node),
+            None => {
+                let said = read::path(Path::new(""))(node)?;
+                if said.as_ref().is_some_and(|path| path.is_relative()) {
+                    let allowed = "an absolute path: a request has no directory that it could count from";
+                    return Err(Complaint::allowed(node.value.describe(), allowed));
+                }
+                Ok(said)
+            }
+        }
+    }
 }
 
 /// What a document asks for.
@@ -95,7 +112,7 @@ pub(super) fn home(fields: &mut Fields<'_>, machine: Machine<'_>) -> Option<Home
                 }),
                 _ => fields.offer(&DOCKER_KEYS),
             }
-            let workdir = fields.get("workdir", read::path(machine.base)).and_then(|said| said.value);
+            let workdir = fields.get("workdir", |node| machine.path(node)).and_then(|said| said.value);
             Some(Home::Process { workdir })
         }
     }

@@ -10,10 +10,11 @@ use std::{
 use crate::model::RuntimeKind;
 
 use super::{
+    api::Documents,
     check,
     draft::{Arrays, Draft},
     engine::{self, Sockets},
-    home::{Author, Machine},
+    home::{ApiRights, Author, Machine},
     notify,
     problem::{Complaint, ConfigErrors, Place, Problem},
     settings::{Config, DataPlaneConfig, DockerConfig, HttpConfig},
@@ -98,7 +99,7 @@ impl Config {
         let base = file.as_deref().and_then(Path::parent).unwrap_or(&args.cwd);
         let engine = engine::socket(&draft, args.env);
         let sockets = Sockets::new(engine.as_deref().ok(), args.resolve);
-        let machine = Machine { base, resolve: args.resolve, sockets: &sockets, author: Author::File };
+        let machine = Machine { base: Some(base), resolve: args.resolve, sockets: &sockets, author: Author::File };
         let ground = Ground { machine, swarm: &draft.swarm_defaults, agent: &draft.agent_defaults, sample_interval };
         let swarms = arrays.swarms.map(|node| swarm::swarms(node, &ground, &mut problems)).unwrap_or_default();
         let sources = arrays.sources.map(|node| source::sources(node, &mut problems)).unwrap_or_default();
@@ -123,12 +124,19 @@ impl Config {
                 http: HttpConfig { token, tls: http_tls, ..draft.http()? },
                 data_plane: DataPlaneConfig { tls, ..draft.data_plane.config()? },
                 runtime: draft.runtime()?,
-                docker: DockerConfig { socket, ..draft.docker()? },
+                docker: DockerConfig { socket: socket.clone(), ..draft.docker()? },
                 secrets: draft.secrets()?,
                 journal: draft.journal()?,
                 history: draft.history()?,
                 disk: draft.disk()?,
                 log: draft.log()?,
+                documents: Documents {
+                    swarm: draft.swarm_defaults.clone(),
+                    agent: draft.agent_defaults.clone(),
+                    sample_interval,
+                    engine: socket.clone(),
+                    rights: ApiRights { mounts: draft.docker()?.allow_mounts, secrets: draft.secrets()? },
+                },
                 swarms,
                 sources,
                 notifiers,

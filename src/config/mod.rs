@@ -5,6 +5,7 @@
 //! [`source`] MCP servers, [`notify`] who is told, [`home`] where swarms run ([`container`] and [`mounts`] know the words of containers, [`engine`] the sockets, [`secret`] what `env` holds) and [`check`] looks at what only
 //! the whole can tell.
 
+mod api;
 mod check;
 mod container;
 mod data_plane;
@@ -25,6 +26,7 @@ mod swarm;
 mod tls;
 mod tree;
 
+pub use api::Documents;
 pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{

@@ -76,7 +76,7 @@ fn mount(mut fields: Fields<'_>, machine: Machine<'_>, taken: &mut BTreeMap<Path
 
 /// A file or directory of the machine, resolved, which shows nobody the socket of an engine.
 fn source(node: &Node, machine: Machine<'_>) -> Read<PathBuf> {
-    let said = read::path(machine.base)(node)?;
+    let said = machine.path(node)?;
     let said = said.ok_or_else(|| Complaint::allowed("\"\"", "the path of a file or directory"))?;
     let shown = quoted(&said.to_string_lossy());
     // What it is called is looked at, too: the link may lead elsewhere tomorrow.

@@ -18,6 +18,8 @@ pub enum Place {
     Variable(String),
     /// A flag of the command line.
     Flag(&'static str),
+    /// A document that was sent to the API.
+    Document,
 }
 
 impl fmt::Display for Place {
@@ -27,6 +29,7 @@ impl fmt::Display for Place {
             Self::WholeFile(name) => f.write_str(name),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Document => f.write_str("document"),
         }
     }
 }

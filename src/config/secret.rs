@@ -66,7 +66,7 @@ fn secret(fields: &mut Fields<'_>, path: String, node: Node, machine: Machine<'_
 
 /// Whether it is there is seen at each start, not now: secrets are often put there later.
 fn file_of(node: &Node, machine: Machine<'_>) -> Result<SecretRef, Complaint> {
-    let path = read::path(machine.base)(node)?.ok_or_else(|| Complaint::allowed("\"\"", "the path of a file"))?;
+    let path = machine.path(node)?.ok_or_else(|| Complaint::allowed("\"\"", "the path of a file"))?;
     let secret = SecretRef::File(path);
     allowed(&secret, machine, "[secrets] allow_files has directories below which such a file may lie")?;
     Ok(secret)
@@ -130,7 +130,7 @@ mod tests {
 
     fn problems(document: &str, author: Author<'_>) -> Vec<Problem> {
         let sockets = Sockets::new(None, &resolve);
-        let machine = Machine { base: Path::new("/h"), resolve: &resolve, sockets: &sockets, author };
+        let machine = Machine { base: Some(Path::new("/h")), resolve: &resolve, sockets: &sockets, author };
         let root = tree::parse(&Arc::from("document"), document).unwrap();
         let mut problems = Vec::new();
         let mut fields = Fields::open(root, "swarm", &mut problems).unwrap();

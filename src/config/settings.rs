@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use super::api::Documents;
 use crate::{
     model::{NotifySpec, SecretRights, SourceSpec, SwarmSpec},
     tls::{Tls, TlsFiles},
@@ -32,6 +33,8 @@ pub struct Config {
     pub disk: DiskConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// What swarm documents of the API are read against.
+    pub documents: Documents,
     /// `[[swarm]]`, in the file's order, with `[supervision]` and `[health]` filled in.
     pub swarms: Vec<SwarmSpec>,
     /// `[[source]]`, in the file's order.

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::model::{
     AgentName, AgentSpec, Backoff, OnExceeded, OnStuck, Origin, Ready, RestartType, Strategy, SwarmName, SwarmSpec,
+    spec::{AGENTS_MAX, REPLICAS_MAX},
 };
 
 use super::{
@@ -15,11 +16,6 @@ use super::{
     tree::{Node, Value, quoted},
 };
 
-/// Agents of the whole hive: the five thousand that one daemon is tested with, and room. With a launcher each they are twice as many processes, half of what
-/// systems number by default.
-const AGENTS_MAX: usize = 8192;
-/// Most numbered agents of one entry: what one machine can run as processes, with a launcher each.
-const REPLICAS_MAX: i64 = 1000;
 const ZERO: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -30,7 +26,7 @@ const JUDGED_MIN: Duration = Duration::from_millis(100);
 const LEASE_MIN: Duration = Duration::from_millis(300);
 
 /// The keys of a swarm that `[supervision]` has defaults for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct SwarmSlots {
     strategy: Slot<Strategy>,
     intensity: Slot<i64>,
@@ -87,7 +83,7 @@ impl SwarmSlots {
 }
 
 /// The keys of an agent that `[supervision]` and `[health]` have defaults for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct AgentSlots {
     restart: Slot<RestartType>,
     ready: Slot<Ready>,
@@ -150,7 +146,7 @@ pub(super) fn swarms(node: Node, ground: &Ground<'_>, problems: &mut Vec<Problem
         let Some(fields) = Fields::open(document, format!("swarm[#{}]", i + 1), problems) else { continue };
         specs.extend(swarm(fields, ground, &mut names));
     }
-    let count: usize = specs.iter().flat_map(|s| &s.agents).map(|a| a.replicas.unwrap_or(1) as usize).sum();
+    let count: usize = specs.iter().map(SwarmSpec::count).sum();
     if count > AGENTS_MAX {
         let complaint =
             Complaint::allowed(format!("{count} agents"), format_args!("{AGENTS_MAX} in all swarms together"));
@@ -159,10 +155,17 @@ pub(super) fn swarms(node: Node, ground: &Ground<'_>, problems: &mut Vec<Problem
     specs
 }
 
+/// Reads a document that stands alone.
+pub(super) fn document(node: Node, ground: &Ground<'_>, problems: &mut Vec<Problem>) -> Option<SwarmSpec> {
+    swarm(Fields::open(node, "", problems)?, ground, &mut HashMap::new())
+}
+
 fn swarm(mut fields: Fields<'_>, ground: &Ground<'_>, names: &mut HashMap<SwarmName, Place>) -> Option<SwarmSpec> {
     let name = fields.required("name", read::name::<SwarmName>);
     if let Some(name) = &name {
-        fields.rename(format!("swarm[{}]", name.value));
+        if !fields.is_top() {
+            fields.rename(format!("swarm[{}]", name.value));
+        }
         if let Some(first) = names.get(&name.value) {
             let complaint = Complaint::allowed(
                 format!("a second {:?}", name.value.as_str()),
@@ -229,7 +232,8 @@ fn agent(
     if let Some(name) = &name {
         fields.rename(format!("{stem}[{}]", name.value));
     }
-    let replicas = fields.get("replicas", integer(1..=REPLICAS_MAX)).and_then(|said| u32::try_from(said.value).ok());
+    let replicas =
+        fields.get("replicas", integer(1..=i64::from(REPLICAS_MAX))).and_then(|said| u32::try_from(said.value).ok());
     if let Some(name) = &name {
         claim_names(&mut fields, swarm, name, replicas, names);
     }

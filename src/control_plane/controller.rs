@@ -138,7 +138,7 @@ async fn reconcile(office: Arc<Office>) {
 }
 
 /// Puts a swarm under supervision where its journal says that it stands. Returns why it could not be done.
-async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm) -> Result<(), String> {
+pub(super) async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: PlannedSwarm) -> Result<(), String> {
     let name = &plan.spec.name;
     let failed = |why: String| {
         tracing::error!(swarm = %name, %why, "failed to put a swarm under supervision");

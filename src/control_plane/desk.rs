@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::changes::Change;
 use crate::{
     model::{AgentId, Command, Desired, Finding, Operation, OperationId, Requester, Seq, SwarmName, SwarmSpec, Target},
     store::{HistoryPage, HistoryQuery, LogPage, LogQuery, OperationQuery, StoredEvent},
@@ -18,7 +19,7 @@ use crate::{
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A command handed in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// What.
     pub command: Command,
@@ -28,6 +29,17 @@ pub struct Request {
     pub requested_by: Requester,
     /// `Idempotency-Key`: the same key with the same command and target gets the first operation again.
     pub idempotency_key: Option<String>,
+    /// `If-Match`: the command is accepted only while the document of the swarm has one of these tags.
+    pub if_match: Option<String>,
+}
+
+/// What a new document would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdatePlan {
+    /// To whom.
+    pub swarm: SwarmName,
+    /// Each agent, and what becomes of it.
+    pub agents: Vec<(AgentId, Change)>,
 }
 
 /// Why the desk said no. Nothing was changed.
@@ -49,6 +61,12 @@ pub enum ControlError {
     #[error("{why}")]
     Unsupported {
         /// Why.
+        why: String,
+    },
+    /// The document is not the one that the client has seen.
+    #[error("{why}")]
+    Outdated {
+        /// Which it is now.
         why: String,
     },
     /// An idempotency key was used for something else.
@@ -96,6 +114,13 @@ pub trait Control: Send + Sync {
     fn submit(&self, request: Request) -> BoxFuture<'_, Result<Operation, ControlError>>;
     /// Waits for the end of an operation, at most so long; returns it as it is then.
     fn wait(&self, id: OperationId, timeout: Duration) -> BoxFuture<'_, Result<Operation, ControlError>>;
+    /// What a new document of a swarm would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// What would refuse the update.
+    fn plan_update(&self, spec: Arc<SwarmSpec>, if_match: Option<String>) -> Result<UpdatePlan, ControlError>;
+    /// Withdraws an operation: one that waits at once, a launch or a rolling restart under way between two agents.
+    fn cancel(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;
     /// One operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;
     /// Operations, youngest first.

@@ -8,18 +8,72 @@ use std::{
 use hivekeeper_actors::{ChildId, SupervisorError, SupervisorRef};
 use tokio::time::Instant;
 
-use super::{office::Office, plan};
+use super::{document, office::Office, plan};
 use crate::{
-    model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, Step, Target},
+    model::{
+        AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationId, OperationState, RestartMode, Step,
+        Target,
+    },
     view::words,
 };
 
 /// How long health may take to show what the supervisor has reported. It folds in well under a second; beyond this something is wrong.
 const SEEN_WAIT: Duration = Duration::from_secs(5);
 /// How long a swarm may be without a supervisor. The controller makes another at once, behind what is left of the agents' last lives.
-const HEAL_WAIT: Duration = Duration::from_secs(30);
+pub(super) const HEAL_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks at an operation under way, as its steps are told: people read no faster, and each is written to the journal.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
 /// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
 const FREEZE_WAIT: Duration = Duration::from_secs(10);
+
+/// What became of an operation.
+pub(super) struct Done {
+    /// What was seen of each agent.
+    pub(super) steps: Vec<Step>,
+    /// Why it did not get to its end; without one the steps tell.
+    pub(super) error: Option<String>,
+    /// Whether it was withdrawn.
+    pub(super) cancelled: bool,
+}
+
+impl Done {
+    /// It got to its end, and the steps tell how.
+    pub(super) fn looked(steps: Vec<Step>) -> Self {
+        Self { steps, error: None, cancelled: false }
+    }
+}
+
+/// Steps of an operation that shows them while it is under way.
+pub(super) struct Progress<'a> {
+    office: &'a Office,
+    operation: Operation,
+    told: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(office: &'a Office, operation: &Operation) -> Self {
+        Self { office, operation: operation.clone(), told: Instant::now() }
+    }
+
+    /// Which operation it is.
+    pub(super) fn id(&self) -> OperationId {
+        self.operation.id
+    }
+
+    /// One more.
+    pub(super) async fn step(&mut self, agent: &AgentId, result: Result<String, String>) {
+        self.operation.steps.push(Step { at: SystemTime::now(), agent: agent.clone(), result });
+        if self.told.elapsed() >= TOLD_EVERY {
+            self.told = Instant::now();
+            self.office.record(self.operation.clone()).await;
+        }
+    }
+
+    /// All of them.
+    pub(super) fn into_steps(self) -> Vec<Step> {
+        self.operation.steps
+    }
+}
 
 /// To its end.
 pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
@@ -27,10 +81,15 @@ pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
     let outcome = perform(&office, &operation).await;
     operation.ended_at = Some(SystemTime::now());
     match outcome {
-        Ok(steps) => {
+        Ok(Done { steps, error, cancelled }) => {
             let failed = steps.iter().filter(|step| step.result.is_err()).count();
-            operation.error = (failed > 0).then(|| format!("{failed} of {} agents did not get there", steps.len()));
-            operation.state = if failed == 0 { OperationState::Succeeded } else { OperationState::Failed };
+            let missing = (failed > 0).then(|| format!("{failed} of {} agents did not get there", steps.len()));
+            operation.error = error.or(missing);
+            operation.state = match &operation.error {
+                _ if cancelled => OperationState::Cancelled,
+                None => OperationState::Succeeded,
+                Some(_) => OperationState::Failed,
+            };
             operation.steps = steps;
         }
         Err(why) => {
@@ -41,12 +100,72 @@ pub(super) async fn carry_out(office: Arc<Office>, mut operation: Operation) {
     office.record(operation).await;
 }
 
-async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, String> {
+async fn perform(office: &Arc<Office>, operation: &Operation) -> Result<Done, String> {
     let target = &operation.target;
+    let name = target.swarm();
+    let progress = Progress::new(office, operation);
+    match &operation.command {
+        Command::Launch { spec } => return document::launch(office, spec, progress).await,
+        Command::Delete => return document::delete(office, name).await,
+        _ => {}
+    }
     // What held when it was accepted may have been changed by an operation before it.
     let desired = office.desired(target).map_err(|error| error.to_string())?;
-    let capabilities = office.deps().runtimes.of(target.swarm()).capabilities();
+    let capabilities = office.deps().runtimes.of(name).capabilities();
     plan::fits(&operation.command, target, desired, capabilities).map_err(|error| error.to_string())?;
+    match &operation.command {
+        Command::Update { spec } => document::update(office, spec, progress).await,
+        Command::Scale { agent, replicas } => document::scale(office, name, agent, *replicas, progress).await,
+        Command::Restart { mode: RestartMode::Rolling, grace, .. } => rolling(office, target, *grace, progress).await,
+        _ => all_at_once(office, operation).await.map(Done::looked),
+    }
+}
+
+/// One agent after the other, in start order; those that are to be stopped stay so.
+async fn rolling(
+    office: &Office,
+    target: &Target,
+    grace: Option<Duration>,
+    mut progress: Progress<'_>,
+) -> Result<Done, String> {
+    let desired = |target: &Target| office.desired(target).unwrap_or(Desired::Stopped);
+    let agents = office.agents(target).into_iter();
+    let agents: Vec<_> = agents.filter(|agent| desired(&Target::Agent(agent.clone())) == Desired::Running).collect();
+    for (at, agent) in agents.iter().enumerate() {
+        if office.is_cancelled(progress.id()) {
+            let error = format!("cancelled: {} of {} agents were restarted", at, agents.len());
+            return Ok(Done { steps: progress.into_steps(), error: Some(error), cancelled: true });
+        }
+        let one = std::slice::from_ref(agent);
+        set_grace(office, one, grace);
+        reset_windows(office, one).await?;
+        let before = last_numbers(office, one)[0];
+        let target = Target::Agent(agent.clone());
+        unless_stopped(office, &target, Ask::Restart.of(office, &target)).await?;
+        let seen = look_at(office, one, |agent| {
+            let new = agent.incarnation > before;
+            judge(new && came_up(agent), new && !came_up(agent) && is_over(agent))
+        });
+        for Step { agent, result, .. } in seen.await {
+            let failed = result.is_err();
+            progress.step(&agent, result).await;
+            if failed {
+                let left = agents.len() - at - 1;
+                let error = format!("{agent} did not come up; the {left} agents behind it were left alone");
+                return Ok(Done { steps: progress.into_steps(), error: Some(error), cancelled: false });
+            }
+        }
+    }
+    Ok(Done::looked(progress.into_steps()))
+}
+
+/// Nothing comes of this incarnation any more.
+fn is_over(agent: &AgentHealth) -> bool {
+    matches!(agent.state, AgentState::Failed | AgentState::BackingOff | AgentState::Stopped)
+}
+
+async fn all_at_once(office: &Office, operation: &Operation) -> Result<Vec<Step>, String> {
+    let target = &operation.target;
     let agents = office.agents(target);
     match &operation.command {
         Command::Stop { grace, .. } => {
@@ -101,6 +220,8 @@ async fn perform(office: &Office, operation: &Operation) -> Result<Vec<Step>, St
             }
             Ok(look(office, &agents, FREEZE_WAIT, |_, agent| judge(agent.state != AgentState::Paused, false)).await)
         }
+        // The others have been carried out by whoever asked.
+        Command::Launch { .. } | Command::Update { .. } | Command::Delete | Command::Scale { .. } => Ok(Vec::new()),
     }
 }
 
@@ -110,14 +231,14 @@ fn last_numbers(office: &Office, agents: &[AgentId]) -> Vec<u64> {
 }
 
 /// What a look tells.
-enum Verdict {
+pub(super) enum Verdict {
     Done,
     Wait,
     /// Waiting longer shows nothing new.
     Failed,
 }
 
-fn judge(done: bool, failed: bool) -> Verdict {
+pub(super) fn judge(done: bool, failed: bool) -> Verdict {
     match (done, failed) {
         (true, _) => Verdict::Done,
         (false, true) => Verdict::Failed,
@@ -125,16 +246,16 @@ fn judge(done: bool, failed: bool) -> Verdict {
     }
 }
 
-fn ended(agent: &AgentHealth) -> bool {
+pub(super) fn ended(agent: &AgentHealth) -> bool {
     matches!(agent.state, AgentState::Stopped | AgentState::Completed | AgentState::Failed)
 }
 
 /// It runs, or it ran and has already completed.
-fn came_up(agent: &AgentHealth) -> bool {
+pub(super) fn came_up(agent: &AgentHealth) -> bool {
     matches!(agent.state, AgentState::Running | AgentState::Degraded | AgentState::Stuck | AgentState::Completed)
 }
 
-fn gave_up(agent: &AgentHealth) -> bool {
+pub(super) fn gave_up(agent: &AgentHealth) -> bool {
     agent.state == AgentState::Failed
 }
 
@@ -144,7 +265,7 @@ fn set_grace(office: &Office, agents: &[AgentId], grace: Option<Duration>) {
     }
 }
 
-async fn reset_windows(office: &Office, agents: &[AgentId]) -> Result<(), String> {
+pub(super) async fn reset_windows(office: &Office, agents: &[AgentId]) -> Result<(), String> {
     for agent in agents {
         let reset = office.deps().journal.reset_window(agent, SystemTime::now()).await;
         reset.map_err(|error| error.to_string())?;
@@ -158,15 +279,17 @@ fn child(id: &AgentId) -> ChildId {
 
 /// What the supervisor of a swarm is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+pub(super) enum Ask {
     Stop,
     Restart,
     Start,
+    /// Stop it and forget it.
+    Remove,
 }
 
 impl Ask {
     /// Has it done. When the supervisor falls meanwhile, or is ended by the fall of the one above it, what takes its place is asked.
-    async fn of(mut self, office: &Office, target: &Target) -> Result<(), String> {
+    pub(super) async fn of(mut self, office: &Office, target: &Target) -> Result<(), String> {
         let mut supervisors = office.supervisors(target.swarm()).ok_or("the swarm is gone")?;
         let deadline = Instant::now() + HEAL_WAIT;
         loop {
@@ -199,12 +322,18 @@ impl Ask {
             (Self::Restart, Target::Agent(id)) => supervisor.force_restart(&child(id)).await,
             (Self::Start, Target::Swarm(_)) => supervisor.start_all().await,
             (Self::Start, Target::Agent(id)) => supervisor.start_existing(&child(id)).await,
+            (Self::Remove, Target::Agent(id)) => match supervisor.remove_child(&child(id)).await {
+                Err(SupervisorError::NotFound) => Ok(()),
+                other => other,
+            },
+            // A swarm is no child of its own supervisor.
+            (Self::Remove, Target::Swarm(_)) => Err(SupervisorError::NotFound),
         }
     }
 }
 
 /// A start may wait for ever, for the journal or for the proof that a predecessor is dead. Whoever wants to stop it must not wait behind it.
-async fn unless_stopped(
+pub(super) async fn unless_stopped(
     office: &Office,
     target: &Target,
     work: impl Future<Output = Result<(), String>>,
@@ -222,6 +351,11 @@ fn done(answer: Result<(), SupervisorError>) -> Result<(), String> {
         Ok(()) | Err(SupervisorError::Running | SupervisorError::StartFailed { .. }) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The same for agents that are all judged alike, within the time that health takes.
+pub(super) async fn look_at(office: &Office, agents: &[AgentId], judge: impl Fn(&AgentHealth) -> Verdict) -> Vec<Step> {
+    look(office, agents, SEEN_WAIT, |_, agent| judge(agent)).await
 }
 
 /// Looks at each agent until it is as it should be, or the time is over; one step for each, with what was seen.

@@ -4,9 +4,11 @@
 //! `controller` is the actor that carries out operations (`execute`) and keeps the tree as it is desired; `chronicle` writes the journal behind
 //! the feed, `historian` the history; `keyring` knows who may use the API.
 
+mod changes;
 pub mod chronicle;
 mod controller;
 pub mod desk;
+pub mod document;
 mod execute;
 pub mod historian;
 mod keyring;
@@ -15,9 +17,10 @@ pub mod plan;
 pub mod recover;
 mod swarm;
 
+pub use changes::{Change, changes};
 pub use chronicle::Chronicle;
 pub use controller::Controller;
-pub use desk::{Check, Control, ControlError, Request, SwarmEntry};
+pub use desk::{Check, Control, ControlError, Request, SwarmEntry, UpdatePlan};
 pub use historian::{Historian, History, HistoryOptions};
 pub use keyring::{Key, Keyring, Minted, Secret};
 pub use office::{Checks, Office, OfficeDeps};

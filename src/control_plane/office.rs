@@ -1,6 +1,8 @@
 //! The control plane's memory and its desk: what is desired, which operations are under way, where everything is.
 
+mod accept;
 mod control;
+mod documents;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,10 +19,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{
-    controller::{Controller, Reconcile, Work},
-    desk::{Check, ControlError, Request, SwarmEntry},
+    controller::{Controller, Reconcile},
+    desk::{Check, ControlError, SwarmEntry},
     historian::History,
-    plan::{self, PlannedSwarm},
+    plan::PlannedSwarm,
     swarm::SwarmChild,
 };
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
     health,
     model::{AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, SwarmName, Target},
     runtime::{AgentActor, AgentDeps},
-    store::{OperationKey, PutOutcome, StoreError},
+    store::StoreError,
 };
 
 /// Operations under way at once. An operator's script that piles up more gets a refusal instead of a queue that nobody reads.
@@ -41,6 +43,8 @@ struct Entry {
     /// Changes when another one takes the place of one that fell.
     supervisor: watch::Sender<Option<SupervisorRef>>,
     agents: HashMap<AgentId, ChildRef<AgentActor>>,
+    /// An operation is putting it up or taking it down: nobody else may.
+    held: bool,
 }
 
 /// The readiness lines of the other rooms.
@@ -70,8 +74,12 @@ pub struct Office {
     waiting: Mutex<HashMap<SwarmName, VecDeque<Operation>>>,
     /// Begun for the second time, since the controller fell over the first.
     taken_up: Mutex<HashSet<OperationId>>,
-    /// Changes when an operation joins those that wait.
+    /// Changes when an operation joins those that wait, or is to be withdrawn.
     joined: watch::Sender<()>,
+    /// Under way, and to end as soon as they can.
+    cancelling: Mutex<HashSet<OperationId>>,
+    /// One document is judged at a time: of two writers that have seen the same one, one wins.
+    judging: tokio::sync::Mutex<()>,
     /// `None` until it stands.
     tree: RwLock<Option<Tree>>,
     reconciled: AtomicBool,
@@ -96,7 +104,7 @@ impl Office {
             }
             entries.insert(
                 plan.spec.name.clone(),
-                Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new() },
+                Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new(), held: false },
             );
         }
         Arc::new_cyclic(|me| Self {
@@ -107,6 +115,8 @@ impl Office {
             waiting: Mutex::default(),
             taken_up: Mutex::default(),
             joined: watch::Sender::new(()),
+            cancelling: Mutex::default(),
+            judging: tokio::sync::Mutex::default(),
             tree: RwLock::default(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -158,9 +168,10 @@ impl Office {
         self.needs.health.report(health::Report::Reconciled);
     }
 
-    /// The desired swarms, by name.
+    /// The desired swarms that no operation is putting up or taking down, by name.
     pub(super) fn plans(&self) -> Vec<PlannedSwarm> {
-        let mut all: Vec<_> = self.entries.iter().map(|entry| entry.plan.clone()).collect();
+        let free = self.entries.iter().filter(|entry| !entry.held);
+        let mut all: Vec<_> = free.map(|entry| entry.plan.clone()).collect();
         all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         all
     }
@@ -398,6 +409,7 @@ impl Office {
         self.needs.feed.publish(at, EventKind::OperationChanged { operation: Arc::new(operation.clone()) });
         if operation.state.ended() {
             *self.ended.lock().entry(operation.state).or_default() += 1;
+            self.cancelling.lock().remove(&operation.id);
         }
         let kept = self.keep(&operation).await;
         if let Some(sender) = self.under_way.get(&operation.id) {
@@ -423,49 +435,6 @@ impl Office {
             tracing::warn!(operation = %operation.id, %error, "failed to journal an operation's state");
         }
         kept.is_ok()
-    }
-
-    async fn accept(&self, request: Request) -> Result<Operation, ControlError> {
-        let unavailable = |why: &str| ControlError::Unavailable { why: why.to_owned() };
-        if self.closed() {
-            return Err(unavailable("the daemon is stopping"));
-        }
-        let desired = self.desired(&request.target)?;
-        let runtime = self.needs.agents.runtimes.of(request.target.swarm());
-        plan::fits(&request.command, &request.target, desired, runtime.capabilities())?;
-        let tree = self.tree().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
-        if self.under_way.len() >= UNDER_WAY_MAX {
-            return Err(ControlError::Unavailable { why: format!("{UNDER_WAY_MAX} operations are under way") });
-        }
-        let operation = Operation {
-            id: OperationId::mint(),
-            command: request.command.clone(),
-            target: request.target.clone(),
-            state: OperationState::Accepted,
-            requested_by: request.requested_by,
-            requested_at: SystemTime::now(),
-            ended_at: None,
-            steps: Vec::new(),
-            error: None,
-        };
-        let fingerprint = format!("{:?} {}", request.command, request.target);
-        let key = request.idempotency_key.map(|key| OperationKey { key, fingerprint });
-        match self.needs.agents.journal.put_operation(&operation, key).await.map_err(journal)? {
-            PutOutcome::Stored => {}
-            PutOutcome::Existing(first) => return Ok(*first),
-            PutOutcome::KeyReused => return Err(ControlError::KeyReused),
-        }
-        let swarm = request.target.swarm().clone();
-        self.under_way.insert(operation.id, watch::channel(operation.clone()).0);
-        self.waiting.lock().entry(swarm.clone()).or_default().push_back(operation.clone());
-        self.joined.send_replace(());
-        let told = EventKind::OperationChanged { operation: Arc::new(operation.clone()) };
-        self.needs.feed.publish(operation.requested_at, told);
-        if let Err(error) = tree.controller.tell(Work(swarm)) {
-            // It looks at what waits by itself, too, when it starts again and with every pass.
-            tracing::warn!(%error, "the control plane's actor does not take messages now");
-        }
-        Ok(operation)
     }
 }
 

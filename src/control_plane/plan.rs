@@ -8,10 +8,16 @@ use std::{
 
 use hivekeeper_actors::{Seed, SeedState};
 
-use super::desk::ControlError;
+use super::{
+    changes::{Change, changes},
+    desk::ControlError,
+};
 use crate::{
     health,
-    model::{AgentId, AgentSpec, Command, Desired, ExitCause, ExitRecord, RestartType, SwarmName, SwarmSpec, Target},
+    model::{
+        AgentId, AgentName, AgentSpec, Command, Desired, ExitCause, ExitRecord, Operation, OperationState, Origin,
+        Requester, RestartType, SwarmName, SwarmSpec, Target,
+    },
     runtime::Capabilities,
     store::{IncarnationRow, Ledger, StandingState},
 };
@@ -25,6 +31,8 @@ pub struct Found {
     pub desires: BTreeMap<AgentId, Desired>,
     /// Incarnations without an end.
     pub open: Vec<IncarnationRow>,
+    /// Operations that the last daemon did not end, oldest first.
+    pub unfinished: Vec<Operation>,
 }
 
 /// One swarm of the last daemon.
@@ -32,8 +40,12 @@ pub struct Found {
 pub struct FoundSwarm {
     /// Its name.
     pub name: SwarmName,
+    /// Who wrote it.
+    pub origin: Origin,
     /// Its document; `None` when this version can't read it.
     pub spec: Option<SwarmSpec>,
+    /// The operator's numbers in place of the file's.
+    pub scaled: Scaled,
     /// What its operators wanted of it.
     pub desired: Desired,
     /// Since when.
@@ -62,6 +74,8 @@ pub struct BootPlan {
 pub struct PlannedSwarm {
     /// Its document.
     pub spec: Arc<SwarmSpec>,
+    /// The operator's numbers in it in place of the file's.
+    pub scaled: Scaled,
     /// What the operator wants.
     pub desired: Desired,
     /// Since when.
@@ -83,19 +97,28 @@ pub struct PlannedAgent {
     pub adopt: Option<u64>,
 }
 
-/// Config swarms follow the file; an operator's word outlives the daemon; a living agent is taken over unless what it runs has changed.
-pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
+/// Config swarms follow the file, api swarms the journal; an operator's word outlives the daemon; a living agent is taken over unless what it runs
+/// has changed. A command on a document that the last daemon had begun is done with it.
+///
+/// # Errors
+/// What the file and the journal together can't mean, naming the swarm.
+pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> Result<BootPlan, Unbootable> {
     let mut plan = BootPlan::default();
     let mut open: BTreeMap<AgentId, IncarnationRow> =
         found.open.iter().map(|open| (open.begun.agent.clone(), open.clone())).collect();
-    for spec in config {
+    for (spec, scaled) in desired_documents(config, found)? {
         let before = found.swarms.iter().find(|old| old.name == spec.name);
         let (desired, since) = before.map_or((Desired::Running, now), |old| (old.desired, old.since));
+        let old = before.and_then(|old| old.spec.as_ref());
+        let mut becomes: BTreeMap<AgentId, Change> = BTreeMap::new();
+        if let Some(old) = old {
+            becomes.extend(changes(Some(old), &spec));
+        }
         let mut agents = Vec::new();
         for (id, agent) in spec.expand().unwrap_or_default() {
             let wanted = found.desires.get(&id).copied().unwrap_or(desired);
-            let old = before.and_then(|old| old.spec.as_ref());
-            let changed = old.is_some_and(|old| runs_something_else(old, spec, &id, &agent));
+            // One that the last document did not have, and that lives all the same, runs nobody knows what.
+            let changed = matches!(becomes.remove(&id), Some(Change::Replace | Change::Start));
             if changed {
                 plan.renewed.push(id.clone());
             }
@@ -110,22 +133,131 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> BootPlan {
             }
             agents.push(PlannedAgent { id, spec: agent, desired: wanted, adopt });
         }
-        let before = before.and_then(|old| old.spec.as_ref()).and_then(|old| old.expand().ok()).unwrap_or_default();
-        let gone = before.into_iter().map(|(id, _)| id).filter(|id| !agents.iter().any(|kept| kept.id == *id));
-        plan.dropped.extend(gone);
-        plan.swarms.push(PlannedSwarm { spec: Arc::new(spec.clone()), desired, since, agents });
+        plan.dropped.extend(becomes.into_keys());
+        plan.swarms.push(PlannedSwarm { spec: Arc::new(spec), scaled, desired, since, agents });
     }
     plan.end.extend(open.into_values());
-    let kept: BTreeSet<&SwarmName> = config.iter().map(|spec| &spec.name).collect();
-    plan.removed = found.swarms.iter().map(|old| &old.name).filter(|name| !kept.contains(name)).cloned().collect();
-    plan
+    let kept: BTreeSet<&SwarmName> = plan.swarms.iter().map(|swarm| &swarm.spec.name).collect();
+    let removed = found.swarms.iter().map(|old| &old.name).filter(|name| !kept.contains(name)).cloned().collect();
+    plan.removed = removed;
+    Ok(plan)
 }
 
-/// Whether the living process of an agent is not what its document now asks for. Deadlines and restart rules apply without a restart.
-fn runs_something_else(old: &SwarmSpec, new: &SwarmSpec, id: &AgentId, agent: &AgentSpec) -> bool {
-    let before = old.expand().unwrap_or_default().into_iter().find(|(other, _)| other == id);
-    let Some((_, before)) = before else { return true };
-    before.command != agent.command || before.env != agent.env || old.env != new.env || old.home != new.home
+/// Why a daemon can't begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unbootable {
+    /// Both places have a swarm of this name.
+    #[error(
+        "swarm {0} is in the configuration file and was launched through the API, too; rename the one in the file, or take it out and delete the other with `hivekeeper rm {0}`"
+    )]
+    Twice(SwarmName),
+    /// Only the journal has its document, and this version can't read it.
+    #[error(
+        "swarm {0} was launched through the API, and its document in the journal can't be read by this version; go on with the version that wrote it"
+    )]
+    Unreadable(SwarmName),
+}
+
+/// What there is to be: the file's swarms in its order, then the API's by name.
+fn desired_documents(config: &[SwarmSpec], found: &Found) -> Result<Vec<(SwarmSpec, Scaled)>, Unbootable> {
+    let begun = |name: &SwarmName| {
+        let mut all = found.unfinished.iter();
+        all.find(|one| one.state == OperationState::Running && one.target.swarm() == name).map(|one| &one.command)
+    };
+    let mut all = Vec::new();
+    for spec in config {
+        let before = found.swarms.iter().find(|old| old.name == spec.name);
+        if before.is_some_and(|old| old.origin == Origin::Api) {
+            return Err(Unbootable::Twice(spec.name.clone()));
+        }
+        let mut scaled = before.map(|old| old.scaled.clone()).unwrap_or_default();
+        if let Some(Command::Scale { agent, replicas }) = begun(&spec.name) {
+            note_scale(&mut scaled, spec, agent, *replicas);
+        }
+        all.push(effective(spec, &scaled));
+    }
+    let mut names: BTreeSet<&SwarmName> = BTreeSet::new();
+    names.extend(found.swarms.iter().filter(|old| old.origin == Origin::Api).map(|old| &old.name));
+    let launches = found.unfinished.iter().filter(|one| one.state == OperationState::Running);
+    names.extend(launches.filter(|one| is_api_launch(&one.command)).map(|one| one.target.swarm()));
+    for name in names {
+        if config.iter().any(|spec| spec.name == *name) {
+            return Err(Unbootable::Twice(name.clone()));
+        }
+        let kept = found.swarms.iter().find(|old| old.name == *name);
+        let spec = kept.and_then(|old| old.spec.clone()).map(Arc::new);
+        let spec = match begun(name) {
+            Some(command) => command.leaves(spec),
+            None if spec.is_none() => return Err(Unbootable::Unreadable(name.clone())),
+            None => spec,
+        };
+        all.extend(spec.map(|spec| (Arc::unwrap_or_clone(spec), Scaled::new())));
+    }
+    Ok(all)
+}
+
+fn is_api_launch(command: &Command) -> bool {
+    matches!(command, Command::Launch { spec } if spec.origin == Origin::Api)
+}
+
+/// What the operator made of the file's numbers: how many the file said then, and how many there are to be.
+pub type Scaled = BTreeMap<AgentName, (u32, u32)>;
+
+/// A document of the file with the operator's numbers, and those of them that still hold: a number that was changed in the file wins.
+pub fn effective(file: &SwarmSpec, scaled: &Scaled) -> (SwarmSpec, Scaled) {
+    let mut spec = file.clone();
+    let holds =
+        |agent: &AgentName, said: u32| file.agents.iter().any(|one| one.name == *agent && one.replicas == Some(said));
+    let kept: Scaled = scaled
+        .iter()
+        .filter(|(agent, (said, _))| holds(agent, *said))
+        .map(|(agent, to)| (agent.clone(), *to))
+        .collect();
+    for (agent, (_, replicas)) in &kept {
+        spec = spec.scaled(agent, *replicas);
+    }
+    (spec, kept)
+}
+
+/// Notes that an operator wants another number of an agent of the file than `now` has.
+pub fn note_scale(scaled: &mut Scaled, now: &SwarmSpec, agent: &AgentName, replicas: u32) {
+    let present = now.agents.iter().find(|one| one.name == *agent).and_then(|one| one.replicas);
+    let Some(present) = present else { return };
+    let said = scaled.get(agent).map_or(present, |(said, _)| *said);
+    match said == replicas {
+        true => drop(scaled.remove(agent)),
+        false => drop(scaled.insert(agent.clone(), (said, replicas))),
+    }
+}
+
+/// What becomes of an operation that the last daemon did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumption {
+    /// It is carried out, or begun anew: what it has done already is not done twice.
+    Again,
+    /// Boot has done it.
+    Done,
+    /// How far it came nobody knows.
+    Lost,
+    /// It was the file's word, and the file says something else now.
+    Outdated,
+}
+
+/// Judges one. `swarms` is what this daemon begins with.
+pub fn resumption(operation: &Operation, swarms: &[PlannedSwarm]) -> Resumption {
+    let now = swarms.iter().find(|swarm| swarm.spec.name == *operation.target.swarm()).map(|swarm| &swarm.spec);
+    if operation.requested_by == Requester::Reload {
+        let done = match &operation.command {
+            Command::Launch { spec } | Command::Update { spec } => now.is_some_and(|now| now == spec),
+            _ => now.is_none(),
+        };
+        return if done { Resumption::Done } else { Resumption::Outdated };
+    }
+    match (&operation.command, operation.state) {
+        (Command::Restart { .. }, OperationState::Running) => Resumption::Lost,
+        (Command::Delete, OperationState::Running) if now.is_none() => Resumption::Done,
+        _ => Resumption::Again,
+    }
 }
 
 /// Whether an incarnation ended because no daemon led it any more, and not by any doing of its own: its agent simply starts again.
@@ -340,6 +472,34 @@ fn health_seed(&(agent, ledger, standing): &Stood, period: Duration, now: System
     }
 }
 
+/// Whether an agent of a document can have so many replicas.
+///
+/// # Errors
+/// Why not.
+pub fn scalable(spec: &SwarmSpec, agent: &AgentName, replicas: u32) -> Result<(), ControlError> {
+    let conflict = |why: String| Err(ControlError::Conflict { why });
+    let swarm = &spec.name;
+    let Some(found) = spec.agents.iter().find(|one| one.name == *agent) else {
+        let numbered = spec.agents.iter().filter(|one| one.replicas.is_some()).map(|one| one.name.as_str());
+        let numbered: Vec<_> = numbered.collect();
+        let allowed = if numbered.is_empty() { "none of this swarm".to_owned() } else { numbered.join(", ") };
+        return Err(ControlError::NotFound {
+            what: format!("agent {agent} of swarm {swarm} (can be scaled: {allowed})"),
+        });
+    };
+    if found.replicas.is_none() {
+        return conflict(format!("agent {swarm}/{agent} has no `replicas` in its document, so it can't be scaled"));
+    }
+    let Ok(all) = spec.scaled(agent, replicas).expand() else {
+        return conflict(format!("{agent}-{replicas} is longer than a name can be"));
+    };
+    let mut names = BTreeSet::new();
+    match all.iter().find(|(id, _)| !names.insert(id)) {
+        Some((twice, _)) => conflict(format!("there would be two agents {twice}")),
+        None => Ok(()),
+    }
+}
+
 /// Whether a command fits. `desired` is the target's, as it is wanted now.
 ///
 /// # Errors
@@ -362,6 +522,7 @@ pub fn fits(
         (Command::Resume, Desired::Running) => conflict("is not paused"),
         (Command::Resume, Desired::Stopped) => conflict("is stopped, not paused; start it"),
         (Command::Start, Desired::Paused) => conflict("is paused; resume it"),
+        (Command::Update { .. } | Command::Scale { .. }, Desired::Paused) => conflict("is paused; resume it first"),
         (Command::Restart { .. }, Desired::Paused) => conflict("is paused; resume it before it is restarted"),
         _ => Ok(()),
     }

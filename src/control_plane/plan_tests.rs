@@ -63,7 +63,8 @@ fn open(agent: &str, incarnation: u64) -> IncarnationRow {
 }
 
 fn known(spec: SwarmSpec, desired: Desired) -> FoundSwarm {
-    FoundSwarm { name: spec.name.clone(), spec: Some(spec), desired, since: NOW }
+    let (name, origin) = (spec.name.clone(), spec.origin);
+    FoundSwarm { name, origin, spec: Some(spec), scaled: Scaled::new(), desired, since: NOW }
 }
 
 fn planned(desired: Desired, restart: RestartType, adopt: Option<u64>) -> PlannedAgent {
@@ -100,7 +101,7 @@ fn a_living_agent_is_taken_over() {
     let spec = swarm("s", &["a", "b"]);
     let found =
         Found { swarms: vec![known(spec.clone(), Desired::Running)], open: vec![open("s/a", 3)], ..Found::default() };
-    let plan = boot(&[spec], &found, now());
+    let plan = boot(&[spec], &found, now()).unwrap();
     assert_eq!(plan.adopt, found.open);
     assert_eq!((plan.end.len(), plan.removed.len()), (0, 0));
     let adopt: Vec<_> = plan.swarms[0].agents.iter().map(|agent| agent.adopt).collect();
@@ -119,7 +120,7 @@ fn what_runs_something_else_is_ended_and_what_has_other_rules_is_not() {
         open: vec![open("s/a", 1), open("s/b", 1)],
         ..Found::default()
     };
-    let plan = boot(&[after], &found, now());
+    let plan = boot(&[after], &found, now()).unwrap();
     assert_eq!(plan.end, found.open[..1]);
     assert_eq!(plan.adopt, found.open[1..]);
     assert_eq!(plan.renewed, ["s/a".parse().unwrap()], "what it did before says nothing of what it runs now");
@@ -139,7 +140,7 @@ fn whatever_runs_elsewhere_is_started_anew() {
                 open: vec![open("s/a", 2)],
                 ..Found::default()
             };
-            let plan = boot(&[spec(after)], &found, now());
+            let plan = boot(&[spec(after)], &found, now()).unwrap();
             assert_eq!(
                 (plan.end.len(), plan.adopt.len()),
                 if i == k { (0, 1) } else { (1, 0) },
@@ -156,8 +157,9 @@ fn an_operators_stop_outlives_the_daemon() {
         swarms: vec![known(spec.clone(), Desired::Running)],
         desires: [("s/a".parse().unwrap(), Desired::Stopped)].into(),
         open: vec![open("s/a", 1)],
+        ..Found::default()
     };
-    let plan = boot(&[spec], &found, now());
+    let plan = boot(&[spec], &found, now()).unwrap();
     assert_eq!(plan.end.len(), 1, "it was being stopped when the daemon died");
     let desired: Vec<_> = plan.swarms[0].agents.iter().map(|agent| agent.desired).collect();
     assert_eq!(desired, [Desired::Stopped, Desired::Running]);
@@ -172,12 +174,12 @@ fn what_the_file_no_longer_has_is_ended_and_removed() {
         open: vec![open("t/c", 1), open("s/old", 2)],
         ..Found::default()
     };
-    let plan = boot(&[kept], &found, now());
+    let plan = boot(&[kept], &found, now()).unwrap();
     assert_eq!(plan.end.len(), 2);
     assert_eq!(plan.removed, ["t".parse().unwrap()]);
     let fewer = swarm("s", &["b"]);
     let found = Found { swarms: vec![known(swarm("s", &["a", "b"]), Desired::Running)], ..Found::default() };
-    let plan = boot(&[fewer], &found, now());
+    let plan = boot(&[fewer], &found, now()).unwrap();
     assert_eq!(plan.dropped, ["s/a".parse().unwrap()]);
 }
 
@@ -186,7 +188,7 @@ fn a_document_that_cannot_be_read_takes_over_as_it_is() {
     let spec = swarm("s", &["a"]);
     let row = FoundSwarm { spec: None, ..known(spec.clone(), Desired::Paused) };
     let found = Found { swarms: vec![row], open: vec![open("s/a", 1)], ..Found::default() };
-    let plan = boot(&[spec], &found, now());
+    let plan = boot(&[spec], &found, now()).unwrap();
     assert_eq!((plan.adopt.len(), plan.swarms[0].desired), (1, Desired::Paused));
 }
 
@@ -294,7 +296,7 @@ fn commands_fit_or_say_why_not() {
     let able = Capabilities { pause: true, limits: false, isolation: false, oom: false, recover: true };
     let unable = Capabilities { pause: false, ..able };
     let (swarm, agent) = (Target::Swarm("s".parse().unwrap()), Target::Agent("s/a".parse().unwrap()));
-    let restart = Command::Restart { grace: None, reason: None };
+    let restart = Command::Restart { mode: crate::model::RestartMode::All, grace: None, reason: None };
     let stop = Command::Stop { grace: None, reason: None };
     let fine = [
         (&restart, &agent, Desired::Running),
@@ -327,7 +329,7 @@ fn commands_fit_or_say_why_not() {
 /// A group of `a`, `b` and `c` whose automatic starts were begun so many seconds ago, oldest first.
 fn group(strategy: Strategy, begun: [&[u64]; 3]) -> (PlannedSwarm, HashMap<AgentId, Ledger>) {
     let spec = SwarmSpec { strategy, ..swarm("s", &["a", "b", "c"]) };
-    let plan = boot(&[spec], &Found::default(), NOW).swarms.remove(0);
+    let plan = boot(&[spec], &Found::default(), NOW).unwrap().swarms.remove(0);
     let ledgers = plan.agents.iter().zip(begun).map(|(agent, begun)| {
         let recent = begun.iter().map(|age| now() - Duration::from_secs(*age)).collect();
         let active = ledger(Some(StandingState::Active), None);
@@ -454,4 +456,84 @@ fn what_was_lost_without_a_daemon_takes_its_group_along_and_what_was_told_to_end
         assert_eq!(seed.agents[&plan.agents[1].id].state, SeedState::Running);
         assert_eq!(seed.recent, Vec::<Duration>::new(), "it debits nobody");
     }
+}
+
+#[test]
+fn another_document_touches_whom_it_changes() {
+    let numbered = |n| {
+        let coder = AgentSpec { replicas: Some(n), ..(*agent_spec("coder")).clone() };
+        SwarmSpec { agents: vec![agent_spec("a"), Arc::new(coder)], ..swarm("s", &[]) }
+    };
+    let told = |old: Option<&SwarmSpec>, new: &SwarmSpec| {
+        changes(old, new).into_iter().map(|(id, change)| (id.name.to_string(), change)).collect::<Vec<_>>()
+    };
+    let said =
+        |all: &[(&str, Change)]| all.iter().map(|(name, change)| ((*name).to_owned(), *change)).collect::<Vec<_>>();
+    let (one, three) = (numbered(1), numbered(3));
+    assert_eq!(told(None, &one), said(&[("a", Change::Start), ("coder-1", Change::Start)]));
+    assert_eq!(told(Some(&one), &one), said(&[("a", Change::Keep), ("coder-1", Change::Keep)]));
+    let up = [("a", Change::Keep), ("coder-1", Change::Keep), ("coder-2", Change::Start), ("coder-3", Change::Start)];
+    assert_eq!(told(Some(&one), &three), said(&up));
+    let down = [("a", Change::Keep), ("coder-1", Change::Keep), ("coder-3", Change::Stop), ("coder-2", Change::Stop)];
+    assert_eq!(told(Some(&three), &one), said(&down), "the last one first");
+    let mut other = one.clone();
+    Arc::make_mut(&mut other.agents[0]).command = vec!["true".to_owned()];
+    assert_eq!(told(Some(&one), &other), said(&[("a", Change::Replace), ("coder-1", Change::Keep)]));
+    Arc::make_mut(&mut other.agents[1]).stop_grace = Duration::from_secs(1);
+    assert_eq!(told(Some(&one), &other), said(&[("a", Change::Replace), ("coder-1", Change::Adjust)]));
+    let rules = SwarmSpec { intensity: 9, ..one.clone() };
+    assert_eq!(told(Some(&one), &rules), said(&[("a", Change::Adjust), ("coder-1", Change::Adjust)]));
+    let moved = SwarmSpec { home: Home::Process { workdir: Some("/tmp".into()) }, ..one.clone() };
+    assert_eq!(told(Some(&one), &moved), said(&[("a", Change::Replace), ("coder-1", Change::Replace)]));
+}
+
+#[test]
+fn a_number_of_the_operators_holds_until_the_file_says_another() {
+    let file = |n| {
+        let coder = AgentSpec { replicas: Some(n), ..(*agent_spec("coder")).clone() };
+        SwarmSpec { agents: vec![Arc::new(coder)], ..swarm("s", &[]) }
+    };
+    let coder: AgentName = "coder".parse().unwrap();
+    let mut scaled = Scaled::new();
+    note_scale(&mut scaled, &file(3), &coder, 5);
+    assert_eq!(effective(&file(3), &scaled), (file(5), scaled.clone()));
+    assert_eq!(effective(&file(4), &scaled), (file(4), Scaled::new()));
+    note_scale(&mut scaled, &file(5), &coder, 2);
+    assert_eq!(effective(&file(3), &scaled).0, file(2), "it is still the file's 3 that it holds against");
+    note_scale(&mut scaled, &file(2), &coder, 3);
+    assert_eq!(scaled, Scaled::new());
+}
+
+#[test]
+fn swarms_of_the_api_come_from_the_journal_and_a_command_that_was_begun_is_done() {
+    let api = |name: &str, agents: &[&str]| SwarmSpec { origin: Origin::Api, ..swarm(name, agents) };
+    let begun = |command: Command, name: &str| Operation {
+        id: crate::model::OperationId::mint(),
+        command,
+        target: Target::Swarm(name.parse().unwrap()),
+        state: OperationState::Running,
+        requested_by: Requester::Daemon,
+        requested_at: NOW,
+        ended_at: None,
+        steps: Vec::new(),
+        error: None,
+    };
+    let found = Found {
+        swarms: vec![known(api("kept", &["a"]), Desired::Stopped), known(api("gone", &["a"]), Desired::Running)],
+        open: vec![open("gone/a", 1)],
+        unfinished: vec![
+            begun(Command::Delete, "gone"),
+            begun(Command::Launch { spec: Arc::new(api("new", &["b"])) }, "new"),
+        ],
+        ..Found::default()
+    };
+    let plan = boot(&[swarm("file", &["a"])], &found, now()).unwrap();
+    let names: Vec<_> = plan.swarms.iter().map(|swarm| (swarm.spec.name.as_str(), swarm.desired)).collect();
+    assert_eq!(names, [("file", Desired::Running), ("kept", Desired::Stopped), ("new", Desired::Running)]);
+    assert_eq!((plan.end.len(), plan.removed), (1, vec!["gone".parse().unwrap()]));
+    let twice = boot(&[swarm("kept", &["a"])], &found, now()).unwrap_err();
+    assert_eq!(twice, Unbootable::Twice("kept".parse().unwrap()));
+    let unreadable = FoundSwarm { spec: None, ..known(api("x", &["a"]), Desired::Running) };
+    let found = Found { swarms: vec![unreadable], ..Found::default() };
+    assert_eq!(boot(&[], &found, now()).unwrap_err(), Unbootable::Unreadable("x".parse().unwrap()));
 }

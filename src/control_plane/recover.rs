@@ -67,16 +67,29 @@ pub async fn ledgers(
 /// The journal can't be read.
 pub async fn declare(journal: &dyn Journal, health: &health::Handle, plan: &BootPlan) -> Result<(), StoreError> {
     for swarm in &plan.swarms {
-        let now = SystemTime::now();
-        let ledgers = ledgers(journal, swarm, now).await?;
-        health.report(health::Report::Declared {
-            spec: Arc::clone(&swarm.spec),
-            desired: swarm.desired,
-            seeds: plan::health_seeds(swarm, &ledgers, now),
-        });
-        for agent in swarm.agents.iter().filter(|agent| agent.desired != swarm.desired) {
-            health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
-        }
+        declare_one(journal, health, swarm).await?;
+    }
+    Ok(())
+}
+
+/// The same of one swarm.
+///
+/// # Errors
+/// The journal can't be read.
+pub(super) async fn declare_one(
+    journal: &dyn Journal,
+    health: &health::Handle,
+    swarm: &PlannedSwarm,
+) -> Result<(), StoreError> {
+    let now = SystemTime::now();
+    let ledgers = ledgers(journal, swarm, now).await?;
+    health.report(health::Report::Declared {
+        spec: Arc::clone(&swarm.spec),
+        desired: swarm.desired,
+        seeds: plan::health_seeds(swarm, &ledgers, now),
+    });
+    for agent in swarm.agents.iter().filter(|agent| agent.desired != swarm.desired) {
+        health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
     }
     Ok(())
 }

@@ -23,8 +23,15 @@ pub(super) struct SwarmChild {
     pub(super) agents: HashMap<AgentId, ChildRef<AgentActor>>,
 }
 
-/// The supervisor of one swarm with its agents in start order, each with its seed.
-pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, seed: SwarmSeed) -> SwarmChild {
+/// What a swarm's supervisor is told: about itself, and its children in start order.
+pub(super) struct Parts {
+    pub(super) flags: SupervisorFlags,
+    pub(super) children: Vec<Child>,
+    pub(super) agents: HashMap<AgentId, ChildRef<AgentActor>>,
+}
+
+/// The document of a swarm in its supervisor's words, each agent with its seed.
+pub(super) fn parts(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, seed: SwarmSeed) -> Parts {
     let SwarmSeed { agents: mut seeds, recent } = seed;
     let mut agents = HashMap::new();
     let mut children = Vec::new();
@@ -34,11 +41,17 @@ pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, seed: SwarmSeed)
         agents.insert(agent.id.clone(), reference);
         children.push(child);
     }
+    Parts { flags: flags(&plan.spec, recent), children, agents }
+}
+
+/// The supervisor of one swarm with its agents in start order, each with its seed.
+pub(super) fn child(deps: &Arc<AgentDeps>, plan: &PlannedSwarm, seed: SwarmSeed) -> SwarmChild {
+    let Parts { flags, children, agents } = parts(deps, plan, seed);
     let mut spec = ChildSpec::new(ChildId::from(plan.spec.name.as_str()));
     // A new one by itself would start every agent afresh, the stopped and the completed, too. The controller makes it, from the journal.
     spec.restart = RestartType::Temporary;
     spec.retain = true;
-    let (child, supervisor) = Child::supervisor(spec, flags(&plan.spec, recent), children);
+    let (child, supervisor) = Child::supervisor(spec, flags, children);
     SwarmChild { child, supervisor, agents }
 }
 

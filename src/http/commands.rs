@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     control_plane::Request,
-    model::{Command, Operation, Target, command::GRACE_MAX},
+    model::{Command, Operation, RestartMode, Target, command::GRACE_MAX},
     view,
 };
 
@@ -70,18 +70,16 @@ impl Verb {
         match (self, target) {
             (Self::Restart, Target::Swarm(_)) => {
                 let body: RestartSwarm = dto::body(request, payload).await?;
-                if body.mode == Mode::Rolling {
-                    return Err(Problem::new(
-                        Code::Unsupported,
-                        "mode: found \"rolling\", allowed in this version: \"all\"",
-                    ));
-                }
+                let mode = match body.mode {
+                    Mode::All => RestartMode::All,
+                    Mode::Rolling => RestartMode::Rolling,
+                };
                 let (grace, reason) = checked(body.grace_ms, body.reason)?;
-                Ok(Command::Restart { grace, reason })
+                Ok(Command::Restart { mode, grace, reason })
             }
             (Self::Restart, Target::Agent(_)) => {
                 let (grace, reason) = ending(request, payload).await?;
-                Ok(Command::Restart { grace, reason })
+                Ok(Command::Restart { mode: RestartMode::All, grace, reason })
             }
             (Self::Stop, _) => {
                 let (grace, reason) = ending(request, payload).await?;
@@ -159,11 +157,24 @@ async fn command(
     deps: Data<Deps>,
 ) -> Result<HttpResponse, Problem> {
     let command = verb.read(&target, &request, payload).await?;
-    let wait = dto::query::<dto::WaitQuery>(&request)?.wait.map(|wait| wait.min(dto::WAIT_MAX));
-    let idempotency_key = dto::idempotency_key(&request)?;
-    let requested_by = guard::requester(&request);
-    let mut operation = deps.control.submit(Request { command, target, requested_by, idempotency_key }).await?;
-    if let Some(wait) = wait.filter(|_| !operation.state.ended()) {
+    let wait = dto::query::<dto::WaitQuery>(&request)?.wait;
+    hand_in(&request, &deps, command, target, wait).await
+}
+
+/// Hands a command in, and waits for its end if that is asked for.
+pub(super) async fn hand_in(
+    request: &HttpRequest,
+    deps: &Deps,
+    command: Command,
+    target: Target,
+    wait: Option<Duration>,
+) -> Result<HttpResponse, Problem> {
+    let idempotency_key = dto::idempotency_key(request)?;
+    let if_match = dto::header_text(request, "if-match")?;
+    let requested_by = guard::requester(request);
+    let handed = Request { command, target, requested_by, idempotency_key, if_match };
+    let mut operation = deps.control.submit(handed).await?;
+    if let Some(wait) = wait.map(|wait| wait.min(dto::WAIT_MAX)).filter(|_| !operation.state.ended()) {
         operation = deps.control.wait(operation.id, wait).await?;
     }
     let in_time = wait.is_some() && operation.state.ended();

@@ -142,11 +142,12 @@ pub(super) struct Problem {
     detail: String,
     allow: Option<String>,
     retry_after_s: Option<u64>,
+    errors: Vec<view::Mistake>,
 }
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: None, retry_after_s: None }
+        Self { code, detail: detail.into(), allow: None, retry_after_s: None, errors: Vec::new() }
     }
 
     pub(super) fn method_not_allowed(allow: String) -> Self {
@@ -157,6 +158,11 @@ impl Problem {
     /// A refusal that knows when the way is clear.
     pub(super) fn retry_after(code: Code, detail: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after_s: Some(seconds), ..Self::new(code, detail) }
+    }
+
+    /// A refusal of something in which all of this is wrong.
+    pub(super) fn mistakes(code: Code, detail: impl Into<String>, errors: Vec<view::Mistake>) -> Self {
+        Self { errors, ..Self::new(code, detail) }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -203,7 +209,7 @@ impl Problem {
             }
             _ => {}
         }
-        let shown = view::problem(status.as_u16(), self.code.word(), &self.detail, instance);
+        let shown = view::problem(status.as_u16(), self.code.word(), &self.detail, instance).with(&self.errors);
         response.body(serde_json::to_string(&shown).unwrap_or_default())
     }
 }
@@ -224,6 +230,7 @@ impl From<ControlError> for Problem {
             ControlError::NotFound { .. } => Code::NotFound,
             ControlError::Conflict { .. } => Code::Conflict,
             ControlError::Unsupported { .. } => Code::Unsupported,
+            ControlError::Outdated { .. } => Code::PreconditionFailed,
             ControlError::KeyReused => Code::KeyReused,
             ControlError::Journal { .. } => Code::JournalUnavailable,
             ControlError::Unavailable { .. } => Code::Unavailable,

@@ -5,6 +5,7 @@
 mod audit;
 mod commands;
 mod connections;
+mod documents;
 mod dto;
 mod error;
 mod events;
@@ -30,5 +31,6 @@ mod table;
 mod tokens;
 mod tree;
 
+pub use documents::DocumentReader;
 pub use metrics::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings};
 pub use server::{Deps, HealthReader, Limits, OnFailure, Rates, STOP_GRACE_S, Server};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     commands::{self, Ending, NoBody, RestartSwarm, Verb},
-    dto,
+    documents, dto,
     error::{Code, Problem},
     events::{self, Page as EventPage},
     history, logs, metrics, notifiers,
@@ -13,7 +13,7 @@ use super::{
     table::{
         Row,
         Scope::{Control, Open, Read},
-        delete, get, post, watch,
+        delete, get, post, put, watch,
     },
     tokens::{self, MintedView, NewToken, TicketView, TokensView},
     tree,
@@ -39,6 +39,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) fn table() -> Vec<Row> {
     let mut table = probes();
     table.extend(looks());
+    table.extend(documents());
     table.extend(operations());
     table.extend(hive());
     table.extend(access());
@@ -131,6 +132,42 @@ fn operations() -> Vec<Row> {
     vec![
         get("/api/v1/operations", Read, operations::list, list),
         get("/api/v1/operations/{operation}", Read, operations::show, show),
+    ]
+}
+
+fn documents() -> Vec<Row> {
+    let example =
+        json!({ "name": "review", "agent": [{ "name": "coder", "replicas": 2, "command": ["sleep", "1000"] }] });
+    let matched = |doc: Doc| {
+        doc.header("If-Match", text("^.+$"), "Only while the document has this `ETag`.")
+            .refuses(&[Code::PreconditionFailed])
+    };
+    let launch = command(doc("launch_swarm", Tag::Swarms, "Launches a swarm"))
+        .text("The body is a swarm document with the keys of `[[swarm]]`; what it leaves out is as in the daemon's configuration.")
+        .body::<Anything>(example.clone())
+        .refuses(&[Code::InvalidDocument]);
+    let update = matched(command(doc("update_swarm", Tag::Swarms, "Gives a swarm another document")))
+        .text(
+            "What the document changes is replaced, the rest keeps its processes. A dry run is answered with the plan.",
+        )
+        .query("dry_run", flag(), "Tell what it would do, and do nothing.")
+        .body::<Anything>(example)
+        .json::<Anything>(200, "The operation, which has ended in time; of a dry run the plan.")
+        .refuses(&[Code::InvalidDocument]);
+    let delete_one = matched(command(doc("delete_swarm", Tag::Swarms, "Stops a swarm and forgets it")));
+    let scale = command(doc("scale_swarm", Tag::Swarms, "Gives an agent of a swarm another number of replicas"))
+        .body::<documents::Scale>(json!({ "agent": "coder", "replicas": 5 }));
+    let cancel = doc("cancel_operation", Tag::Operations, "Withdraws an operation")
+        .text("One that waits at once; a launch or a rolling restart under way between two agents.")
+        .body::<NoBody>(json!({}))
+        .json::<OperationView<'_>>(200, "As it is now.")
+        .refuses(&[Code::Conflict, Code::JournalUnavailable]);
+    vec![
+        post("/api/v1/swarms", Control, documents::launch, launch),
+        put("/api/v1/swarms/{swarm}", Control, documents::update, update),
+        delete("/api/v1/swarms/{swarm}", Control, documents::delete, delete_one),
+        post("/api/v1/swarms/{swarm}/scale", Control, documents::scale, scale),
+        post("/api/v1/operations/{operation}/cancel", Control, documents::cancel, cancel),
     ]
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     audit::Book,
     connections::Connections,
+    documents::DocumentReader,
     guard::{self, Gate},
     hosts::Hosts,
     metrics::MetricsReader,
@@ -136,6 +137,8 @@ pub struct Deps {
     pub control: Arc<dyn Control>,
     /// What was seen.
     pub health: Arc<dyn HealthReader>,
+    /// Reads swarm documents.
+    pub documents: Arc<dyn DocumentReader>,
     /// What happens.
     pub feed: Feed,
     /// Who may come in.

@@ -2,7 +2,6 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
@@ -72,7 +71,7 @@ pub(super) async fn show(request: HttpRequest, deps: Data<Deps>) -> Result<HttpR
     let entry = deps.control.swarm(&name).ok_or_else(not_found)?;
     let document = view::document(&entry.spec);
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::ETAG, etag(&document)));
+    response.insert_header((header::ETAG, view::document_tag(&document)));
     Ok(response.json(show_entry(&entry, &seen(&entry, &deps), Some(&document))))
 }
 
@@ -104,11 +103,4 @@ fn show_entry<'a>(entry: &'a SwarmEntry, seen: &'a Seen, document: Option<&'a Sw
         agents: seen.agents.iter().map(|agent| view::agent(agent)).collect(),
         document,
     }
-}
-
-/// A strong entity tag of the document's text; 16 hexadecimal digits tell versions of one document apart.
-fn etag(document: &SwarmDocument) -> String {
-    let digest = Sha256::digest(serde_json::to_vec(document).unwrap_or_default());
-    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{hex}\"")
 }

@@ -70,6 +70,16 @@ where
     Row { method: Method::POST, path: path.to_owned(), scope, doc, allow: "POST", route: web::post().to(handler) }
 }
 
+/// A route that is put.
+pub(super) fn put<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Row { method: Method::PUT, path: path.to_owned(), scope, doc, allow: "PUT", route: web::put().to(handler) }
+}
+
 /// A route that is deleted.
 pub(super) fn delete<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
 where

@@ -1,9 +1,13 @@
 //! Commands and the operations that they become.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
-    ids::{AgentId, OperationId, SwarmName},
+    ids::{AgentId, AgentName, OperationId, SwarmName},
+    spec::SwarmSpec,
     token::TokenName,
 };
 
@@ -38,11 +42,42 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// How the agents of a swarm are restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartMode {
+    /// All are stopped in reverse order, then started in order.
+    #[default]
+    All,
+    /// One at a time in start order, the next only when the one before runs; the first that does not come up ends it.
+    Rolling,
+}
+
 /// What an operator may ask for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
+    /// Make the swarm part of the hive and start it.
+    Launch {
+        /// Its document.
+        spec: Arc<SwarmSpec>,
+    },
+    /// Give the swarm another document: what it changes is replaced, the rest is left alone.
+    Update {
+        /// The whole new document.
+        spec: Arc<SwarmSpec>,
+    },
+    /// Stop the swarm and forget it.
+    Delete,
+    /// Give an agent of the swarm another number of replicas.
+    Scale {
+        /// The stem of the numbered names.
+        agent: AgentName,
+        /// How many from now on.
+        replicas: u32,
+    },
     /// Replace the agents; clears window and back-off.
     Restart {
+        /// In which order; a single agent has but one.
+        mode: RestartMode,
         /// Overrides the document's `stop_grace`.
         grace: Option<Duration>,
         /// Free text for the history.
@@ -67,12 +102,31 @@ impl Command {
     /// The word of the API.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Launch { .. } => "launch",
+            Self::Update { .. } => "update",
+            Self::Delete => "delete",
+            Self::Scale { .. } => "scale",
             Self::Restart { .. } => "restart",
             Self::Stop { .. } => "stop",
             Self::Start => "start",
             Self::Pause => "pause",
             Self::Resume => "resume",
         }
+    }
+
+    /// The document of a swarm as this command leaves it; `None`: there is no such swarm behind it.
+    pub fn leaves(&self, before: Option<Arc<SwarmSpec>>) -> Option<Arc<SwarmSpec>> {
+        match self {
+            Self::Launch { spec } | Self::Update { spec } => Some(Arc::clone(spec)),
+            Self::Delete => None,
+            Self::Scale { agent, replicas } => before.map(|spec| Arc::new(spec.scaled(agent, *replicas))),
+            Self::Restart { .. } | Self::Stop { .. } | Self::Start | Self::Pause | Self::Resume => before,
+        }
+    }
+
+    /// Whether it changes the document of its swarm.
+    pub fn is_of_the_document(&self) -> bool {
+        matches!(self, Self::Launch { .. } | Self::Update { .. } | Self::Delete | Self::Scale { .. })
     }
 }
 
@@ -91,6 +145,8 @@ pub enum Requester {
         /// Address and port.
         peer: String,
     },
+    /// The configuration file, read again.
+    Reload,
     /// The daemon itself.
     Daemon,
 }
@@ -100,6 +156,7 @@ impl std::fmt::Display for Requester {
         match self {
             Self::Http { peer } => write!(f, "http:{peer}"),
             Self::Token { name, peer } => write!(f, "token:{name}@{peer}"),
+            Self::Reload => f.write_str("reload"),
             Self::Daemon => f.write_str("daemon"),
         }
     }
@@ -116,7 +173,7 @@ pub enum OperationState {
     Succeeded,
     /// Ended otherwise; `error` says how.
     Failed,
-    /// Withdrawn, or cut off by the daemon's end.
+    /// Withdrawn before its end.
     Cancelled,
 }
 
@@ -142,7 +199,7 @@ pub struct Step {
 }
 
 /// One accepted command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
     /// Its id.
     pub id: OperationId,

@@ -16,7 +16,7 @@ pub mod spec;
 pub mod telemetry;
 pub mod token;
 
-pub use command::{Command, Operation, OperationState, Requester, Step, Target};
+pub use command::{Command, Operation, OperationState, Requester, RestartMode, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
 pub use event::{Audit, Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};

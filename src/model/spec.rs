@@ -145,7 +145,18 @@ impl AgentSpec {
     }
 }
 
+/// Agents of the whole hive: the five thousand that one daemon is tested with, and room. With a launcher each they are twice as many processes, half of what
+/// systems number by default.
+pub const AGENTS_MAX: usize = 8192;
+/// Most numbered agents of one entry: what one machine can run as processes, with a launcher each.
+pub const REPLICAS_MAX: u32 = 1000;
+
 impl SwarmSpec {
+    /// How many agents it stands for.
+    pub fn count(&self) -> usize {
+        self.agents.iter().map(|agent| agent.replicas.unwrap_or(1) as usize).sum()
+    }
+
     /// What runs its agents.
     pub fn runtime(&self) -> RuntimeKind {
         self.home.kind()
@@ -164,6 +175,16 @@ impl SwarmSpec {
             Home::Process { workdir } => workdir.as_deref(),
             Home::Docker(container) => container.workdir.as_deref(),
         }
+    }
+
+    /// The same with another number of one agent; an agent that is not numbered stays as it is.
+    #[must_use]
+    pub fn scaled(&self, agent: &AgentName, replicas: u32) -> Self {
+        let mut spec = self.clone();
+        for one in spec.agents.iter_mut().filter(|one| one.name == *agent && one.replicas.is_some()) {
+            Arc::make_mut(one).replicas = Some(replicas);
+        }
+        spec
     }
 
     /// Every agent of the swarm in start order.

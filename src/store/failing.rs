@@ -126,6 +126,9 @@ impl Journal for FailingJournal {
     fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome> {
         self.write(|j| j.put_operation(operation, key))
     }
+    fn keyed_operation(&self, key: &OperationKey) -> Answer<'_, Option<PutOutcome>> {
+        self.read(|j| j.keyed_operation(key))
+    }
     fn update_operation(&self, operation: &Operation) -> Answer<'_, ()> {
         self.write(|j| j.update_operation(operation))
     }

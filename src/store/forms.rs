@@ -1,14 +1,20 @@
 //! The form in which model types lie in the database: JSON text of types that belong to the store alone, so that a change of the wire can't make an
 //! old journal unreadable.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::StoreError;
-use crate::model::{
-    AgentId, Command, ExitCause, ExitRecord, Operation, OperationState, Requester, Spent, Step, Target, Usage,
-    UsageTally,
+use crate::{
+    model::{
+        AgentId, Command, ExitCause, ExitRecord, Operation, OperationState, Origin, Requester, RestartMode, Spent,
+        Step, SwarmSpec, Target, Usage, UsageTally,
+    },
+    view::{SwarmDocument, document},
 };
 
 /// Milliseconds since 1970, the precision of every time that we show; times before are 1970.
@@ -205,8 +211,29 @@ impl From<SpentForm> for Spent {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CommandForm {
-    Restart { grace_ms: Option<u64>, reason: Option<String> },
-    Stop { grace_ms: Option<u64>, reason: Option<String> },
+    Launch {
+        api: bool,
+        document: Box<SwarmDocument>,
+    },
+    Update {
+        api: bool,
+        document: Box<SwarmDocument>,
+    },
+    Delete,
+    Scale {
+        agent: String,
+        replicas: u32,
+    },
+    Restart {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rolling: bool,
+        grace_ms: Option<u64>,
+        reason: Option<String>,
+    },
+    Stop {
+        grace_ms: Option<u64>,
+        reason: Option<String>,
+    },
     Start,
     Pause,
     Resume,
@@ -217,6 +244,7 @@ enum CommandForm {
 enum RequesterForm {
     Http(String),
     Token { name: String, peer: String },
+    Reload,
     Daemon,
 }
 
@@ -242,7 +270,13 @@ impl From<&Operation> for OperationForm {
     fn from(operation: &Operation) -> Self {
         let in_millis = |grace: Option<Duration>| grace.map(|g| u64::try_from(g.as_millis()).unwrap_or(u64::MAX));
         let command = match operation.command.clone() {
-            Command::Restart { grace, reason } => CommandForm::Restart { grace_ms: in_millis(grace), reason },
+            Command::Launch { spec } => CommandForm::Launch { api: is_api(&spec), document: shown(&spec) },
+            Command::Update { spec } => CommandForm::Update { api: is_api(&spec), document: shown(&spec) },
+            Command::Delete => CommandForm::Delete,
+            Command::Scale { agent, replicas } => CommandForm::Scale { agent: agent.to_string(), replicas },
+            Command::Restart { mode, grace, reason } => {
+                CommandForm::Restart { rolling: mode == RestartMode::Rolling, grace_ms: in_millis(grace), reason }
+            }
             Command::Stop { grace, reason } => CommandForm::Stop { grace_ms: in_millis(grace), reason },
             Command::Start => CommandForm::Start,
             Command::Pause => CommandForm::Pause,
@@ -251,6 +285,7 @@ impl From<&Operation> for OperationForm {
         let requested_by = match &operation.requested_by {
             Requester::Http { peer } => RequesterForm::Http(peer.clone()),
             Requester::Token { name, peer } => RequesterForm::Token { name: name.to_string(), peer: peer.clone() },
+            Requester::Reload => RequesterForm::Reload,
             Requester::Daemon => RequesterForm::Daemon,
         };
         let step = |step: &Step| StepForm {
@@ -293,7 +328,14 @@ impl OperationColumns {
         let form: OperationForm = from_json(&self.body)?;
         let grace = |ms: Option<u64>| ms.map(Duration::from_millis);
         let command = match form.command {
-            CommandForm::Restart { grace_ms, reason } => Command::Restart { grace: grace(grace_ms), reason },
+            CommandForm::Launch { api, document } => Command::Launch { spec: meant(api, *document)? },
+            CommandForm::Update { api, document } => Command::Update { spec: meant(api, *document)? },
+            CommandForm::Delete => Command::Delete,
+            CommandForm::Scale { agent, replicas } => Command::Scale { agent: parse(&agent)?, replicas },
+            CommandForm::Restart { rolling, grace_ms, reason } => {
+                let mode = if rolling { RestartMode::Rolling } else { RestartMode::All };
+                Command::Restart { mode, grace: grace(grace_ms), reason }
+            }
             CommandForm::Stop { grace_ms, reason } => Command::Stop { grace: grace(grace_ms), reason },
             CommandForm::Start => Command::Start,
             CommandForm::Pause => Command::Pause,
@@ -320,6 +362,7 @@ impl OperationColumns {
             requested_by: match form.requested_by {
                 RequesterForm::Http(peer) => Requester::Http { peer },
                 RequesterForm::Token { name, peer } => Requester::Token { name: parse(&name)?, peer },
+                RequesterForm::Reload => Requester::Reload,
                 RequesterForm::Daemon => Requester::Daemon,
             },
             requested_at: time(self.requested_at),
@@ -328,6 +371,20 @@ impl OperationColumns {
             error: form.error,
         })
     }
+}
+
+/// A document lies in an operation as it lies beside its swarm.
+fn shown(spec: &SwarmSpec) -> Box<SwarmDocument> {
+    Box::new(document(spec))
+}
+
+fn meant(api: bool, document: SwarmDocument) -> Result<Arc<SwarmSpec>, StoreError> {
+    let origin = if api { Origin::Api } else { Origin::Config };
+    document.into_spec(origin).map(Arc::new).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn is_api(spec: &SwarmSpec) -> bool {
+    spec.origin == Origin::Api
 }
 
 /// The stored word of an operation's state.

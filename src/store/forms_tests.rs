@@ -36,8 +36,12 @@ fn every_exit_cause_comes_back() {
 fn every_command_and_state_comes_back() {
     let reason = Some("because".to_owned());
     let commands = [
-        Command::Restart { grace: Some(Duration::from_millis(1500)), reason: reason.clone() },
-        Command::Restart { grace: None, reason: None },
+        Command::Restart {
+            mode: crate::model::RestartMode::All,
+            grace: Some(Duration::from_millis(1500)),
+            reason: reason.clone(),
+        },
+        Command::Restart { mode: crate::model::RestartMode::All, grace: None, reason: None },
         Command::Stop { grace: Some(Duration::ZERO), reason },
         Command::Start,
         Command::Pause,

@@ -74,6 +74,8 @@ pub trait Journal: Send + Sync {
 
     /// Journals an operation as it is accepted, unless its key was used before.
     fn put_operation(&self, operation: &Operation, key: Option<OperationKey>) -> Answer<'_, PutOutcome>;
+    /// What became of a key that was used before; `None` when it never was.
+    fn keyed_operation(&self, key: &OperationKey) -> Answer<'_, Option<PutOutcome>>;
     /// Journals what an operation has become. `Conflict` when it is unknown.
     fn update_operation(&self, operation: &Operation) -> Answer<'_, ()>;
     /// One operation.

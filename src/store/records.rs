@@ -81,6 +81,8 @@ pub struct SwarmRow {
     pub origin: Origin,
     /// Its document, JSON text; opaque to the store.
     pub document: Arc<str>,
+    /// What its operator made of the file's numbers, JSON text; opaque to the store, too.
+    pub scaled: Option<Arc<str>>,
     /// What the operator wants of it.
     pub desired: Desired,
     /// Since when.
@@ -177,7 +179,7 @@ pub struct OperationKey {
 }
 
 /// What became of [`put_operation`](super::Journal::put_operation).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PutOutcome {
     /// It is journaled.
     Stored,

@@ -29,7 +29,7 @@ pub fn at(ms: u64) -> SystemTime {
 pub fn operation(swarm: &str, requested_ms: u64) -> Operation {
     Operation {
         id: OperationId::mint(),
-        command: Command::Restart { grace: None, reason: None },
+        command: Command::Restart { mode: crate::model::RestartMode::All, grace: None, reason: None },
         target: Target::Swarm(swarm.parse().unwrap()),
         state: OperationState::Accepted,
         requested_by: Requester::Http { peer: "127.0.0.1:5".to_owned() },
@@ -90,6 +90,7 @@ fn row(name: &str, since_ms: u64) -> SwarmRow {
         name: swarm(name),
         origin: Origin::Api,
         document: format!("{{\"name\":\"{name}\"}}").into(),
+        scaled: None,
         desired: Desired::Running,
         since: at(since_ms),
     }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::{
     ToSchema,
     openapi::{RefOr, Schema},
@@ -195,6 +196,13 @@ fn agent_document(agent: &AgentSpec) -> AgentDocument {
         stop_grace: DurationText(agent.stop_grace),
         lease: DurationText(agent.lease),
     }
+}
+
+/// A strong entity tag of a document's text; 16 hexadecimal digits tell versions of one document apart.
+pub fn document_tag(document: &SwarmDocument) -> String {
+    let digest = Sha256::digest(serde_json::to_vec(document).unwrap_or_default());
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("\"{hex}\"")
 }
 
 impl SwarmDocument {

@@ -1,6 +1,7 @@
 //! The one JSON form of the model, for every edge, the journal's payloads and the CLI: `snake_case`, times RFC 3339 UTC with milliseconds,
 //! measured values with their circumstances. The model's own types know nothing of it.
 
+pub mod change;
 pub mod document;
 mod draft;
 mod environment;
@@ -20,7 +21,8 @@ mod token;
 pub mod tree;
 pub mod words;
 
-pub use document::{AgentDocument, DocumentError, SwarmDocument, document};
+pub use change::AgentChangeView;
+pub use document::{AgentDocument, DocumentError, SwarmDocument, document, document_tag};
 pub use draft::SwarmDraft;
 pub use environment::{EnvValueDocument, SecretDocument};
 pub use event::{EventView, event, stored_event};
@@ -32,7 +34,7 @@ pub use health::{
 pub use notifier::{NotifierView, notifier};
 pub use number::whole;
 pub use operation::{OperationView, StepView, operation};
-pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, ProblemView, problem};
+pub use problem::{Mistake, PROBLEM_JSON, PROBLEMS_PATH, ProblemView, problem};
 pub use size::SizeText;
 pub use source::{SourceAgentView, SourceView, ToolView};
 pub use time::{DurationText, Rfc3339, parse_rfc3339};

@@ -6,9 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{time::Rfc3339, words};
-use crate::model::{Command, Operation, Step};
+use crate::model::{Command, Operation, RestartMode, Step};
 
-/// One accepted command. `kind` is the command's word; `grace_ms` and `reason` are what was asked for with it.
+/// One accepted command. `kind` is the command's word; `mode` (of a rolling restart), `agent` and `replicas` (of a scale), `grace_ms` and `reason` are
+/// what was asked for with it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Operation)]
 pub struct OperationView<'a> {
@@ -21,6 +22,12 @@ pub struct OperationView<'a> {
     requested_by: String,
     requested_at: Rfc3339,
     ended_at: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     grace_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,8 +49,16 @@ pub struct StepView<'a> {
 /// Shows an operation.
 pub fn operation(operation: &Operation) -> OperationView<'_> {
     let (grace, reason) = match &operation.command {
-        Command::Restart { grace, reason } | Command::Stop { grace, reason } => (*grace, reason.as_deref()),
-        Command::Start | Command::Pause | Command::Resume => (None, None),
+        Command::Restart { grace, reason, .. } | Command::Stop { grace, reason } => (*grace, reason.as_deref()),
+        _ => (None, None),
+    };
+    let (agent, replicas) = match &operation.command {
+        Command::Scale { agent, replicas } => (Some(agent.as_str()), Some(*replicas)),
+        _ => (None, None),
+    };
+    let mode = match &operation.command {
+        Command::Restart { mode: RestartMode::Rolling, .. } => Some("rolling"),
+        _ => None,
     };
     OperationView {
         id: operation.id.to_string(),
@@ -53,6 +68,9 @@ pub fn operation(operation: &Operation) -> OperationView<'_> {
         requested_by: operation.requested_by.to_string(),
         requested_at: Rfc3339(operation.requested_at),
         ended_at: operation.ended_at.map(Rfc3339),
+        mode,
+        agent,
+        replicas,
         grace_ms: grace.map(millis),
         reason,
         steps: operation.steps.iter().map(step).collect(),

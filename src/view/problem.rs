@@ -23,11 +23,44 @@ pub struct ProblemView<'a> {
     instance: Option<&'a str>,
     /// Stable: scripts may rely on it.
     code: &'a str,
+    /// All that is wrong with a document or with the configuration.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Mistake],
+}
+
+/// One thing that is wrong with a document or with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Mistake {
+    /// Where: `agent[coder].lease`; empty when it is the whole.
+    pub key: String,
+    /// What was found there.
+    pub found: String,
+    /// What is allowed, or what to do.
+    pub allowed: String,
+    /// File and line, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+impl<'a> ProblemView<'a> {
+    /// The same with all that is wrong.
+    #[must_use]
+    pub fn with(self, errors: &'a [Mistake]) -> Self {
+        Self { errors, ..self }
+    }
 }
 
 /// Shows why a request for the path `instance` was refused.
 pub fn problem<'a>(status: u16, code: &'a str, detail: &'a str, instance: Option<&'a str>) -> ProblemView<'a> {
-    ProblemView { r#type: format!("{PROBLEMS_PATH}#{code}"), title: title(code), status, detail, instance, code }
+    ProblemView {
+        r#type: format!("{PROBLEMS_PATH}#{code}"),
+        title: title(code),
+        status,
+        detail,
+        instance,
+        code,
+        errors: &[],
+    }
 }
 
 /// `not_found` as `Not found`.

@@ -130,7 +130,11 @@ fn review_json() -> Value {
 fn restart() -> Operation {
     Operation {
         id: "0199a1b2-0000-7000-8000-000000000001".parse::<OperationId>().unwrap(),
-        command: Command::Restart { grace: Some(Duration::from_millis(1500)), reason: Some("new prompt".to_owned()) },
+        command: Command::Restart {
+            mode: crate::model::RestartMode::All,
+            grace: Some(Duration::from_millis(1500)),
+            reason: Some("new prompt".to_owned()),
+        },
         target: Target::Agent("review/coder-2".parse().unwrap()),
         state: OperationState::Failed,
         requested_by: Requester::Http { peer: "127.0.0.1:4711".to_owned() },

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hivekeeper::{
     control_plane::{Check, ControlError},
-    model::{Command, Level, Requester, RestartType, Seq, Target, spec::Strategy},
+    model::{Command, Level, Requester, RestartMode, RestartType, Seq, Target, spec::Strategy},
     view::parse_rfc3339,
 };
 use hivekeeper_actors::{ChildKind, ChildState, TreeNode};
@@ -181,7 +181,10 @@ fn a_command_carries_what_was_asked_for() {
     assert_eq!(hive.send("POST", "/api/v1/swarms/review/restart", &headers, body).status, 202);
     let request = hive.desk.requests.lock().pop().unwrap();
     let reason = Some("new prompt".to_owned());
-    assert_eq!(request.command, Command::Restart { grace: Some(Duration::from_millis(1500)), reason });
+    assert_eq!(
+        request.command,
+        Command::Restart { mode: RestartMode::All, grace: Some(Duration::from_millis(1500)), reason }
+    );
     assert_eq!(request.target, Target::Swarm("review".parse().unwrap()));
     assert_eq!(request.idempotency_key.as_deref(), Some("k-1"));
     let Requester::Http { peer } = request.requested_by else { panic!("{request:?}") };

@@ -10,15 +10,15 @@ use std::{
 use hivekeeper::{
     control_plane::{
         Check, Control, ControlError, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, OperationQuery, Point,
-        Request, Resolution, Spread, StoredEvent, SwarmEntry, Tokens, desk::BoxFuture,
+        Request, Resolution, Spread, StoredEvent, SwarmEntry, Tokens, UpdatePlan, desk::BoxFuture,
     },
-    http::{HealthReader, MetricsReader, Readings},
+    http::{DocumentReader, HealthReader, MetricsReader, Readings},
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
         Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId, OperationState,
         Origin, Seq, SwarmHealth, SwarmName, SwarmSpec,
     },
-    view::SwarmDocument,
+    view::{Mistake, SwarmDocument},
 };
 use hivekeeper_actors::TreeNode;
 use parking_lot::Mutex;
@@ -140,6 +140,12 @@ impl Desk {
     }
 }
 
+impl DocumentReader for Desk {
+    fn read(&self, _: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>> {
+        Ok(SwarmSpec { origin: Origin::Api, ..review() })
+    }
+}
+
 impl Control for Desk {
     fn submit(&self, request: Request) -> BoxFuture<'_, Result<Operation, ControlError>> {
         Box::pin(async move {
@@ -170,6 +176,14 @@ impl Control for Desk {
             let _ = tokio::time::timeout(timeout, ended.wait_for(|ended| *ended)).await;
             self.find(id)
         })
+    }
+
+    fn plan_update(&self, spec: Arc<SwarmSpec>, _: Option<String>) -> Result<UpdatePlan, ControlError> {
+        Ok(UpdatePlan { swarm: spec.name.clone(), agents: Vec::new() })
+    }
+
+    fn cancel(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>> {
+        Box::pin(async move { self.find(id) })
     }
 
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>> {

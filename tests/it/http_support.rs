@@ -15,7 +15,7 @@ use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::{Control, Keyring},
     events::Feed,
-    http::{Deps, HealthReader, Limits, MetricsReader, Server},
+    http::{Deps, DocumentReader, HealthReader, Limits, MetricsReader, Server},
     model::{Epoch, Seq},
     store::{DataDir, Journal, Options, SqliteJournal},
     tls::TlsFiles,
@@ -120,6 +120,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
     let deps = Deps {
         control: Arc::clone(&desk) as Arc<dyn Control>,
         health: Arc::clone(&desk) as Arc<dyn HealthReader>,
+        documents: Arc::clone(&desk) as Arc<dyn DocumentReader>,
         feed: feed.clone(),
         keys: keys.clone(),
         hosts: setup.hosts,

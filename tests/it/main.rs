@@ -38,6 +38,7 @@ mod launcher_hold;
 mod launcher_output;
 mod launcher_relay;
 mod launcher_sweep;
+mod launches;
 mod metrics;
 mod notify;
 mod openapi;

@@ -274,7 +274,7 @@ impl Egg {
             sample_interval: Duration::from_secs(60),
             fenced: Arc::new(|| panic!("fenced")),
         });
-        let (mut plan, _) = boot::plan(&*shared, &specs).await.unwrap();
+        let (mut plan, _, _) = boot::plan(&*shared, &specs).await.unwrap();
         recover::declare(&*shared, &health, &plan).await.unwrap();
         boot::settle(&deps, &mut plan).await.unwrap().unwrap();
         let status = Arc::clone(&shared);
@@ -337,6 +337,7 @@ impl Egg {
             },
             health: health.clone(),
             documents: Arc::new(sinks::Documents(health.clone())),
+            swarm_documents: Arc::new(NoDocuments),
             feed: feed.clone(),
             hub,
             plane,
@@ -442,5 +443,14 @@ fn swarm(name: &str, agents: &[&str]) -> SwarmSpec {
         backoff: Backoff { initial: Duration::ZERO, then: Duration::from_millis(10), ..Backoff::default() },
         env: BTreeMap::new(),
         agents: agents.iter().map(agent).collect(),
+    }
+}
+
+/// Nobody hands documents in here.
+struct NoDocuments;
+
+impl crate::http::DocumentReader for NoDocuments {
+    fn read(&self, _: &serde_json::Value) -> Result<SwarmSpec, Vec<crate::view::Mistake>> {
+        Err(Vec::new())
     }
 }

@@ -1,14 +1,17 @@
 //! The office as the edges see it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use hivekeeper_actors::TreeNode;
 use tokio::sync::watch;
 
 use super::{Office, TREE_WAIT, journal};
 use crate::{
-    control_plane::desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry},
-    model::{AgentId, Finding, Operation, OperationId, Seq, SwarmName, Target},
+    control_plane::desk::{BoxFuture, Check, Control, ControlError, Request, SwarmEntry, UpdatePlan},
+    model::{AgentId, Desired, Finding, Operation, OperationId, Seq, SwarmName, SwarmSpec, Target},
     store::{HistoryPage, HistoryQuery, LogPage, LogQuery, OperationQuery, StoredEvent},
 };
 
@@ -36,6 +39,14 @@ impl Control for Office {
         })
     }
 
+    fn plan_update(&self, spec: Arc<SwarmSpec>, if_match: Option<String>) -> Result<UpdatePlan, ControlError> {
+        self.update_plan(&spec, if_match)
+    }
+
+    fn cancel(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>> {
+        Box::pin(self.withdraw(id))
+    }
+
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>> {
         Box::pin(async move {
             let living = self.under_way.get(&id).map(|sender| sender.borrow().clone());
@@ -59,12 +70,24 @@ impl Control for Office {
 
     fn swarms(&self) -> Vec<SwarmEntry> {
         let mut all: Vec<_> = self.entries.iter().map(|entry| entry.desk_entry()).collect();
+        for entry in &mut all {
+            if let Some(spec) = self.intended(&entry.spec.name) {
+                entry.spec = spec;
+            }
+        }
+        all.extend(self.expected().into_iter().map(launching));
         all.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
         all
     }
 
     fn swarm(&self, name: &SwarmName) -> Option<SwarmEntry> {
-        self.entries.get(name).map(|entry| entry.desk_entry())
+        let present = self.entries.get(name).map(|entry| entry.desk_entry());
+        match (present, self.intended(name)) {
+            (Some(entry), Some(spec)) => Some(SwarmEntry { spec, ..entry }),
+            (None, Some(spec)) => Some(launching(spec)),
+            // It is being deleted, and there as long as it is.
+            (present, None) => present,
+        }
     }
 
     fn tree(&self) -> BoxFuture<'_, Result<TreeNode, ControlError>> {
@@ -119,4 +142,9 @@ impl Control for Office {
         });
         checks
     }
+}
+
+/// One whose launch was accepted and not begun.
+fn launching(spec: Arc<SwarmSpec>) -> SwarmEntry {
+    SwarmEntry { spec, desired: Desired::Running, since: SystemTime::now() }
 }

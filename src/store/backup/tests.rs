@@ -32,6 +32,7 @@ impl Hive {
             name: name.parse().unwrap(),
             origin: Origin::Api,
             document: "{}".into(),
+            scaled: None,
             desired: Desired::Running,
             since: std::time::SystemTime::UNIX_EPOCH,
         };

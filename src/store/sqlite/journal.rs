@@ -152,6 +152,11 @@ impl Journal for SqliteJournal {
         self.writer.call(Durability::Process, move |db| operations::put(db, &operation, key.as_ref()))
     }
 
+    fn keyed_operation(&self, key: &OperationKey) -> Answer<'_, Option<PutOutcome>> {
+        let key = key.clone();
+        self.reader.call(move |db| operations::keyed(db, &key))
+    }
+
     fn update_operation(&self, operation: &Operation) -> Answer<'_, ()> {
         let operation = operation.clone();
         self.writer.call(Durability::Process, move |db| operations::update(db, &operation))

@@ -14,14 +14,8 @@ use crate::{
 const COLUMNS: &str = "id, state, requested_at_ms, ended_at_ms, body";
 
 pub(super) fn put(db: &Connection, new: &Operation, key: Option<&OperationKey>) -> Result<PutOutcome, StoreError> {
-    if let Some(key) = key
-        && let Some((fingerprint, before)) = by_key(db, &key.key)?
-    {
-        return Ok(if fingerprint.as_deref() != Some(&key.fingerprint) {
-            PutOutcome::KeyReused
-        } else {
-            PutOutcome::Existing(Box::new(before.operation()?))
-        });
+    if let Some(before) = key.map(|key| keyed(db, key)).transpose()?.flatten() {
+        return Ok(before);
     }
     let columns = OperationColumns::of(new)?;
     db.prepare_cached(
@@ -38,6 +32,14 @@ pub(super) fn put(db: &Connection, new: &Operation, key: Option<&OperationKey>) 
         key.map(|k| k.fingerprint.as_str())
     ])?;
     Ok(PutOutcome::Stored)
+}
+
+pub(super) fn keyed(db: &Connection, key: &OperationKey) -> Result<Option<PutOutcome>, StoreError> {
+    let Some((fingerprint, before)) = by_key(db, &key.key)? else { return Ok(None) };
+    if fingerprint.as_deref() != Some(&key.fingerprint) {
+        return Ok(Some(PutOutcome::KeyReused));
+    }
+    Ok(Some(PutOutcome::Existing(Box::new(before.operation()?))))
 }
 
 fn by_key(db: &Connection, key: &str) -> Result<Option<(Option<String>, OperationColumns)>, StoreError> {

@@ -12,7 +12,10 @@ use crate::store::{
 };
 
 /// See [`database::open`].
-const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS];
+const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS, SCALED];
+
+/// What the operator made of the file's numbers of agents.
+const SCALED: &str = "ALTER TABLE swarms ADD COLUMN scaled TEXT";
 
 /// The journal's youngest schema that this version knows, as the database counts it.
 pub fn journal_schema() -> u32 {

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn all(db: &Connection) -> Result<Vec<SwarmRow>, StoreError> {
     let mut statement =
-        db.prepare_cached("SELECT name, origin, document, desired, since_ms FROM swarms ORDER BY name")?;
+        db.prepare_cached("SELECT name, origin, document, desired, since_ms, scaled FROM swarms ORDER BY name")?;
     let mut rows = statement.query([])?;
     let mut swarms = Vec::new();
     while let Some(row) = rows.next()? {
@@ -25,6 +25,7 @@ pub(super) fn all(db: &Connection) -> Result<Vec<SwarmRow>, StoreError> {
             document: Arc::from(row.get_ref(2)?.as_str()?),
             desired: desired_of(row.get_ref(3)?.as_str()?)?,
             since: time(row.get(4)?),
+            scaled: row.get::<_, Option<String>>(5)?.map(Arc::from),
         });
     }
     Ok(swarms)
@@ -32,15 +33,17 @@ pub(super) fn all(db: &Connection) -> Result<Vec<SwarmRow>, StoreError> {
 
 pub(super) fn put(db: &Connection, row: &SwarmRow) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT INTO swarms VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET
-         origin = excluded.origin, document = excluded.document, desired = excluded.desired, since_ms = excluded.since_ms",
+        "INSERT INTO swarms (name, origin, document, desired, since_ms, scaled) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO UPDATE SET
+         origin = excluded.origin, document = excluded.document, desired = excluded.desired, since_ms = excluded.since_ms,
+         scaled = excluded.scaled",
     )?
     .execute(params![
         row.name.as_str(),
         origin_word(row.origin),
         &*row.document,
         desired_word(row.desired),
-        millis(row.since)
+        millis(row.since),
+        row.scaled.as_deref()
     ])?;
     Ok(())
 }

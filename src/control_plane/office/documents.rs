@@ -1,0 +1,72 @@
+//! What the office remembers of a swarm, changed by operations.
+
+use std::{collections::HashMap, sync::Arc};
+
+use hivekeeper_actors::ChildRef;
+use tokio::sync::watch;
+
+use super::{Entry, Office};
+use crate::{
+    control_plane::plan::PlannedSwarm,
+    model::{AgentId, Desired, SwarmName},
+    runtime::AgentActor,
+};
+
+impl Office {
+    /// A swarm as it is desired.
+    pub(in crate::control_plane) fn plan(&self, name: &SwarmName) -> Option<PlannedSwarm> {
+        self.entries.get(name).map(|entry| entry.plan.clone())
+    }
+
+    /// A new swarm is there, held until it is under supervision.
+    pub(in crate::control_plane) fn admit(&self, plan: PlannedSwarm) {
+        for agent in &plan.agents {
+            self.needs.agents.registry.slot(&agent.id).set_paused(agent.desired == Desired::Paused);
+        }
+        let entry = Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new(), held: true };
+        self.entries.insert(entry.plan.spec.name.clone(), entry);
+    }
+
+    /// Whether an operation alone puts a swarm up or takes it down.
+    pub(in crate::control_plane) fn hold(&self, name: &SwarmName, held: bool) {
+        if let Some(mut entry) = self.entries.get_mut(name) {
+            entry.held = held;
+        }
+    }
+
+    /// A swarm has another document.
+    pub(in crate::control_plane) fn replace(&self, plan: PlannedSwarm) {
+        if let Some(mut entry) = self.entries.get_mut(&plan.spec.name) {
+            entry.plan = plan;
+        }
+    }
+
+    /// Its supervisor has other children: `made` are the handles of all, of which those of new ones count.
+    pub(in crate::control_plane) fn know_agents(&self, name: &SwarmName, made: HashMap<AgentId, ChildRef<AgentActor>>) {
+        if let Some(mut entry) = self.entries.get_mut(name) {
+            entry.agents.retain(|id, _| made.contains_key(id));
+            for (id, reference) in made {
+                entry.agents.entry(id).or_insert(reference);
+            }
+        }
+    }
+
+    /// A swarm is gone.
+    pub(in crate::control_plane) fn dismiss(&self, name: &SwarmName) {
+        if let Some((_, entry)) = self.entries.remove(name) {
+            self.forget_agents(entry.plan.agents.iter().map(|agent| &agent.id));
+        }
+    }
+
+    /// These agents are gone.
+    pub(in crate::control_plane) fn forget_agents<'a>(&self, agents: impl Iterator<Item = &'a AgentId>) {
+        for agent in agents {
+            self.needs.agents.registry.remove(agent);
+        }
+    }
+
+    /// A swarm is to be put into the tree, or is to be looked for there.
+    pub(in crate::control_plane) fn look_again(self: &Arc<Self>) {
+        self.supervisor_fell();
+    }
+}

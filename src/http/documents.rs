@@ -1,0 +1,127 @@
+//! What changes the document of a swarm: launch, update, scale, delete. Documents are read by whoever knows the configuration.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{Data, Payload},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    commands::{NoBody, hand_in},
+    dto,
+    error::{Code, Problem},
+    server::Deps,
+};
+use crate::{
+    control_plane::UpdatePlan,
+    model::{AgentName, Command, SwarmSpec, Target, spec::REPLICAS_MAX},
+    view::{AgentChangeView, Mistake},
+};
+
+/// Reads swarm documents. The configuration room knows how; it lies above this one.
+pub trait DocumentReader: Send + Sync {
+    /// The swarm that a document means, with the defaults of the daemon's configuration filled in.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    fn read(&self, document: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>>;
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UpdateQuery {
+    #[serde(default, deserialize_with = "dto::flag")]
+    dry_run: bool,
+    #[serde(default, deserialize_with = "dto::optional_duration")]
+    wait: Option<Duration>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ScaleBody)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scale {
+    /// The stem of the numbered names.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    agent: String,
+    #[schema(minimum = 1, maximum = 1000)]
+    replicas: u32,
+}
+
+/// What another document would do.
+#[derive(Serialize)]
+struct Plan {
+    dry_run: bool,
+    swarm: String,
+    agents: Vec<AgentChangeView>,
+}
+
+/// A new swarm.
+pub(super) async fn launch(request: HttpRequest, payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::WaitQuery { wait } = dto::query(&request)?;
+    let spec = read(&request, payload, &deps).await?;
+    let target = Target::Swarm(spec.name.clone());
+    hand_in(&request, &deps, Command::Launch { spec: Arc::new(spec) }, target, wait).await
+}
+
+/// Another document for a swarm.
+pub(super) async fn update(request: HttpRequest, payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let name = dto::swarm_name(&request)?;
+    let UpdateQuery { dry_run, wait } = dto::query(&request)?;
+    let spec = Arc::new(read(&request, payload, &deps).await?);
+    if spec.name != name {
+        let (key, found) = ("name".to_owned(), format!("{:?}", spec.name.as_str()));
+        let mistake = Mistake { key, found, allowed: format!("{name:?}, as in the path"), place: None };
+        return Err(invalid(vec![mistake]));
+    }
+    if !dry_run {
+        return hand_in(&request, &deps, Command::Update { spec }, Target::Swarm(name), wait).await;
+    }
+    let UpdatePlan { swarm, agents } = deps.control.plan_update(spec, dto::header_text(&request, "if-match")?)?;
+    let agents = agents.iter().map(|(agent, change)| AgentChangeView::new(agent, change.word())).collect();
+    Ok(HttpResponse::Ok().json(Plan { dry_run, swarm: swarm.to_string(), agents }))
+}
+
+/// No swarm any more.
+pub(super) async fn delete(request: HttpRequest, _payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let target = Target::Swarm(dto::swarm_name(&request)?);
+    let dto::WaitQuery { wait } = dto::query(&request)?;
+    hand_in(&request, &deps, Command::Delete, target, wait).await
+}
+
+/// Another number of one agent.
+pub(super) async fn scale(request: HttpRequest, payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let target = Target::Swarm(dto::swarm_name(&request)?);
+    let dto::WaitQuery { wait } = dto::query(&request)?;
+    let Scale { agent, replicas } = dto::body(&request, payload).await?;
+    let bad = |detail: String| Problem::new(Code::InvalidBody, detail);
+    let agent: AgentName = agent.parse().map_err(|error| bad(format!("agent: {error}")))?;
+    if !(1..=REPLICAS_MAX).contains(&replicas) {
+        return Err(bad(format!("replicas: found {replicas}, allowed: 1 to {REPLICAS_MAX}")));
+    }
+    hand_in(&request, &deps, Command::Scale { agent, replicas }, target, wait).await
+}
+
+/// Withdraws an operation.
+pub(super) async fn cancel(request: HttpRequest, payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+    let dto::NoQuery {} = dto::query(&request)?;
+    let NoBody {} = dto::body(&request, payload).await?;
+    let operation = deps.control.cancel(dto::operation_id(&request)?).await?;
+    Ok(HttpResponse::Ok().json(crate::view::operation(&operation)))
+}
+
+async fn read(request: &HttpRequest, payload: Payload, deps: &Deps) -> Result<SwarmSpec, Problem> {
+    let document: serde_json::Value = dto::body(request, payload).await?;
+    deps.documents.read(&document).map_err(invalid)
+}
+
+fn invalid(mistakes: Vec<Mistake>) -> Problem {
+    let first = mistakes.first().map(|one| format!("{}: found {}; {}", one.key, one.found, one.allowed));
+    let detail = match mistakes.len() {
+        1 => first.unwrap_or_default(),
+        n => format!("{n} mistakes, the first: {}", first.unwrap_or_default()),
+    };
+    Problem::mistakes(Code::InvalidDocument, detail, mistakes)
+}
