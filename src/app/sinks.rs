@@ -258,6 +258,17 @@ impl Stuck {
     }
 }
 
+impl DocumentReader for config::Documents {
+    fn read(&self, document: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>> {
+        let mistake = |problem: config::Problem| {
+            let config::Problem { key, found, rule, .. } = problem;
+            let allowed = rule.strip_prefix("allowed: ").unwrap_or(&rule).to_owned();
+            Mistake { key, found, allowed, place: None }
+        };
+        self.read(document, &resolve_path).map_err(|all| all.into_iter().map(mistake).collect())
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -327,16 +338,5 @@ mod tests {
         for other in ["root", "root/http", "root/swarms", "root/swarms/review", "root/http/x/y"] {
             assert_eq!(agent_of(other), None, "{other}");
         }
-    }
-}
-
-impl DocumentReader for config::Documents {
-    fn read(&self, document: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>> {
-        let mistake = |problem: config::Problem| {
-            let config::Problem { key, found, rule, .. } = problem;
-            let allowed = rule.strip_prefix("allowed: ").unwrap_or(&rule).to_owned();
-            Mistake { key, found, allowed, place: None }
-        };
-        self.read(document, &resolve_path).map_err(|all| all.into_iter().map(mistake).collect())
     }
 }

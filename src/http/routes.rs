@@ -22,7 +22,7 @@ use crate::{
     model::OperationState,
     stream,
     view::{
-        self, AgentView, FindingsView, HiveView, OperationView, TreeView,
+        self, AgentView, FindingsView, HiveView, OperationView, SwarmDraft, TreeView,
         schema::{Anything, DURATION, NAME},
     },
 };
@@ -144,14 +144,14 @@ fn documents() -> Vec<Row> {
     };
     let launch = command(doc("launch_swarm", Tag::Swarms, "Launches a swarm"))
         .text("The body is a swarm document with the keys of `[[swarm]]`; what it leaves out is as in the daemon's configuration.")
-        .body::<Anything>(example.clone())
+        .body::<SwarmDraft>(example.clone())
         .refuses(&[Code::InvalidDocument]);
     let update = matched(command(doc("update_swarm", Tag::Swarms, "Gives a swarm another document")))
         .text(
             "What the document changes is replaced, the rest keeps its processes. A dry run is answered with the plan.",
         )
         .query("dry_run", flag(), "Tell what it would do, and do nothing.")
-        .body::<Anything>(example)
+        .body::<SwarmDraft>(example)
         .json::<Anything>(200, "The operation, which has ended in time; of a dry run the plan.")
         .refuses(&[Code::InvalidDocument]);
     let delete_one = matched(command(doc("delete_swarm", Tag::Swarms, "Stops a swarm and forgets it")));

@@ -90,9 +90,9 @@ fn a_page_watches_with_a_ticket_until_its_token_is_revoked() {
     let connect = |query: &str| {
         let stream = TcpStream::connect(&authority).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        tungstenite::client(format!("ws://{authority}/ws/hybrid-health{query}"), stream)
+        tungstenite::client(format!("ws://{authority}/ws/hybrid-health{query}"), stream).ok()
     };
-    assert!(connect("").is_err() && connect("?ticket=hkt_00").is_err());
+    assert!(connect("").is_none() && connect("?ticket=hkt_00").is_none());
     let (mut socket, _) = connect(&format!("?ticket={}", ticket["ticket"].as_str().unwrap())).unwrap();
     assert!(socket.read().unwrap().to_text().unwrap().contains("connection_established"));
     assert_eq!(request(&hive, FIRST, "DELETE", &format!("/api/v1/tokens/{id}"), None).0, 204);

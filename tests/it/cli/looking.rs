@@ -101,10 +101,9 @@ fn grep_chooses_lines_and_asks_for_all_that_are_kept() {
     assert!(asked.contains("after=0") && !asked.contains("tail"), "{asked}");
     let json: Value = serde_json::from_str(&out(&["logs", "demo/clock", "--grep", "two", "--json"])).unwrap();
     assert_eq!(json, json!({ "lines": [line(2, 3, "Error: two")], "first_kept": 1, "last": 2 }));
-    let json: Value = serde_json::from_str(
-        &out(&["logs", "-f", "demo/clock", "--grep", "two", "--json"]).lines().next().unwrap().to_owned(),
-    )
-    .unwrap();
+    let json: Value =
+        serde_json::from_str(out(&["logs", "-f", "demo/clock", "--grep", "two", "--json"]).lines().next().unwrap())
+            .unwrap();
     assert_eq!(json, line(2, 3, "Error: two"));
 }
 
