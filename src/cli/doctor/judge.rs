@@ -82,7 +82,7 @@ fn config(facts: &Facts) -> Check {
             "`hivekeeper init` writes one, --config FILE names one.",
         ),
         Ok(ConfigFacts { file: Some(file), swarms, agents, .. }) => {
-            ok(NAME, format!("{} is good: {swarms} swarms, {agents} agents", file.display()))
+            ok(NAME, format!("{} is good; swarms: {swarms}, agents: {agents}", file.display()))
         }
         Err(problems) => {
             let first = problems.first().map(String::as_str).unwrap_or_default();
