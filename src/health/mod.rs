@@ -16,7 +16,7 @@
 //! `agents_stopping`, `agents_stopped`, `agents_paused`, `agents_not_paused`, `agents_still_run`, `no_agent_runs`, `swarm_gave_up`.
 //!
 //! Hive: `not_reconciled`, `control_plane_failing`, `data_plane_down`, `swarms_degraded`, `swarms_unknown`, `swarms_critical`, `source_down`,
-//! `history_failing`, `notify_failing`.
+//! `history_failing`, `notify_failing`, `disk_low`.
 //!
 //! Sources: `not_polled`, `poll_failed`, `source_down`, `source_stale`, `tool_failed`.
 

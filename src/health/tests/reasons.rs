@@ -90,12 +90,13 @@ fn every_level_follows_from_reasons_that_name_whom() {
 #[test]
 fn the_hive_says_of_each_plane_and_each_level_why() {
     let swarm = |level| SwarmHealth { level, ..(*in_state(S::Running).swarm()).clone() };
-    for bits in 0..32u8 {
-        let [reconciled, reachable, listening, kept, told] = [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
+    for bits in 0..64u8 {
+        let [reconciled, reachable, listening, kept, told, roomy] = [1, 2, 4, 8, 16, 32].map(|bit| bits & bit != 0);
         for level in [Level::Healthy, Level::Degraded, Level::Unknown, Level::Critical] {
             let history = (!kept).then_some("disk full");
             let notify = (!told).then_some("oncall: no answer");
-            let planes = Planes { reconciled, reachable, last_error: None, listening, history, notify, disk: None };
+            let disk = (!roomy).then_some("1 MiB is free");
+            let planes = Planes { reconciled, reachable, last_error: None, listening, history, notify, disk };
             let swarm = swarm(level);
             let (hive, reasons) = level::of_hive(std::iter::once(&swarm), planes);
             let mut expected = vec![];
@@ -112,6 +113,9 @@ fn the_hive_says_of_each_plane_and_each_level_why() {
             }
             if !told {
                 expected.push("notify_failing");
+            }
+            if !roomy {
+                expected.push("disk_low");
             }
             match level {
                 Level::Healthy => {}
