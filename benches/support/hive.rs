@@ -65,30 +65,49 @@ impl Hive {
         Self::start_as("bench", dir, more)
     }
 
-    /// The same for a hive of this name.
+    /// The same for a hive of this name. The API's rates are as high as they go: what is measured is how fast it is, not how fast it may be.
     pub fn start_as(name: &str, dir: &Path, more: &str) -> anyhow::Result<Self> {
         let config = dir.join("config.toml");
         let text = format!(
-            "[hive]\nname = \"{name}\"\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\n[data_plane]\nbind = \"127.0.0.1:0\"\n{more}"
+            "[hive]\nname = \"{name}\"\ndata_dir = \"data\"\n[http]\nbind = \"127.0.0.1:0\"\nreads_per_second = 1000000\ncommands_per_second = 1000000\n[data_plane]\nbind = \"127.0.0.1:0\"\n{more}"
         );
         fs::write(&config, text)?;
-        let log = fs::File::create(dir.join("daemon.log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hivekeeper"));
-        command.args(["serve", "--config"]).arg(&config).current_dir(dir);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        processes::end_with_us(&mut command);
         let client = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(ANSWER_WAIT))
             .build()
             .new_agent();
-        let began = clock::now();
-        let daemon = command.spawn().context("cannot start hivekeeper")?;
+        let (began, daemon) = spawn(dir)?;
         let mut hive = Self { dir: dir.to_owned(), daemon, http: String::new(), client, began, ready: Duration::ZERO };
-        hive.http = processes::until("the daemon writes its endpoints", BOOT_WAIT, || hive.endpoint())?;
-        processes::until("the daemon is ready", BOOT_WAIT, || Ok((hive.get("/readyz")?.0 == 200).then_some(())))?;
-        hive.ready = clock::now();
+        hive.find()?;
         Ok(hive)
+    }
+
+    fn find(&mut self) -> anyhow::Result<()> {
+        self.http = processes::until("the daemon writes its endpoints", BOOT_WAIT, || self.endpoint())?;
+        processes::until("the daemon is ready", BOOT_WAIT, || Ok((self.get("/readyz")?.0 == 200).then_some(())))?;
+        self.ready = clock::now();
+        Ok(())
+    }
+
+    /// `kill -9` of the daemon; its agents wait for the next.
+    pub fn crash(&mut self) -> anyhow::Result<()> {
+        self.daemon.kill()?;
+        self.daemon.wait()?;
+        Ok(())
+    }
+
+    /// The next daemon on the same directory, and until it is ready.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        (self.began, self.daemon) = spawn(&self.dir)?;
+        self.find()
+    }
+
+    /// What a route answers.
+    pub fn body(&self, path: &str) -> anyhow::Result<String> {
+        let (status, body) = self.get(path)?;
+        ensure!(status == 200, "{path}: {status} {body}");
+        Ok(body)
     }
 
     fn endpoint(&mut self) -> anyhow::Result<Option<String>> {
@@ -178,6 +197,17 @@ impl Hive {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
+}
+
+/// A daemon on a directory that has its configuration, and just before when.
+fn spawn(dir: &Path) -> anyhow::Result<(Duration, Child)> {
+    let log = fs::File::options().create(true).append(true).open(dir.join("daemon.log"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hivekeeper"));
+    command.args(["serve", "--config"]).arg(dir.join("config.toml")).current_dir(dir);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    processes::end_with_us(&mut command);
+    let began = clock::now();
+    Ok((began, command.spawn().context("cannot start hivekeeper")?))
 }
 
 impl Drop for Hive {
