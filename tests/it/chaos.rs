@@ -5,6 +5,7 @@
 mod faults;
 mod model;
 mod moments;
+mod mutations;
 mod signals;
 mod truth;
 
