@@ -19,6 +19,7 @@ mod notifiers;
 mod openapi;
 mod operations;
 mod pace;
+mod pages;
 mod probes;
 mod problems;
 mod query;

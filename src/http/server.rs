@@ -21,6 +21,7 @@ use super::{
     metrics::MetricsReader,
     openapi::Described,
     pace::Pace,
+    pages::Pages,
     routes,
     sse::Streams,
     table::{self, Scopes},
@@ -202,6 +203,7 @@ impl Server {
         let streams = web::Data::new(Streams::new(closed, deps.limits));
         let limits = deps.limits;
         let deps = web::Data::new(deps);
+        let pages = web::Data::new(Pages::default());
         let kept = gate.clone().into_inner();
         let connections = Connections::new(limits.connections_per_peer(), limits.write_deadline);
         let app = move || {
@@ -210,6 +212,7 @@ impl Server {
                 .app_data(gate.clone())
                 .app_data(streams.clone())
                 .app_data(deps.clone())
+                .app_data(pages.clone())
                 .app_data(described.clone())
                 .configure(move |config| sockets(config))
                 .configure(|config| table::register(routes::table(), config))

@@ -1,12 +1,17 @@
 //! Swarms and agents, shown: what is desired beside what was seen.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, ContentType},
+    web::Data,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     dto,
     error::{Code, Problem},
+    pages::{Key, Pages},
     server::Deps,
 };
 use crate::{
@@ -50,29 +55,37 @@ struct Seen {
 }
 
 /// Swarms by name, without their documents.
-pub(super) async fn list(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, deps: Data<Deps>, pages: Data<Pages>) -> Result<HttpResponse, Problem> {
     let dto::SwarmsQuery { limit, cursor } = dto::query(&request)?;
     let limit = dto::limit(limit, PAGE_MAX, PAGE_MAX)?;
+    let head = deps.feed.head();
     let mut entries = deps.control.swarms();
     entries.retain(|entry| cursor.as_ref().is_none_or(|cursor| entry.spec.name > *cursor));
     let more = entries.len() > limit;
     entries.truncate(limit);
-    let seen: Vec<Seen> = entries.iter().map(|entry| seen(entry, &deps)).collect();
-    let swarms = entries.iter().zip(&seen).map(|(entry, seen)| show_entry(entry, seen, None)).collect();
-    let next_cursor = entries.last().filter(|_| more).map(|last| last.spec.name.as_str());
-    Ok(HttpResponse::Ok().json(List { swarms, next_cursor }))
+    let page = pages.get(Key::new(asked(&request), head, &entries), || {
+        let seen: Vec<Seen> = entries.iter().map(|entry| seen(entry, &deps)).collect();
+        let swarms = entries.iter().zip(&seen).map(|(entry, seen)| show_entry(entry, seen, None)).collect();
+        let next_cursor = entries.last().filter(|_| more).map(|last| last.spec.name.as_str());
+        rendered(&List { swarms, next_cursor })
+    });
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(page))
 }
 
 /// One swarm. Its ETag names the version of the document alone: what `If-Match` will be held against when documents can be replaced.
-pub(super) async fn show(request: HttpRequest, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
+pub(super) async fn show(request: HttpRequest, deps: Data<Deps>, pages: Data<Pages>) -> Result<HttpResponse, Problem> {
     let dto::NoQuery {} = dto::query(&request)?;
     let name = dto::swarm_name(&request)?;
+    let head = deps.feed.head();
     let not_found = || Problem::new(Code::NotFound, format!("swarm {name} not found"));
     let entry = deps.control.swarm(&name).ok_or_else(not_found)?;
     let document = view::document(&entry.spec);
     let mut response = HttpResponse::Ok();
     response.insert_header((header::ETAG, view::document_tag(&document)));
-    Ok(response.json(show_entry(&entry, &seen(&entry, &deps), Some(&document))))
+    let page = pages.get(Key::new(asked(&request), head, std::slice::from_ref(&entry)), || {
+        rendered(&show_entry(&entry, &seen(&entry, &deps), Some(&document)))
+    });
+    Ok(response.content_type(ContentType::json()).body(page))
 }
 
 /// One agent.
@@ -82,6 +95,16 @@ pub(super) async fn agent(request: HttpRequest, deps: Data<Deps>) -> Result<Http
     let not_found = || Problem::new(Code::NotFound, format!("agent {id} not found"));
     let agent = deps.health.agent(&id).ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(view::agent(&agent)))
+}
+
+/// What of a request decides on its answer.
+fn asked(request: &HttpRequest) -> &str {
+    request.uri().path_and_query().map_or("", |asked| asked.as_str())
+}
+
+/// Nothing that is shown has a form that JSON lacks.
+fn rendered(shown: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(shown).unwrap_or_default()
 }
 
 fn seen(entry: &SwarmEntry, deps: &Deps) -> Seen {
