@@ -68,7 +68,11 @@ async fn done(nest: &Nest, request: Request) {
 
 /// Panics in one service and checks the tree; what the service does afterwards is its own test's affair.
 async fn struck(nest: &Nest, name: &str, strike: impl FnOnce() -> Result<(), TellError>) {
-    let before = nest.services().await;
+    let before = until("every service runs", async || {
+        let services = nest.services().await;
+        services.iter().all(|node| node.state == ChildState::Running).then_some(services)
+    })
+    .await;
     strike().unwrap();
     until(&format!("{name} is restarted"), async || {
         let node = child(&nest.services().await, name);
