@@ -32,9 +32,14 @@ pub(super) fn piped(hive: &Hive, args: &[&str]) -> (ExitStatus, String, String) 
     (ran.status, text(ran.stdout), text(ran.stderr))
 }
 
+/// Started without a terminal.
+pub(super) fn started(hive: &Hive, args: &[&str], out: Stdio) -> Child {
+    command(hive, args, &[]).stdin(Stdio::null()).stdout(out).spawn().unwrap()
+}
+
 /// The first line of a command whose reader then goes away, which must end it well.
 pub(super) fn headed(hive: &Hive, args: &[&str], patience: Duration) -> String {
-    let mut child = command(hive, args, &[]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = started(hive, args, Stdio::piped());
     let mut first = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut first).unwrap();
     let deadline = std::time::Instant::now() + patience;
