@@ -16,13 +16,16 @@ use crate::{
 /// Answers that are kept: the list, and the swarms that somebody looks at. The one of five thousand agents has 4 MiB.
 const KEPT_MAX: usize = 4;
 
+/// What a swarm's document and an operator say of it, and since when.
+type Entry = (Arc<SwarmSpec>, Desired, SystemTime);
+
 /// What an answer was made of.
 #[derive(Clone)]
 pub(super) struct Key {
     /// Path and query.
     asked: String,
     head: Seq,
-    entries: Vec<(Arc<SwarmSpec>, Desired, SystemTime)>,
+    entries: Vec<Entry>,
 }
 
 impl Key {
@@ -33,9 +36,7 @@ impl Key {
     }
 
     fn is(&self, other: &Self) -> bool {
-        let same = |(a, b): (&(Arc<SwarmSpec>, Desired, SystemTime), &(Arc<SwarmSpec>, Desired, SystemTime))| {
-            Arc::ptr_eq(&a.0, &b.0) && (a.1, a.2) == (b.1, b.2)
-        };
+        let same = |(a, b): (&Entry, &Entry)| Arc::ptr_eq(&a.0, &b.0) && (a.1, a.2) == (b.1, b.2);
         self.asked == other.asked
             && self.head == other.head
             && self.entries.len() == other.entries.len()
