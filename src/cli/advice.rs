@@ -82,8 +82,8 @@ fn holder(url: &str) -> Option<String> {
     }
 }
 
-/// The daemon refused.
-pub(super) fn refusal(code: &str, token: TokenSource, retry_after: Option<&str>) -> String {
+/// The daemon refused what was asked of this path.
+pub(super) fn refusal(code: &str, path: &str, token: TokenSource, retry_after: Option<&str>) -> String {
     let made = "`hivekeeper token new NAME` makes one, for who has a token with the scope control.";
     let sent = token.unwrap_or("nowhere");
     match code {
@@ -100,7 +100,14 @@ pub(super) fn refusal(code: &str, token: TokenSource, retry_after: Option<&str>)
             let after = retry_after.map_or_else(|| "in a moment".to_owned(), |seconds| format!("in {seconds} s"));
             format!("Try again {after}; [http] holds the limits.")
         }
+        "not_found" if path.starts_with("/api/v1/operations") => {
+            "`hivekeeper operations` lists what there is.".to_owned()
+        }
+        "not_found" if path.starts_with("/api/v1/notifiers") => {
+            "`hivekeeper notify ls` lists what there is.".to_owned()
+        }
         "not_found" => "`hivekeeper ps` lists what there is.".to_owned(),
+        "conflict" if path.starts_with("/api/v1/tokens") => "`hivekeeper token ls` lists what there is.".to_owned(),
         "conflict" => "`hivekeeper ps` shows the present state, `hivekeeper operations` what is under way.".to_owned(),
         "precondition_failed" => "Somebody has changed it since it was read. Look at it, and try again.".to_owned(),
         "invalid_document" => "Mend the document; nothing was changed.".to_owned(),

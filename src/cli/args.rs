@@ -10,7 +10,7 @@ use crate::{
     model::{AgentId, OperationId, SwarmName, Target},
 };
 
-use super::{events::EventsArgs, history::HistoryArgs, logs::LogsArgs, token::TokenCommand};
+use super::{events::EventsArgs, history::HistoryArgs, logs::LogsArgs, notify::NotifyCommand, token::TokenCommand};
 
 /// Shown below `--help`.
 const AFTER_HELP: &str = "\
@@ -18,7 +18,8 @@ Without a command it is `serve`. A TARGET is a swarm (`demo`) or one agent (`dem
 
 Finding the daemon: --url, else HIVEKEEPER_URL, else endpoints.json in the data directory, else http://127.0.0.1:8080.
 The API's token: HIVEKEEPER_API_TOKEN, else --token-file, else [http] token_file.
-For https the daemon's certificate must be vouched for by --ca-file, else HIVEKEEPER_CA_FILE, else a public authority.
+For https the daemon's certificate must be vouched for by --ca-file, else HIVEKEEPER_CA_FILE, else [http] tls_cert_file where
+endpoints.json named the daemon, else a public authority.
 
 Exit codes:
   0  it worked
@@ -157,9 +158,9 @@ pub(super) enum Command {
     Stop(EndingArgs),
     /// Start what does not run
     Start(ActArgs),
-    /// Freeze a target
+    /// Freeze a swarm
     Pause(ActArgs),
-    /// Unfreeze a target
+    /// Unfreeze a swarm
     Resume(ActArgs),
     /// Wait until a target is as it should be
     Wait(UntilArgs),
@@ -186,6 +187,11 @@ pub(super) enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Show who is told when something is wrong, and try it
+    Notify {
+        #[command(subcommand)]
+        command: NotifyCommand,
     },
     /// Exit 0 when the daemon is ready, else 1
     Ready,
@@ -350,11 +356,13 @@ pub(super) enum OperationsCommand {
     /// Show one operation and its steps
     Show {
         /// The operation's id
+        #[arg(value_parser = operation)]
         id: OperationId,
     },
     /// Follow one operation to its end
     Watch {
         /// The operation's id
+        #[arg(value_parser = operation)]
         id: OperationId,
         /// How long to wait for the end
         #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
@@ -363,6 +371,7 @@ pub(super) enum OperationsCommand {
     /// Call one operation off, as far as it is not done
     Cancel {
         /// The operation's id
+        #[arg(value_parser = operation)]
         id: OperationId,
     },
 }
@@ -397,6 +406,10 @@ fn scaled(text: &str) -> Result<Scaled, String> {
     let (agent, replicas) = text.rsplit_once('=').ok_or_else(allowed)?;
     let agent = agent.parse::<AgentId>().map_err(|error| error.to_string())?;
     Ok(Scaled { agent, replicas: replicas.parse().map_err(|_| allowed())? })
+}
+
+fn operation(text: &str) -> Result<OperationId, String> {
+    text.parse().map_err(|_| "allowed: an id that `hivekeeper operations` shows".to_owned())
 }
 
 pub(super) fn target(text: &str) -> Result<Target, String> {

@@ -172,10 +172,17 @@ impl Client {
         let text = text.map_err(|error| self.trouble(&error))?;
         if is_problem {
             let ProblemDocument { detail, code, instance, errors } = self.parse(&text)?;
-            let hint = clean(&advice::refusal(&code, self.daemon.token_source, retry_after.as_deref()));
+            let path = instance.unwrap_or_default();
+            let hint = clean(&advice::refusal(&code, &path, self.daemon.token_source, retry_after.as_deref()));
             let mistakes: String = errors.iter().map(Mistake::line).collect();
-            let detail = clean(&detail) + &mistakes;
-            return Err(CliError::Refused { detail, code: clean(&code), hint, path: instance.unwrap_or_default() });
+            // With all of them below, the first need not be said twice.
+            let what = match errors.len() {
+                0 => clean(&detail),
+                1 => "1 mistake".to_owned(),
+                n => format!("{n} mistakes"),
+            };
+            let detail = what + &mistakes;
+            return Err(CliError::Refused { detail, code: clean(&code), hint, path });
         }
         match status {
             200..=299 | 503 => Ok(Answer { status, text, etag }),
@@ -206,7 +213,13 @@ impl Client {
             },
             // A handshake that failed is an error of input and output with this kind.
             ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                let mend = "for https say --ca-file FILE, and --url with a name that its certificate holds";
+                let mend = match error.to_string().contains("CaUsedAsEndEntity") {
+                    // What `openssl req -x509` makes when nothing else is said.
+                    true => {
+                        "its certificate is marked as an authority's; one that is not has basicConstraints=CA:FALSE"
+                    }
+                    false => "for https say --ca-file FILE, and --url with a name that its certificate holds",
+                };
                 unreachable(format!("{error}; {mend}"))
             }
             ureq::Error::Io(error) => unreachable(error.to_string()),

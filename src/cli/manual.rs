@@ -58,6 +58,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
             "hivekeeper token revoke dashboard",
         ],
     ),
+    ("notify", &["hivekeeper notify ls", "hivekeeper notify test oncall"]),
     ("ready", &["hivekeeper ready"]),
     ("backup", &["hivekeeper backup hive.tar", "hivekeeper backup hive.tar --logs"]),
     ("restore", &["hivekeeper restore hive.tar --data-dir /srv/hive"]),

@@ -32,7 +32,7 @@ pub(super) fn health(client: &Client, json: bool, now: SystemTime, screen: &mut 
     let data = &hive.data_plane;
     let listening = if data.listening { "listening" } else { "not listening" };
     screen.line(&format!(
-        "data plane {listening}, {} sessions, {} messages dropped, {} refused",
+        "data plane {listening}; sessions {}, messages dropped {}, refused {}",
         data.sessions, data.dropped, data.refused
     ))?;
     for swarm in &hive.swarms {

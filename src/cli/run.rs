@@ -27,7 +27,7 @@ use super::{
     events, handover, history, init,
     interrupt::Interrupts,
     locate::{self, Place},
-    logs, manual, operations, probes,
+    logs, manual, notify, operations, probes,
     progress::Patience,
     ps, reconcile, reload,
     screen::Screen,
@@ -181,6 +181,7 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         }
         Command::Reconcile { dry_run } => reconcile::reconcile(&client()?, *dry_run, json, screen)?,
         Command::Token { command } => token::token(&client()?, command, json, (around.now)(), screen)?,
+        Command::Notify { command } => notify::notify(&client()?, command, json, screen)?,
         Command::Completions { shell } => manual::completions(*shell, screen)?,
         Command::Man { dir } => manual::man(dir.as_ref().map(|dir| around.cwd.join(dir)).as_deref(), screen)?,
         Command::Ready => probes::ready(&client()?, json, screen)?,

@@ -182,7 +182,9 @@ fn open(file: &Path, cwd: &Path) -> io::Result<(String, PathBuf)> {
 }
 
 fn parse(file: &Path, text: &str) -> Result<Value, String> {
-    let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    // No TOML begins with a brace.
+    let is_json =
+        text.trim_start().starts_with('{') || file.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
         Err(error) if is_json => Err(format!("no JSON: {error}")),
@@ -294,6 +296,7 @@ mod tests {
             ("[[swarm]\nname", "line 1"),
             ("7", "no swarm in it"),
             ("7 =", "no TOML"),
+            ("\n{\"name\": 3", "no JSON"),
         ] {
             let mistake = found(text).unwrap_err();
             assert!(mistake.contains(piece), "{text:?}: {mistake}");

@@ -83,7 +83,7 @@ pub(super) fn wait(
             Verdict::Gone => {
                 let detail = format!("{} {}", args.target, if seen { "is no longer there" } else { "not found" });
                 let (code, path) = ("not_found".to_owned(), path_of(&args.target));
-                return Err(CliError::Refused { detail, hint: refusal(&code, None, None), code, path });
+                return Err(CliError::Refused { detail, hint: refusal(&code, &path, None, None), code, path });
             }
         }
     }

@@ -162,7 +162,7 @@ fn health_says_how_it_is_and_why() {
     let expected = "\
 hive lab is degraded, since 1h ago: agent_backing_off: demo/flaky
 control plane reachable
-data plane listening, 1 sessions, 0 messages dropped, 2 refused
+data plane listening; sessions 1, messages dropped 0, refused 2
 swarm demo is degraded: agent_backing_off: flaky
 ";
     assert_eq!(out, expected);

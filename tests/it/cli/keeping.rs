@@ -1,4 +1,4 @@
-//! `init`, `reload`, `reconcile`, `token`.
+//! `init`, `reload`, `reconcile`, `token`, `notify`.
 
 use std::fs;
 
@@ -151,4 +151,52 @@ fn tokens_are_listed_and_taken_back_by_id_or_by_a_name_that_is_one() {
     let deleted: Vec<String> =
         daemon.requests().into_iter().map(|request| request.line).filter(|line| line.starts_with("DELETE")).collect();
     assert_eq!(deleted, ["DELETE /api/v1/tokens/01", "DELETE /api/v1/tokens/02"]);
+}
+
+#[test]
+fn notifiers_are_listed_with_what_ails_them_and_tried() {
+    let daemon = Daemon::new(|request| match request.line.as_str() {
+        "GET /api/v1/notifiers" => {
+            let notifier = |name: &str, swarms: Value, trouble: Value| {
+                json!({
+                    "name": name, "kind": "webhook", "on": ["failed", "critical"], "swarms": swarms, "delivered": 7,
+                    "summed_up": 0, "lost": 1, "failed_attempts": 2, "waiting": 3, "trouble": trouble
+                })
+            };
+            let all = [
+                notifier("oncall", json!([]), json!("answered 503\u{1b}")),
+                notifier("pager", json!(["a", "b"]), Value::Null),
+            ];
+            (200, "application/json", json!({ "notifiers": all }).to_string())
+        }
+        "POST /api/v1/notifiers/pager/test" => {
+            (200, "application/json", json!({ "notifier": "pager", "delivered": true, "error": null }).to_string())
+        }
+        "POST /api/v1/notifiers/oncall/test" => {
+            let told = json!({ "notifier": "oncall", "delivered": false, "error": "answered 503" });
+            (200, "application/json", told.to_string())
+        }
+        _ => {
+            let told = json!({ "detail": "notifier x not found", "code": "not_found", "instance": "/api/v1/notifiers/x/test" });
+            (404, "application/problem+json", told.to_string())
+        }
+    });
+    let expected = "\
+NAME    KIND     ON               SWARMS  DELIVERED  SUMMED UP  LOST  WAITING
+oncall  webhook  failed,critical  all             7          0     1        3
+pager   webhook  failed,critical  a,b             7          0     1        3
+oncall: answered 503\\u{1b}
+";
+    assert_eq!(run(&daemon, &["notify", "ls"]).out, expected);
+    let ran = run(&daemon, &["notify", "test", "pager"]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "pager took the message\n"));
+    let ran = run(&daemon, &["notify", "test", "oncall"]);
+    assert!(ran.exit == Exit::Failed && ran.out.is_empty() && ran.err.contains("answered 503"), "{ran:?}");
+    let ran = run(&daemon, &["notify", "test", "oncall", "--json"]);
+    assert!(ran.exit == Exit::Failed && ran.out.contains("\"delivered\":false"), "{ran:?}");
+    let ran = run(&daemon, &["notify", "test", "x"]);
+    assert!(ran.exit == Exit::Refused && ran.err.contains("notify ls"), "who is not there is no agent: {ran:?}");
+    let nobody = Daemon::new(|_| (200, "application/json", json!({ "notifiers": [] }).to_string()));
+    let ran = run(&nobody, &["notify", "ls"]);
+    assert!(ran.exit == Exit::Done && ran.out.is_empty() && ran.err.contains("[[notify]]"), "{ran:?}");
 }

@@ -125,7 +125,7 @@ fn a_refused_document_shows_every_mistake_and_keeps_no_other_from_going() {
     });
     let ran = up(&daemon, dir.path(), &[]);
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Refused, "update old: succeeded\n"));
-    assert!(ran.err.contains("hivekeeper: new: the daemon refused"), "{}", ran.err);
+    assert!(ran.err.contains("hivekeeper: new: the daemon refused: 1 mistake\n"), "{}", ran.err);
     assert!(ran.err.contains("agent.a.restart: found \"always\", allowed: permanent, transient"), "{}", ran.err);
 }
 
