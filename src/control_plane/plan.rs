@@ -114,11 +114,13 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> Result<Boot
         if let Some(old) = old {
             becomes.extend(changes(Some(old), &spec));
         }
+        let replaced = old.map(|old| replaced(found, old, &spec)).unwrap_or_default();
         let mut agents = Vec::new();
         for (id, agent) in spec.expand().unwrap_or_default() {
             let wanted = found.desires.get(&id).copied().unwrap_or(desired);
             // One that the last document did not have, and that lives all the same, runs nobody knows what.
             let changed = matches!(becomes.remove(&id), Some(Change::Replace | Change::Start));
+            let changed = changed && !replaced.contains(&id);
             if changed {
                 plan.renewed.push(id.clone());
             }
@@ -143,6 +145,23 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> Result<Boot
     Ok(plan)
 }
 
+/// What the last daemon was doing with a swarm.
+fn begun<'a>(found: &'a Found, name: &SwarmName) -> Option<&'a Operation> {
+    found.unfinished.iter().find(|one| one.state == OperationState::Running && one.target.swarm() == name)
+}
+
+/// Agents that run what `new` says although the journal still has the `old` document: the command under way had come so far. In another home they are
+/// not looked for, and are replaced once more.
+fn replaced(found: &Found, old: &SwarmSpec, new: &SwarmSpec) -> BTreeSet<AgentId> {
+    let Some(operation) = begun(found, &new.name) else { return BTreeSet::new() };
+    let leads_there = operation.command.leaves(Some(Arc::new(old.clone()))).is_some_and(|spec| *spec == *new);
+    if !leads_there || old.home != new.home {
+        return BTreeSet::new();
+    }
+    let done = operation.steps.iter().filter(|step| step.result.is_ok());
+    done.map(|step| step.agent.clone()).collect()
+}
+
 /// Why a daemon can't begin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unbootable {
@@ -160,10 +179,7 @@ pub enum Unbootable {
 
 /// What there is to be: the file's swarms in its order, then the API's by name.
 fn desired_documents(config: &[SwarmSpec], found: &Found) -> Result<Vec<(SwarmSpec, Scaled)>, Unbootable> {
-    let begun = |name: &SwarmName| {
-        let mut all = found.unfinished.iter();
-        all.find(|one| one.state == OperationState::Running && one.target.swarm() == name).map(|one| &one.command)
-    };
+    let begun = |name: &SwarmName| begun(found, name).map(|one| &one.command);
     let mut all = Vec::new();
     for spec in config {
         let before = found.swarms.iter().find(|old| old.name == spec.name);

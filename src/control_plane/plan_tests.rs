@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::{
-    model::{ContainerSpec, Home, LaunchId, OnExceeded, OnStuck, Origin, Ready, Strategy},
+    model::{ContainerSpec, Home, LaunchId, OnExceeded, OnStuck, Origin, Ready, Step, Strategy},
     store::Incarnation,
 };
 
@@ -504,10 +504,9 @@ fn a_number_of_the_operators_holds_until_the_file_says_another() {
     assert_eq!(scaled, Scaled::new());
 }
 
-#[test]
-fn swarms_of_the_api_come_from_the_journal_and_a_command_that_was_begun_is_done() {
-    let api = |name: &str, agents: &[&str]| SwarmSpec { origin: Origin::Api, ..swarm(name, agents) };
-    let begun = |command: Command, name: &str| Operation {
+/// Under way when the last daemon ended.
+fn begun(command: Command, name: &str) -> Operation {
+    Operation {
         id: crate::model::OperationId::mint(),
         command,
         target: Target::Swarm(name.parse().unwrap()),
@@ -517,7 +516,49 @@ fn swarms_of_the_api_come_from_the_journal_and_a_command_that_was_begun_is_done(
         ended_at: None,
         steps: Vec::new(),
         error: None,
+    }
+}
+
+#[test]
+fn what_an_update_had_replaced_is_not_replaced_again() {
+    let api = |env: &str| {
+        let mut spec = SwarmSpec { origin: Origin::Api, ..swarm("s", &["a", "b", "c"]) };
+        spec.env.insert("VERSION".to_owned(), env.to_owned().into());
+        spec
     };
+    let step = |agent: &str, result| Step { at: NOW, agent: agent.parse().unwrap(), result };
+    let update = |env: &str| Operation {
+        steps: vec![step("s/a", Ok("running".to_owned())), step("s/b", Err("failed".to_owned()))],
+        ..begun(Command::Update { spec: Arc::new(api(env)) }, "s")
+    };
+    let found = |update: Operation| Found {
+        swarms: vec![known(api("1"), Desired::Running)],
+        open: vec![open("s/a", 2), open("s/b", 2), open("s/c", 1)],
+        unfinished: vec![update],
+        ..Found::default()
+    };
+    let agents = |rows: &[IncarnationRow]| -> Vec<_> { rows.iter().map(|row| row.begun.agent.to_string()).collect() };
+    let plan = boot(&[], &found(update("2")), now()).unwrap();
+    assert_eq!(
+        (agents(&plan.adopt), agents(&plan.end)),
+        (vec!["s/a".to_owned()], vec!["s/b".to_owned(), "s/c".to_owned()])
+    );
+    assert_eq!(plan.renewed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["s/b", "s/c"]);
+    // One that has not begun has replaced nothing.
+    let waiting = Operation { state: OperationState::Accepted, ..update("2") };
+    assert_eq!(boot(&[], &found(waiting), now()).unwrap().adopt.len(), 3);
+    // Where it does not lead, nothing counts that it did.
+    let file = SwarmSpec { origin: Origin::Config, ..api("3") };
+    let other = Found {
+        swarms: vec![known(SwarmSpec { origin: Origin::Config, ..api("1") }, Desired::Running)],
+        ..found(update("2"))
+    };
+    assert_eq!(boot(&[file], &other, now()).unwrap().adopt.len(), 0);
+}
+
+#[test]
+fn swarms_of_the_api_come_from_the_journal_and_a_command_that_was_begun_is_done() {
+    let api = |name: &str, agents: &[&str]| SwarmSpec { origin: Origin::Api, ..swarm(name, agents) };
     let found = Found {
         swarms: vec![known(api("kept", &["a"]), Desired::Stopped), known(api("gone", &["a"]), Desired::Running)],
         open: vec![open("gone/a", 1)],

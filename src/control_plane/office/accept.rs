@@ -83,6 +83,8 @@ impl Office {
             let (state, error) = match plan::resumption(&operation, &plans) {
                 Resumption::Again => {
                     operation.state = OperationState::Accepted;
+                    // What failed is tried again, and told anew.
+                    operation.steps.retain(|step| step.result.is_ok());
                     self.queue(operation);
                     continue;
                 }
