@@ -228,8 +228,8 @@ async fn change_to(
             progress.step(&agent, result).await;
         }
     }
-    // Only now: a daemon that dies before finds the old document, and does all of it again.
-    journal.put_swarm(row(&next)).await.map_err(text)?;
+    // Only now: a daemon that dies before finds the old document, and does again what no step tells of.
+    office.keep_document(name).await;
     Ok(Done::looked(progress.into_steps()))
 }
 

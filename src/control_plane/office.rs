@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::{
     controller::{Controller, Reconcile},
     desk::{Check, ControlError, SwarmEntry},
+    document,
     historian::History,
     plan::PlannedSwarm,
     swarm::SwarmChild,
@@ -82,6 +83,9 @@ pub struct Office {
     judging: tokio::sync::Mutex<()>,
     /// `None` until it stands.
     tree: RwLock<Option<Tree>>,
+    /// Swarms whose document the journal did not take. Until it does, it does not hear of the end of what changed them, either: a daemon that finds the
+    /// one without the other would take the old document for the last word.
+    unkept: Mutex<HashSet<SwarmName>>,
     reconciled: AtomicBool,
     stopping: AtomicBool,
     ended: Mutex<HashMap<OperationState, u64>>,
@@ -118,6 +122,7 @@ impl Office {
             cancelling: Mutex::default(),
             judging: tokio::sync::Mutex::default(),
             tree: RwLock::default(),
+            unkept: Mutex::default(),
             reconciled: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             ended: Mutex::default(),
@@ -422,6 +427,10 @@ impl Office {
 
     /// Offers the journal again what it did not take.
     pub(super) async fn catch_up(&self) {
+        let unkept: Vec<_> = self.unkept.lock().iter().cloned().collect();
+        for name in unkept {
+            self.keep_document(&name).await;
+        }
         for operation in self.recalled(|operation| operation.state.ended()) {
             if self.keep(&operation).await {
                 self.under_way.remove(&operation.id);
@@ -429,7 +438,25 @@ impl Office {
         }
     }
 
+    /// Writes down a swarm as it is desired. What the journal does not take now is offered again, and so is the end of the operation that made it so.
+    pub(super) async fn keep_document(&self, name: &SwarmName) {
+        let Some(plan) = self.plan(name) else {
+            self.unkept.lock().remove(name);
+            return;
+        };
+        match self.needs.agents.journal.put_swarm(document::row(&plan)).await {
+            Ok(()) => drop(self.unkept.lock().remove(name)),
+            Err(error) => {
+                tracing::warn!(swarm = %name, %error, "failed to journal a document");
+                self.unkept.lock().insert(name.clone());
+            }
+        }
+    }
+
     async fn keep(&self, operation: &Operation) -> bool {
+        if operation.state.ended() && self.unkept.lock().contains(operation.target.swarm()) {
+            return false;
+        }
         let kept = self.needs.agents.journal.update_operation(operation).await;
         if let Err(error) = &kept {
             tracing::warn!(operation = %operation.id, %error, "failed to journal an operation's state");

@@ -25,12 +25,19 @@ pub struct FailingJournal {
     writes: Mutex<Option<StoreError>>,
     reads: Mutex<Option<StoreError>>,
     ends: Mutex<Option<StoreError>>,
+    documents: Mutex<Option<StoreError>>,
 }
 
 impl FailingJournal {
     /// Works at first.
     pub fn new(inner: Arc<dyn Journal>) -> Self {
-        Self { inner, writes: Mutex::new(None), reads: Mutex::new(None), ends: Mutex::new(None) }
+        Self {
+            inner,
+            writes: Mutex::default(),
+            reads: Mutex::default(),
+            ends: Mutex::default(),
+            documents: Mutex::default(),
+        }
     }
 
     /// From now on writes fail so (`Full`, `ReadOnly`, `Fenced`), or work again with `None`.
@@ -46,6 +53,11 @@ impl FailingJournal {
     /// From now on [`Journal::end_incarnation`] alone fails so, or works again with `None`.
     pub fn fail_ends(&self, error: Option<StoreError>) {
         *self.ends.lock() = error;
+    }
+
+    /// The same of [`Journal::put_swarm`].
+    pub fn fail_documents(&self, error: Option<StoreError>) {
+        *self.documents.lock() = error;
     }
 
     fn write<'a, T: Send + 'a>(&'a self, go_on: impl FnOnce(&'a dyn Journal) -> Answer<'a, T>) -> Answer<'a, T> {
@@ -73,7 +85,7 @@ impl Journal for FailingJournal {
         self.read(|j| j.swarms())
     }
     fn put_swarm(&self, row: SwarmRow) -> Answer<'_, ()> {
-        self.write(|j| j.put_swarm(row))
+        either(&self.documents, |_| self.write(|j| j.put_swarm(row)), &*self.inner)
     }
     fn set_swarm_desired(
         &self,

@@ -1,5 +1,7 @@
 //! Starts that are under way when somebody falls: who waits for them is told what became of them, and no number stands for two incarnations.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::{AgentHealth, AgentId};
 
@@ -114,6 +116,32 @@ fn no_number_is_given_out_twice_when_a_supervisor_falls_before_the_journal_has_i
         nest.running("s/a", 4).await;
         assert_eq!(nest.runtime.launches(&a), 2, "only the last of them was begun");
         assert_eq!(nest.runtime.overlaps(), 0);
+        nest.end().await;
+    });
+}
+
+/// The journal may not have the end of an update without its document: whoever reads it next would take the old one for the last word.
+#[test]
+fn a_document_that_the_journal_does_not_take_is_offered_again_before_the_end_of_its_update() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a"])]).await;
+        nest.running("s/a", 1).await;
+        let mut spec = (*nest.office.swarm(&"s".parse().unwrap()).unwrap().spec).clone();
+        spec.env.insert("VERSION".to_owned(), "2".to_owned().into());
+        let kept = async || nest.journal.swarms().await.unwrap()[0].document.contains("VERSION");
+        nest.journal.fail_documents(Some(StoreError::Full));
+        let update =
+            Request { requested_by: Requester::Reload, ..request(Command::Update { spec: Arc::new(spec) }, "s") };
+        let update = nest.office.submit(update).await.unwrap();
+        assert_eq!(ended(&nest, &update).await.state, OperationState::Succeeded);
+        nest.running("s/a", 2).await;
+        let journaled = async || nest.journal.operation(update.id).await.unwrap().unwrap().state;
+        assert_eq!((kept().await, journaled().await), (false, OperationState::Running));
+        nest.journal.fail_documents(None);
+        nest.office.supervisor_fell();
+        until("the end is in the journal", async || (journaled().await == OperationState::Succeeded).then_some(()))
+            .await;
+        assert!(kept().await);
         nest.end().await;
     });
 }
