@@ -55,12 +55,12 @@ impl Front {
         Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
-    /// Until some daemon answers. One that is starting or stopping says 503.
+    /// Until some daemon answers. One that is starting or stopping says 503, one that is asked too often 429.
     fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &Value) -> (u16, Value) {
         let deadline = Instant::now() + OPERATION;
         loop {
             match self.call(method, path, key, body) {
-                Some((status, answer)) if status != 503 => return (status, answer),
+                Some((status, answer)) if ![429, 503].contains(&status) => return (status, answer),
                 other => assert!(Instant::now() < deadline, "{method} {path}: no answer in time, the last: {other:?}"),
             }
             thread::sleep(Duration::from_millis(10));
@@ -201,7 +201,7 @@ impl Worker {
     }
 }
 
-/// Restarts one agent again and again. Each restart that has succeeded is one more incarnation, and no other makes one.
+/// Restarts one agent again and again. Each restart that has succeeded is one more incarnation that ran, and nothing else makes one.
 fn restarts(front: &Front) -> (BTreeSet<String>, u64, u64) {
     let (mut answered, mut succeeded, mut otherwise) = (BTreeSet::new(), 0, 0);
     while !front.over.load(Ordering::Acquire) {
@@ -260,10 +260,14 @@ fn storm(seed: u64, kills: u64) {
         answered.extend(worker.answered);
     }
     let (restarts, done, otherwise) = restarter.join().unwrap();
-    let incarnation = hive.running("base/a")["incarnation"].as_u64().unwrap();
+    hive.running("base/a");
+    // A daemon that dies between a number and its launch leaves a number that nothing ran by.
+    let numbers = hive.incarnations("base/a");
+    let ran = numbers.iter().filter(|(_, exit)| !exit.as_deref().is_some_and(|exit| exit.contains("never_started")));
+    let ran = ran.count() as u64;
     assert!(
-        (1 + done..=1 + done + otherwise).contains(&incarnation),
-        "incarnation {incarnation} after {done} restarts, and {otherwise} that ended otherwise"
+        (1 + done..=1 + done + otherwise).contains(&ran),
+        "{ran} incarnations after {done} restarts, and {otherwise} that ended otherwise: {numbers:#?}"
     );
     answered.extend(restarts);
     assert!(succeeded > 0 && done > 0, "nothing was ever done");
@@ -272,7 +276,10 @@ fn storm(seed: u64, kills: u64) {
     assert_eq!(known.difference(&answered).count(), 0, "operations that nobody was told of");
     assert!(hive.terminate().success());
     hive.nothing_left(PATIENCE);
-    eprintln!("{kills} kills: {} operations answered, {} succeeded", answered.len(), succeeded + done);
+    let (answered, succeeded, unused) = (answered.len(), succeeded + done, numbers.len() as u64 - ran);
+    eprintln!(
+        "{kills} kills: {answered} operations answered, {succeeded} succeeded, {unused} numbers that nothing ran by"
+    );
     std::mem::forget(told);
 }
 

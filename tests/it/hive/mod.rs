@@ -290,6 +290,15 @@ impl Hive {
         ids.flatten().collect()
     }
 
+    /// Each incarnation of an agent that the journal knows: its number, and its exit as it is kept there.
+    pub(crate) fn incarnations(&self, agent: &str) -> Vec<(i64, Option<String>)> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let db = rusqlite::Connection::open_with_flags(self.data().join("hive.db"), flags).unwrap();
+        let sql = "SELECT incarnation, exit FROM incarnations WHERE agent = ?1 ORDER BY incarnation";
+        let mut rows = db.prepare(sql).unwrap();
+        rows.query_map([agent], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    }
+
     /// The launcher that the daemon has started ahead: a child of it for a launch that the journal does not know.
     #[track_caller]
     pub(crate) fn spare(&self) -> i32 {
