@@ -102,6 +102,13 @@ impl Tls {
         Ok(())
     }
 
+    /// Whether both show the same certificate now.
+    pub fn shows_as(&self, other: &Self) -> bool {
+        let own = Arc::clone(&self.shown.0.read());
+        let others = Arc::clone(&other.shown.0.read());
+        own.cert == others.cert
+    }
+
     /// For a server that makes its own acceptor.
     pub fn server_config(&self) -> ServerConfig {
         ServerConfig::clone(&self.config)

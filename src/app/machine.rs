@@ -71,12 +71,32 @@ pub(super) fn open_files_allowed() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
 }
 
-/// Whether whoever started us wants no hang-up to end us, as nohup(1) does.
-pub(super) fn ignores_hang_up() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HangUp {
+    /// Nothing: whoever started us wants it so, as nohup(1) does.
+    Ignored,
+    /// That the terminal goes away in which we run.
+    Stops,
+    /// That the configuration is to be read again: there is no terminal that could go away.
+    Reloads,
+}
+
+/// What SIGHUP means, by how we were started.
+pub(super) fn hang_up() -> HangUp {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    meaning(&read("status"), &read("stat"))
+}
+
+fn meaning(status: &str, stat: &str) -> HangUp {
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     // Signal n is bit n-1.
-    mask.is_some_and(|mask| mask >> (libc::SIGHUP - 1) & 1 == 1)
+    if mask.is_some_and(|mask| mask >> (libc::SIGHUP - 1) & 1 == 1) {
+        return HangUp::Ignored;
+    }
+    // Behind our name, which may hold anything: state, parent, group, session, terminal. Where nothing can be read, a stop is what the signal does by default.
+    let terminal = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(4));
+    if terminal == Some("0") { HangUp::Reloads } else { HangUp::Stops }
 }
 
 /// A thread with a runtime of its own, so that no actor's work delays the renewal of a lease. Dropping it ends the thread.
@@ -111,5 +131,19 @@ impl Drop for LaunchThread {
         {
             tracing::error!("the thread of the launches has panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hang_up_stops_in_a_terminal_and_reloads_without_one() {
+        let stat = |terminal: u32| format!("4711 (a ) b) S 1 4711 4711 {terminal} -1 4194560 0");
+        assert_eq!(meaning("SigIgn:\t0000000000001000\n", &stat(34816)), HangUp::Stops);
+        assert_eq!(meaning("SigIgn:\t0000000000001000\n", &stat(0)), HangUp::Reloads);
+        assert_eq!(meaning("SigIgn:\t0000000000001001\n", &stat(0)), HangUp::Ignored);
+        assert_eq!(meaning("", ""), HangUp::Stops);
     }
 }

@@ -16,15 +16,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     boot, greeting,
-    machine::{LaunchThread, ignores_hang_up, open_files_allowed, raise_open_files, start_log},
+    machine::{HangUp, LaunchThread, hang_up, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
+    reload::Configuration,
     service,
     sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
 };
 use crate::{
-    config::{Config, DataPlaneConfig},
+    config::{Config, DataPlaneConfig, Loader},
     control_plane::{
         Check, Checks, Control, History, HistoryOptions, Keyring, Office, OfficeDeps,
         chronicle::{Scribe, Standings, save_usage},
@@ -72,15 +73,15 @@ const LAST_STEPS: Duration = Duration::from_secs(60);
 /// How long launchers may take to be reaped once their agents have ended.
 const REAP: Duration = Duration::from_secs(5);
 
-/// Runs the daemon until a signal ends it.
+/// Runs the daemon until a signal ends it. `load` reads the configuration again.
 ///
 /// # Errors
 /// Why it could not start.
-pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub fn serve(config: Config, load: Loader) -> anyhow::Result<ExitCode> {
     start_log(&config.log);
     let ground = boot::open(&config)?;
     let launches = LaunchThread::start().context("failed to start a thread")?;
-    actix::System::new().block_on(run(config, ground, &launches))
+    actix::System::new().block_on(run(config, load, ground, &launches))
 }
 
 /// What the end needs of the beginning.
@@ -101,7 +102,7 @@ struct Daemon {
     docker: Arc<DockerRuntime>,
 }
 
-async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &LaunchThread) -> anyhow::Result<ExitCode> {
     // Before anything is started, so that no signal finds the default, which would end us without a word.
     let mut signals = Signals::listen().context("failed to listen for signals")?;
     let boot::Ground { data, journal, logs } = ground;
@@ -233,6 +234,7 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     };
     let witness: Arc<dyn SourceWitness> = Arc::new(Sources(health.clone()));
     let sources = config.sources.iter().map(|spec| DialerHandle::new(spec.clone(), Arc::clone(&witness)));
+    let configuration = Configuration::new(load, config.clone(), Arc::clone(&office), feed.clone());
     let parts = Parts {
         data: Arc::clone(&data),
         disk,
@@ -243,7 +245,8 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
         retention,
         health: health.clone(),
         documents: Arc::new(Documents(health.clone())),
-        swarm_documents: Arc::new(config.documents.clone()),
+        swarm_documents: Arc::new(configuration.clone()),
+        reloader: Arc::new(configuration.clone()),
         feed: feed.clone(),
         hub: hub.clone(),
         plane: plane.clone(),
@@ -284,12 +287,14 @@ async fn run(config: Config, ground: boot::Ground, launches: &LaunchThread) -> a
     let mut greeted = false;
     let mut growing = std::pin::pin!(daemon.trunk.keep());
     let mut attending = std::pin::pin!(service::attend(&daemon.trunk, &daemon.office, &health, launches.handle()));
+    let mut reloading = std::pin::pin!(configuration.follow(signals.reload.take()));
     let order = loop {
         tokio::select! {
             order = signals.next() => break order,
             () = &mut greeting, if !greeted => greeted = true,
             never = &mut growing => never,
             never = &mut attending => never,
+            never = &mut reloading => never,
         }
     };
     Ok(daemon.end(order, &mut signals).await)
@@ -388,16 +393,23 @@ enum Order {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// None when whoever started us ignores it.
+    /// SIGHUP where it means that our terminal goes away.
     hang_up: Option<Signal>,
+    /// SIGHUP where it means that the configuration is to be read again.
+    reload: Option<Signal>,
     hand_over: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+        let (hang_up, reload) = match hang_up() {
+            HangUp::Ignored => (None, None),
+            HangUp::Stops => (Some(signal(SignalKind::hangup())?), None),
+            HangUp::Reloads => (None, Some(signal(SignalKind::hangup())?)),
+        };
         Ok(Self {
             hang_up,
+            reload,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hand_over: signal(SignalKind::user_defined2())?,

@@ -83,6 +83,19 @@ async fn turns(runtime: &tokio::runtime::Handle) -> Result<(), ()> {
     turn.await.map_err(drop)
 }
 
+/// The configuration is being read again.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "failed to tell the service manager of a reload"),
+    }
+}
+
+/// It has been, and was taken up or not.
+pub(super) fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// The daemon ends, in this way.
 pub(super) fn stopping(how: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(how)]);

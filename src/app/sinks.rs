@@ -10,18 +10,16 @@ use hivekeeper_actors::{EventKind as Supervised, EventSink, SupervisionEvent};
 use parking_lot::Mutex;
 
 use crate::{
-    config::{self, resolve_path},
     control_plane::{Check, Office, chronicle::Standings},
     events::Feed,
     health::{Handle, Report},
-    http::{DocumentReader, HealthReader},
+    http::HealthReader,
     model::{
         AgentHealth, AgentId, EngineNews, EngineWitness, EventKind, HiveHealth, Lost, Observation, SourceReport,
-        SourceWitness, SwarmHealth, SwarmName, SwarmSpec, Telemetry, TelemetryKind, TelemetrySink, Witness,
+        SourceWitness, SwarmHealth, SwarmName, Telemetry, TelemetryKind, TelemetrySink, Witness,
     },
     runtime::{EndStuck, Registry, Veil},
     store::LogBook,
-    view::Mistake,
 };
 
 /// What the runtime room sees of agents, for health.
@@ -255,17 +253,6 @@ impl Stuck {
             Ok(()) => tracing::warn!(%agent, incarnation, "agent makes no progress and is ended, as its document asks"),
             Err(error) => tracing::warn!(%agent, incarnation, %error, "failed to tell a stuck agent's actor"),
         }
-    }
-}
-
-impl DocumentReader for config::Documents {
-    fn read(&self, document: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>> {
-        let mistake = |problem: config::Problem| {
-            let config::Problem { key, found, rule, .. } = problem;
-            let allowed = rule.strip_prefix("allowed: ").unwrap_or(&rule).to_owned();
-            Mistake { key, found, allowed, place: None }
-        };
-        self.read(document, &resolve_path).map_err(|all| all.into_iter().map(mistake).collect())
     }
 }
 

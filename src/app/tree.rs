@@ -25,7 +25,7 @@ use crate::{
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
-    http::{self, DocumentReader, HealthReader, Rates, STOP_GRACE_S, Server},
+    http::{self, DocumentReader, HealthReader, Rates, Reloader, STOP_GRACE_S, Server},
     notify::Notifiers,
     runtime::docker::DockerRuntime,
     store::{DataDir, DiskBudget, Retention},
@@ -61,6 +61,7 @@ pub(super) struct Parts {
     pub(super) health: health::Handle,
     pub(super) documents: Arc<dyn HealthReader>,
     pub(super) swarm_documents: Arc<dyn DocumentReader>,
+    pub(super) reloader: Arc<dyn Reloader>,
     pub(super) feed: Feed,
     pub(super) hub: Hub,
     pub(super) plane: DataPlaneHandle,
@@ -254,12 +255,15 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 }
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
-    let Parts { documents, swarm_documents, feed, hub, office, sockets, keys, web, measures, notifiers, .. } = parts;
+    let Parts {
+        documents, swarm_documents, reloader, feed, hub, office, sockets, keys, web, measures, notifiers, ..
+    } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
         control: office,
         health: documents,
         documents: swarm_documents,
+        reloader,
         feed,
         keys,
         hosts: web.hosts,

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::program,
-    config::{Config, FILE_NAME, LoadArgs, read_file, resolve_path},
+    config::{Config, FILE_NAME, LoadArgs, Loader, read_file, resolve_path},
 };
 
 use super::{
@@ -34,8 +34,8 @@ use super::{
     token, top, tree, up, wait,
 };
 
-/// Runs the daemon until it ends.
-pub type Serve<'a> = &'a mut dyn FnMut(Config) -> anyhow::Result<()>;
+/// Runs the daemon until it ends, with its configuration and what reads that again.
+pub type Serve<'a> = &'a mut dyn FnMut(Config, Loader) -> anyhow::Result<()>;
 
 /// Everything of the machine that a command looks at besides its arguments.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ impl Surroundings {
 /// Runs a command line of this process. `serve` runs the daemon when that is asked for, and its exit code is then ours.
 pub fn run(
     args: impl IntoIterator<Item = OsString>,
-    serve: impl FnOnce(Config) -> anyhow::Result<ExitCode>,
+    serve: impl FnOnce(Config, Loader) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
     let around = match Surroundings::of_this_process() {
         Ok(around) => around,
@@ -84,9 +84,9 @@ pub fn run(
     let live = is_terminal.then(|| crossterm::terminal::size().map_or(80, |(columns, _)| columns));
     let mut screen = Screen { out: &mut io::stdout(), err: &mut io::stderr(), colour, live };
     let (mut serve, mut served) = (Some(serve), None);
-    let exit = execute(args, &around, &mut screen, &mut |config| {
+    let exit = execute(args, &around, &mut screen, &mut |config, load| {
         if let Some(serve) = serve.take() {
-            served = Some(serve(config)?);
+            served = Some(serve(config, load)?);
         }
         Ok(())
     });
@@ -204,7 +204,18 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
 
 fn daemon(args: &ServeArgs, common: &Common, around: &Surroundings, serve: Serve<'_>) -> Result<(), CliError> {
     let config = load(args, common, around)?;
-    serve(config).map_err(|error| CliError::Failed(format!("{error:#}")))
+    let again = loader(&config, args, common, around);
+    serve(config, again).map_err(|error| CliError::Failed(format!("{error:#}")))
+}
+
+/// Reads it again as it was read at the start: its file, variables, flags and working directory. A file that was there must still be.
+fn loader(config: &Config, args: &ServeArgs, common: &Common, around: &Surroundings) -> Loader {
+    let file = common.config.clone().or_else(|| config.file.is_some().then(|| PathBuf::from(FILE_NAME)));
+    let (flags, cwd, env) = (args.layer(common), around.cwd.clone(), around.env.clone());
+    Box::new(move || {
+        let (file, cwd, flags) = (file.clone(), cwd.clone(), flags.clone());
+        Config::load(&LoadArgs { file, cwd, env: &env, flags, read: &read_file, resolve: &resolve_path })
+    })
 }
 
 /// Writes a configuration and reads it as the daemon will.

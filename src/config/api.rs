@@ -26,6 +26,12 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// The same rules with the defaults of another configuration.
+    #[must_use]
+    pub fn with_defaults_of(&self, other: &Self) -> Self {
+        Self { swarm: other.swarm.clone(), agent: other.agent.clone(), ..self.clone() }
+    }
+
     /// The swarm that a document means. `resolve` resolves the symbolic links of a path that must exist.
     ///
     /// # Errors

@@ -62,6 +62,9 @@ pub struct LoadArgs<'a> {
     pub resolve: &'a dyn Fn(&Path) -> io::Result<PathBuf>,
 }
 
+/// Loads a configuration anew, from where it was loaded first.
+pub type Loader = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
+
 /// Reads a file of at most 16 MiB.
 ///
 /// # Errors

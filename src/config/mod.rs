@@ -6,6 +6,7 @@
 //! the whole can tell.
 
 mod api;
+mod changed;
 mod check;
 mod container;
 mod data_plane;
@@ -27,7 +28,7 @@ mod tls;
 mod tree;
 
 pub use api::Documents;
-pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, read_file, resolve_path};
+pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, Loader, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{
     Config, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig,

@@ -15,6 +15,7 @@ mod keyring;
 mod office;
 pub mod plan;
 pub mod recover;
+mod reload;
 mod swarm;
 
 pub use changes::{Change, changes};
@@ -24,6 +25,7 @@ pub use desk::{Check, Control, ControlError, Request, SwarmEntry, UpdatePlan};
 pub use historian::{Historian, History, HistoryOptions};
 pub use keyring::{Key, Keyring, Minted, Secret};
 pub use office::{Checks, Office, OfficeDeps};
+pub use reload::{FileChange, ReloadError, SwarmChange};
 
 pub use crate::store::{
     HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, OperationQuery, Point, Resolution, Spread, StoredEvent,

@@ -3,6 +3,7 @@
 mod accept;
 mod control;
 mod documents;
+mod reload;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

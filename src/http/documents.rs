@@ -74,7 +74,7 @@ pub(super) async fn update(request: HttpRequest, payload: Payload, deps: Data<De
     if spec.name != name {
         let (key, found) = ("name".to_owned(), format!("{:?}", spec.name.as_str()));
         let mistake = Mistake { key, found, allowed: format!("{name:?}, as in the path"), place: None };
-        return Err(invalid(vec![mistake]));
+        return Err(invalid(Code::InvalidDocument, vec![mistake]));
     }
     if !dry_run {
         return hand_in(&request, &deps, Command::Update { spec }, Target::Swarm(name), wait).await;
@@ -114,14 +114,15 @@ pub(super) async fn cancel(request: HttpRequest, payload: Payload, deps: Data<De
 
 async fn read(request: &HttpRequest, payload: Payload, deps: &Deps) -> Result<SwarmSpec, Problem> {
     let document: serde_json::Value = dto::body(request, payload).await?;
-    deps.documents.read(&document).map_err(invalid)
+    deps.documents.read(&document).map_err(|mistakes| invalid(Code::InvalidDocument, mistakes))
 }
 
-fn invalid(mistakes: Vec<Mistake>) -> Problem {
+/// A refusal that shows the first mistake in words, and all of them.
+pub(super) fn invalid(code: Code, mistakes: Vec<Mistake>) -> Problem {
     let first = mistakes.first().map(|one| format!("{}: found {}; {}", one.key, one.found, one.allowed));
     let detail = match mistakes.len() {
         1 => first.unwrap_or_default(),
         n => format!("{n} mistakes, the first: {}", first.unwrap_or_default()),
     };
-    Problem::mistakes(Code::InvalidDocument, detail, mistakes)
+    Problem::mistakes(code, detail, mistakes)
 }

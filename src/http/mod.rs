@@ -24,6 +24,7 @@ mod probes;
 mod problems;
 mod query;
 mod reconcile;
+mod reload;
 mod routes;
 mod server;
 mod sse;
@@ -34,4 +35,5 @@ mod tree;
 
 pub use documents::DocumentReader;
 pub use metrics::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings};
+pub use reload::{Reloaded, Reloader};
 pub use server::{Deps, HealthReader, Limits, OnFailure, Rates, STOP_GRACE_S, Server};

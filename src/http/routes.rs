@@ -9,7 +9,7 @@ use super::{
     events::{self, Page as EventPage},
     history, logs, metrics, notifiers,
     openapi::{self, Doc, Tag, doc, flag, text, whole, words},
-    operations, probes, problems, reconcile, swarms,
+    operations, probes, problems, reconcile, reload, swarms,
     table::{
         Row,
         Scope::{Control, Open, Read},
@@ -187,6 +187,12 @@ fn hive() -> Vec<Row> {
         .body::<NoBody>(json!({}))
         .json::<FindingsView<'_>>(200, "What was found, and what becomes of it.")
         .refuses(&[Code::Unavailable, Code::Unsupported, Code::Conflict]);
+    let reload = doc("reload", Tag::Hive, "Reads the configuration file again")
+        .text("Each swarm that the file changes becomes an operation; a file that is wrong anywhere changes nothing.")
+        .query("dry_run", flag(), "Tell what it would change, and change nothing.")
+        .body::<NoBody>(json!({}))
+        .json::<reload::ReloadedView>(200, "What the file changes; what does it is in the journal.")
+        .refuses(&[Code::InvalidConfiguration, Code::Conflict, Code::JournalUnavailable, Code::Unavailable]);
     let problems = doc("problems", Tag::Hive, "Every problem code, explained").plain(
         200,
         "text/markdown; charset=utf-8",
@@ -206,6 +212,7 @@ fn hive() -> Vec<Row> {
         get("/api/v1/events", Read, events::events, events),
         get("/api/v1/tree", Read, tree::tree, tree),
         post("/api/v1/reconcile", Control, reconcile::reconcile, reconcile),
+        post("/api/v1/reload", Control, reload::reload, reload),
         get("/api/v1/notifiers", Read, notifiers::list, notifiers),
         post("/api/v1/notifiers/{notifier}/test", Control, notifiers::test, test),
         get("/api/v1/problems", Open, problems::page, problems),

@@ -22,6 +22,7 @@ use super::{
     openapi::Described,
     pace::Pace,
     pages::Pages,
+    reload::Reloader,
     routes,
     sse::Streams,
     table::{self, Scopes},
@@ -140,6 +141,8 @@ pub struct Deps {
     pub health: Arc<dyn HealthReader>,
     /// Reads swarm documents.
     pub documents: Arc<dyn DocumentReader>,
+    /// Reads the configuration again.
+    pub reloader: Arc<dyn Reloader>,
     /// What happens.
     pub feed: Feed,
     /// Who may come in.

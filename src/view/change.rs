@@ -1,11 +1,13 @@
 //! What a new document does to agents.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::AgentId;
 
-/// What becomes of one agent.
-#[derive(Debug, Clone, Serialize)]
+/// What becomes of one agent: `start`, `replace`, `stop`, `adjust` (other rules, the same process) or `keep`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = AgentChange)]
 pub struct AgentChangeView {
     agent: String,
     change: &'static str,

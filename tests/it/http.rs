@@ -102,7 +102,7 @@ fn what_is_not_there_is_not_found() {
     ] {
         hive.get(path).problem(404, "not_found");
     }
-    for path in ["/api/v1/reload", "/api/v1/swarms/NO_NAME/restart"] {
+    for path in ["/api/v1/nothing", "/api/v1/swarms/NO_NAME/restart"] {
         hive.post(path, "").problem(404, "not_found");
     }
     assert!(hive.desk.requests.lock().is_empty());

@@ -9,10 +9,11 @@ use std::{
 
 use hivekeeper::{
     control_plane::{
-        Check, Control, ControlError, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery, OperationQuery, Point,
-        Request, Resolution, Spread, StoredEvent, SwarmEntry, Tokens, UpdatePlan, desk::BoxFuture,
+        Check, Control, ControlError, FileChange, HistoryPage, HistoryQuery, LogLine, LogPage, LogQuery,
+        OperationQuery, Point, ReloadError, Request, Resolution, Spread, StoredEvent, SwarmChange, SwarmEntry, Tokens,
+        UpdatePlan, desk::BoxFuture,
     },
-    http::{DocumentReader, HealthReader, MetricsReader, Readings},
+    http::{DocumentReader, HealthReader, MetricsReader, Readings, Reloaded, Reloader},
     model::{
         AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
         Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId, OperationState,
@@ -143,6 +144,17 @@ impl Desk {
 impl DocumentReader for Desk {
     fn read(&self, _: &serde_json::Value) -> Result<SwarmSpec, Vec<Mistake>> {
         Ok(SwarmSpec { origin: Origin::Api, ..review() })
+    }
+}
+
+impl Reloader for Desk {
+    fn reload(&self, dry_run: bool) -> BoxFuture<'_, Result<Reloaded, ReloadError>> {
+        Box::pin(async move {
+            let operation = (!dry_run).then(OperationId::mint);
+            let (swarm, change) = (review().name, FileChange::Remove);
+            let change = SwarmChange { swarm, change, agents: Vec::new(), operation };
+            Ok(Reloaded { file: Some("/etc/h.toml".into()), changes: vec![change], needs_restart: vec!["http.bind"] })
+        })
     }
 }
 

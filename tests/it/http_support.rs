@@ -15,7 +15,7 @@ use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::{Control, Keyring},
     events::Feed,
-    http::{Deps, DocumentReader, HealthReader, Limits, MetricsReader, Server},
+    http::{Deps, DocumentReader, HealthReader, Limits, MetricsReader, Reloader, Server},
     model::{Epoch, Seq},
     store::{DataDir, Journal, Options, SqliteJournal},
     tls::TlsFiles,
@@ -121,6 +121,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         control: Arc::clone(&desk) as Arc<dyn Control>,
         health: Arc::clone(&desk) as Arc<dyn HealthReader>,
         documents: Arc::clone(&desk) as Arc<dyn DocumentReader>,
+        reloader: Arc::clone(&desk) as Arc<dyn Reloader>,
         feed: feed.clone(),
         keys: keys.clone(),
         hosts: setup.hosts,

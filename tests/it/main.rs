@@ -42,6 +42,7 @@ mod launches;
 mod metrics;
 mod notify;
 mod openapi;
+mod reload;
 mod runtime;
 mod secrets;
 mod security;

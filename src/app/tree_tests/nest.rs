@@ -338,6 +338,7 @@ impl Egg {
             health: health.clone(),
             documents: Arc::new(sinks::Documents(health.clone())),
             swarm_documents: Arc::new(NoDocuments),
+            reloader: Arc::new(NoDocuments),
             feed: feed.clone(),
             hub,
             plane,
@@ -452,5 +453,15 @@ struct NoDocuments;
 impl crate::http::DocumentReader for NoDocuments {
     fn read(&self, _: &serde_json::Value) -> Result<SwarmSpec, Vec<crate::view::Mistake>> {
         Err(Vec::new())
+    }
+}
+
+impl crate::http::Reloader for NoDocuments {
+    fn reload(
+        &self,
+        _: bool,
+    ) -> crate::control_plane::desk::BoxFuture<'_, Result<crate::http::Reloaded, crate::control_plane::ReloadError>>
+    {
+        Box::pin(async { Err(crate::control_plane::ReloadError::Invalid(Vec::new())) })
     }
 }

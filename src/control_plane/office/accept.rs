@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{Office, UNDER_WAY_MAX, journal};
+use super::{Office, Tree, UNDER_WAY_MAX, journal};
 use crate::{
     control_plane::{
         changes::changes,
@@ -23,10 +23,6 @@ use crate::{
 
 impl Office {
     pub(super) async fn accept(&self, request: Request) -> Result<Operation, ControlError> {
-        let unavailable = |why: &str| ControlError::Unavailable { why: why.to_owned() };
-        if self.closed() {
-            return Err(unavailable("the daemon is stopping"));
-        }
         let key = request.idempotency_key.clone().map(|key| OperationKey { key, fingerprint: fingerprint(&request) });
         // Until it is in the journal: what the next one is judged by holds it then.
         let _judging = match request.command.is_of_the_document() {
@@ -40,10 +36,29 @@ impl Office {
             return known(before);
         }
         self.judge(&request)?;
-        let tree = self.tree().ok_or_else(|| unavailable("the supervision tree is not up yet"))?;
-        if self.under_way.len() >= UNDER_WAY_MAX {
-            return Err(ControlError::Unavailable { why: format!("{UNDER_WAY_MAX} operations are under way") });
+        let tree = self.open_tree()?;
+        self.enter(&tree, request, key).await
+    }
+
+    /// The tree, while there is room for another piece of work. A reload asks once: it brings one for each swarm of its file at most.
+    pub(super) fn open_tree(&self) -> Result<Tree, ControlError> {
+        let unavailable = |why: String| ControlError::Unavailable { why };
+        if self.closed() {
+            return Err(unavailable("the daemon is stopping".to_owned()));
         }
+        if self.under_way.len() >= UNDER_WAY_MAX {
+            return Err(unavailable(format!("{UNDER_WAY_MAX} operations are under way")));
+        }
+        self.tree().ok_or_else(|| unavailable("the supervision tree is not up yet".to_owned()))
+    }
+
+    /// Writes down what was judged to be right, and hands it on.
+    pub(super) async fn enter(
+        &self,
+        tree: &Tree,
+        request: Request,
+        key: Option<OperationKey>,
+    ) -> Result<Operation, ControlError> {
         let operation = Operation {
             id: OperationId::mint(),
             command: request.command,
@@ -112,7 +127,7 @@ impl Office {
     }
 
     /// Commands on the document of a swarm that have not ended, oldest first.
-    fn of_documents(&self, name: &SwarmName) -> Vec<Operation> {
+    pub(super) fn of_documents(&self, name: &SwarmName) -> Vec<Operation> {
         let mut all = self.recalled(|operation| {
             operation.command.is_of_the_document() && !operation.state.ended() && operation.target.swarm() == name
         });
@@ -127,10 +142,15 @@ impl Office {
         missing.filter_map(|one| self.intended(one.target.swarm())).collect()
     }
 
-    fn judge(&self, request: &Request) -> Result<(), ControlError> {
+    pub(super) fn judge(&self, request: &Request) -> Result<(), ControlError> {
         let Request { command, target, requested_by, if_match, .. } = request;
         let name = target.swarm();
         let intended = self.intended(name);
+        let fits = |spec: &SwarmSpec| match requested_by {
+            // Its file was counted as a whole.
+            Requester::Reload => Ok(()),
+            _ => self.fits_the_hive(spec),
+        };
         if let Command::Launch { spec } = command {
             if intended.is_some() {
                 let why = format!("swarm {name} is there already; give the new one another name, or update this one");
@@ -139,7 +159,7 @@ impl Office {
             if self.entries.contains_key(name) || !self.of_documents(name).is_empty() {
                 return Err(ControlError::Conflict { why: format!("swarm {name} is still being deleted") });
             }
-            return self.fits_the_hive(spec);
+            return fits(spec);
         }
         let missing = || ControlError::NotFound { what: format!("swarm {name}") };
         let intended = intended.ok_or_else(missing)?;
@@ -152,12 +172,12 @@ impl Office {
         match command {
             Command::Update { spec } => {
                 follows_the_file(&intended, requested_by, "change it there and reload")?;
-                self.fits_the_hive(spec)?;
+                fits(spec)?;
             }
             Command::Delete => follows_the_file(&intended, requested_by, "take it out there and reload")?,
             Command::Scale { agent, replicas } => {
                 plan::scalable(&intended, agent, *replicas)?;
-                self.fits_the_hive(&intended.scaled(agent, *replicas))?;
+                fits(&intended.scaled(agent, *replicas))?;
             }
             _ => {}
         }

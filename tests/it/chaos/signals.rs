@@ -44,7 +44,7 @@ fn group(hive: &Hive) -> i32 {
 
 #[test]
 fn a_signal_to_the_foreground_group_is_an_ordered_stop() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
         let mut hive = foreground(&notes("10s", "30s"));
         kill(group(&hive), signal);
         let status = hive.wait();

@@ -148,7 +148,7 @@ pub(super) fn run_with(
     let around = Surroundings { env, cwd: cwd.to_owned(), now, interrupts: interrupts.clone() };
     let args = ["hivekeeper"].iter().chain(args).map(OsString::from);
     let mut served = None;
-    let exit = execute(args, &around, &mut screen, &mut |config| {
+    let exit = execute(args, &around, &mut screen, &mut |config, _| {
         served = Some(config);
         Ok(())
     });

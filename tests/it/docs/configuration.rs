@@ -15,6 +15,10 @@ Durations are text with a unit (`\"500ms\"`, `\"30s\"`, `\"10m\"`, `\"2h\"`, `\"
 errors: `hivekeeper check` reports them all at once, with file, line, key, what was found and what is allowed.
 
 A `[[swarm]]` may also say every key of `[supervision]` but `restart`; a `[[swarm.agent]]` may say `restart` and every key of `[health]`.
+
+`hivekeeper reload`, `POST /api/v1/reload` and SIGHUP (to a daemon without a terminal, as under systemd) read it all again, with the variables and flags of the start.
+A file that is wrong anywhere is refused whole. Otherwise each swarm that it changes becomes an operation: what changed is replaced, the rest keeps its processes. Numbers that
+were set with `hivekeeper scale` hold until the file says another one. What only a new daemon reads, all but `[[swarm]]`, `[supervision]` and `[health]`, is named in the answer.
 ";
 
 /// One key as the file has it.

@@ -1,0 +1,123 @@
+//! What the configuration file, read again, means for the hive: decided without touching anything.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    changes::{Change, changes},
+    desk::ControlError,
+    plan::{Scaled, effective},
+};
+use crate::{
+    model::{AgentId, Command, OperationId, Origin, SwarmName, SwarmSpec, spec::AGENTS_MAX},
+    view::Mistake,
+};
+
+/// What becomes of a swarm of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileChange {
+    /// It is new in the file.
+    Add(Arc<SwarmSpec>),
+    /// The file says something else of it.
+    Update(Arc<SwarmSpec>),
+    /// The file no longer has it.
+    Remove,
+    /// Nothing.
+    Keep,
+}
+
+impl FileChange {
+    /// The word of the API.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Add(_) => "add",
+            Self::Update(_) => "update",
+            Self::Remove => "remove",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// What carries it out.
+    pub(super) fn command(&self) -> Option<Command> {
+        match self {
+            Self::Add(spec) => Some(Command::Launch { spec: Arc::clone(spec) }),
+            Self::Update(spec) => Some(Command::Update { spec: Arc::clone(spec) }),
+            Self::Remove => Some(Command::Delete),
+            Self::Keep => None,
+        }
+    }
+}
+
+/// The file's word on one swarm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmChange {
+    /// Which.
+    pub swarm: SwarmName,
+    /// What becomes of it.
+    pub change: FileChange,
+    /// Each agent, and what becomes of it.
+    pub agents: Vec<(AgentId, Change)>,
+    /// What carries it out, once it was accepted.
+    pub operation: Option<OperationId>,
+}
+
+/// Why a reload was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The file is wrong: all that is. Nothing was changed.
+    #[error("the configuration can't be taken")]
+    Invalid(Vec<Mistake>),
+    /// The desk said no.
+    #[error(transparent)]
+    Refused(#[from] ControlError),
+}
+
+/// Puts the file beside what there is. First what goes, then the file's swarms in its order. The operator's numbers hold as long as the file says what
+/// it said when they were given.
+///
+/// # Errors
+/// What the file and the hive together can't mean.
+pub(super) fn plan(file: &[SwarmSpec], present: &[(Arc<SwarmSpec>, Scaled)]) -> Result<Vec<SwarmChange>, ReloadError> {
+    let of_api = |name: &SwarmName| present.iter().any(|(spec, _)| spec.name == *name && spec.origin == Origin::Api);
+    let mut mistakes: Vec<Mistake> = file.iter().filter(|spec| of_api(&spec.name)).map(taken).collect();
+    let named: HashSet<&SwarmName> = file.iter().map(|spec| &spec.name).collect();
+    let gone = present.iter().filter(|(spec, _)| spec.origin == Origin::Config && !named.contains(&spec.name));
+    let mut all: Vec<SwarmChange> = gone.map(|(spec, _)| removed(spec)).collect();
+    let of_others = present.iter().filter(|(spec, _)| spec.origin == Origin::Api).map(|(spec, _)| spec.count());
+    let mut count: usize = of_others.sum();
+    for spec in file {
+        let before = present.iter().find(|(old, _)| old.name == spec.name);
+        let spec = before.map_or_else(|| spec.clone(), |(_, scaled)| effective(spec, scaled).0);
+        count += spec.count();
+        all.push(followed(before.map(|(old, _)| &**old), spec));
+    }
+    if count > AGENTS_MAX {
+        let (found, allowed) = (format!("{count} agents of the file and the API together"), format!("{AGENTS_MAX}"));
+        mistakes.push(Mistake { key: "swarm".to_owned(), found, allowed, place: None });
+    }
+    if mistakes.is_empty() { Ok(all) } else { Err(ReloadError::Invalid(mistakes)) }
+}
+
+fn taken(spec: &SwarmSpec) -> Mistake {
+    let name = &spec.name;
+    Mistake {
+        key: format!("swarm[{name}].name"),
+        found: format!("swarm {name} in the file, and swarm {name} that was launched through the API"),
+        allowed: format!("one of them: rename the one in the file, or delete the other with `hivekeeper rm {name}`"),
+        place: None,
+    }
+}
+
+fn removed(spec: &SwarmSpec) -> SwarmChange {
+    let agents = spec.expand().unwrap_or_default().into_iter().rev().map(|(id, _)| (id, Change::Stop));
+    SwarmChange { swarm: spec.name.clone(), change: FileChange::Remove, agents: agents.collect(), operation: None }
+}
+
+fn followed(before: Option<&SwarmSpec>, spec: SwarmSpec) -> SwarmChange {
+    let (swarm, agents) = (spec.name.clone(), changes(before, &spec));
+    let change = match before {
+        None => FileChange::Add(Arc::new(spec)),
+        Some(old) if *old == spec => FileChange::Keep,
+        Some(_) => FileChange::Update(Arc::new(spec)),
+    };
+    SwarmChange { swarm, change, agents, operation: None }
+}
