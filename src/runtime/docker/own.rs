@@ -1,6 +1,6 @@
 //! What a document asks of the machine, as the engine can give it: paths under the names that the engine knows, no more processors than there are.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::{
     engine::{CallError, Engine, Limits, MountPlan},
@@ -8,16 +8,30 @@ use super::{
 };
 use crate::model::{self, Mount};
 
-/// The mounts of a swarm, which its document names as this process sees them. Links are resolved once more here: what was a directory when the document
-/// was read may lead elsewhere by now.
+/// The mounts of a swarm, which its document names as this process sees them.
 pub(super) fn mounts(engine: &Engine, mounts: &[Mount]) -> Result<Vec<MountPlan>, EnterError> {
     let plan = |mount: &Mount| {
-        // An engine on this machine says itself what is wrong with a source that has gone.
-        let seen = fs::canonicalize(&mount.source).unwrap_or_else(|_| mount.source.clone());
-        let source = engine.outside(&seen).map_err(|error| EnterError::Refused(error.to_string()))?;
+        let seen = unmoved(&mount.source)?;
+        let source = engine.outside(seen).map_err(|error| EnterError::Refused(error.to_string()))?;
         Ok(MountPlan { source, target: mount.target.clone(), read_only: mount.read_only })
     };
     mounts.iter().map(plan).collect()
+}
+
+/// Refuses a source that leads elsewhere by now. Documents hold it without links, and what it led to was judged when they were read: an agent that can
+/// write to the directory above must not choose what is mounted at its next start.
+fn unmoved(source: &Path) -> Result<&Path, EnterError> {
+    match fs::canonicalize(source) {
+        Ok(seen) if seen != source => {
+            let (source, seen) = (source.display(), seen.display());
+            let why = format!(
+                "mount source {source} leads to {seen} since its document was read; send the document again if that is meant"
+            );
+            Err(EnterError::Refused(why))
+        }
+        // An engine on this machine says itself what is wrong with a source that has gone.
+        _ => Ok(source),
+    }
 }
 
 /// The limits of a swarm on the engine's machine, and what of them is other than its document asks. A limit above what the machine has limits nothing;
@@ -45,8 +59,26 @@ fn within(asked: model::Limits, machine: u32) -> (Limits, Vec<String>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_became_a_link_is_not_mounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (source, kept) = (dir.join("source"), dir.join("kept"));
+        assert_eq!(unmoved(&source).unwrap(), source, "the engine tells of what is missing");
+        fs::create_dir(&source).unwrap();
+        assert_eq!(unmoved(&source).unwrap(), source);
+        fs::rename(&source, &kept).unwrap();
+        for elsewhere in [Path::new("/"), &kept] {
+            std::os::unix::fs::symlink(elsewhere, &source).unwrap();
+            let refused = unmoved(&source).unwrap_err().to_string();
+            assert!(refused.contains(&format!("leads to {}", elsewhere.display())), "{refused}");
+            fs::remove_file(&source).unwrap();
+        }
+    }
 
     #[test]
     fn a_limit_of_processors_is_at_most_what_the_machine_has() {
