@@ -293,6 +293,13 @@ fn claim_names(
     replicas: Option<u32>,
     names: &mut HashMap<String, Place>,
 ) {
+    let count = names.len() + replicas.map_or(1, |n| n as usize);
+    if count > AGENTS_MAX {
+        // Before they are made: a short document can stand for millions.
+        let allowed = format_args!("{AGENTS_MAX} in all swarms together");
+        fields.complain(name.place.clone(), "replicas", Complaint::allowed(format!("{count} agents"), allowed));
+        return;
+    }
     let all: Vec<String> = match replicas {
         None => vec![name.value.to_string()],
         Some(n) => (1..=n).map(|i| format!("{}-{i}", name.value)).collect(),

@@ -202,13 +202,31 @@ async fn change_to(
         }
     }
     office.deps().runtimes.house(&spec).map_err(|error| error.to_string())?;
-    let begun = |change: &Change| matches!(change, Change::Start | Change::Replace);
     for (agent, _) in all.iter().filter(|(_, change)| begun(change)) {
         renew(journal, agent, false).await.map_err(text)?;
     }
     declare(office, &next).await?;
     office.replace(next.clone());
-    respecify(office, &next).await?;
+    let done = replace_agents(office, &next, &all, &mut progress).await;
+    // Only now: a daemon that dies before finds the old document, and does again what no step tells of. Also when it ended badly, as by a stop that
+    // overtook it: this daemon goes by the new document, and so must the next one.
+    office.keep_document(name).await;
+    done?;
+    Ok(Done::looked(progress.into_steps()))
+}
+
+fn begun(change: &Change) -> bool {
+    matches!(change, Change::Start | Change::Replace)
+}
+
+/// Brings the agents of a swarm to its new document, one after the other.
+async fn replace_agents(
+    office: &Office,
+    next: &PlannedSwarm,
+    all: &[(AgentId, Change)],
+    progress: &mut Progress<'_>,
+) -> Result<(), String> {
+    respecify(office, next).await?;
     office.forget_agents(all.iter().filter(|(_, change)| *change == Change::Stop).map(|(agent, _)| agent));
     for (agent, change) in all.iter().filter(|(_, change)| begun(change)) {
         let desired = next.agents.iter().find(|one| one.id == *agent).map(|one| one.desired);
@@ -228,9 +246,7 @@ async fn change_to(
             progress.step(&agent, result).await;
         }
     }
-    // Only now: a daemon that dies before finds the old document, and does again what no step tells of.
-    office.keep_document(name).await;
-    Ok(Done::looked(progress.into_steps()))
+    Ok(())
 }
 
 /// Tells health of a new or changed document, and what the journal knows of agents that are new in it.

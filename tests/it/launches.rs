@@ -161,3 +161,40 @@ fn what_waits_is_cancelled_at_once_and_what_is_under_way_between_two_agents() {
     assert_eq!(ended["steps"].as_array().unwrap().len(), 1, "{ended:#}");
     hive.terminate();
 }
+
+#[test]
+fn an_update_that_a_stop_overtakes_says_the_same_under_the_next_daemon() {
+    let mut hive = Hive::start("[docker]\nhost = \"unix:///nonexistent/engine.sock\"\n");
+    done(&hive, "POST", "/swarms", &document(&[("a", Some(2), "1001")]));
+    let second = json!({ "name": "api", "image": "debian", "agent": [{ "name": "a", "command": ["sleep", "2001"] }] });
+    let update = send(&hive, "PUT", "/swarms/api", &[], &second).body;
+    let path = format!("/api/v1/operations/{}", update["id"].as_str().unwrap());
+    let state = |state: &str| until(state, || (hive.get(&path).body["state"] == state).then_some(()));
+    state("running");
+    done(&hive, "POST", "/swarms/api/stop", &json!({}));
+    state("failed");
+    let shown = |hive: &Hive| {
+        let swarm = hive.get("/api/v1/swarms/api").body;
+        (swarm["document"].clone(), swarm["desired"].clone())
+    };
+    let here = shown(&hive);
+    assert_eq!((here.0["image"].as_str(), here.1.as_str()), (Some("debian"), Some("stopped")), "{here:?}");
+    hive.kill();
+    hive.boot();
+    assert_eq!(shown(&hive), here);
+    hive.terminate();
+}
+
+#[test]
+fn a_document_that_stands_for_a_million_agents_is_refused() {
+    let mut hive = Hive::start("");
+    let many: Vec<_> =
+        (0..1000).map(|n| json!({ "name": format!("a{n}"), "replicas": 1000, "command": ["x"] })).collect();
+    let refused = send(&hive, "POST", "/swarms", &[], &json!({ "name": "api", "agent": many }));
+    assert_eq!(
+        (refused.status, refused.body["errors"][0]["key"].as_str()),
+        (422, Some("agent[a8].replicas")),
+        "{refused:?}"
+    );
+    hive.terminate();
+}
