@@ -13,6 +13,7 @@ use super::{
     commands::{NoBody, hand_in},
     dto,
     error::{Code, Problem},
+    json::Document,
     server::Deps,
 };
 use crate::{
@@ -113,13 +114,17 @@ pub(super) async fn cancel(request: HttpRequest, payload: Payload, deps: Data<De
 }
 
 async fn read(request: &HttpRequest, payload: Payload, deps: &Deps) -> Result<SwarmSpec, Problem> {
-    let document: serde_json::Value = dto::body(request, payload).await?;
+    let Document(document) = dto::body(request, payload).await?;
     deps.documents.read(&document).map_err(|mistakes| invalid(Code::InvalidDocument, mistakes))
 }
 
 /// A refusal that shows the first mistake in words, and all of them.
 pub(super) fn invalid(code: Code, mistakes: Vec<Mistake>) -> Problem {
-    let first = mistakes.first().map(|one| format!("{}: found {}; {}", one.key, one.found, one.allowed));
+    let said = |one: &Mistake| match one.key.as_str() {
+        "" => format!("found {}; {}", one.found, one.allowed),
+        key => format!("{key}: found {}; {}", one.found, one.allowed),
+    };
+    let first = mistakes.first().map(said);
     let detail = match mistakes.len() {
         1 => first.unwrap_or_default(),
         n => format!("{n} mistakes, the first: {}", first.unwrap_or_default()),

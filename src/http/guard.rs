@@ -114,7 +114,12 @@ impl Gate {
     /// Whose token or ticket it is; a ticket from before there were tokens is nobody's.
     fn identify(&self, request: &ServiceRequest) -> Result<Option<Arc<Key>>, Problem> {
         let now = SystemTime::now();
-        if let Some(presented) = request.headers().get(header::AUTHORIZATION) {
+        let mut all = request.headers().get_all(header::AUTHORIZATION);
+        if let Some(presented) = all.next() {
+            if all.next().is_some() {
+                // A proxy might have judged the other one.
+                return Err(Problem::new(Code::InvalidRequest, "at most one Authorization header is allowed"));
+            }
             let token = presented
                 .to_str()
                 .ok()

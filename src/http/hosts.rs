@@ -34,7 +34,8 @@ impl Hosts {
         if port != self.bound.port() {
             return false;
         }
-        match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match bare.parse::<IpAddr>() {
             Ok(ip) => ip.is_loopback() || ip == self.bound.ip() || local.is_some_and(|local| local.ip() == ip),
             Err(_) => host == "localhost",
         }
@@ -78,9 +79,14 @@ fn split_authority(authority: &str, default_port: u16) -> Option<(&str, u16)> {
     let name_ends = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match authority[name_ends..].find(':') {
         None => (authority, default_port),
-        Some(colon) => (&authority[..name_ends + colon], authority[name_ends + colon + 1..].parse().ok()?),
+        Some(colon) => (&authority[..name_ends + colon], port(&authority[name_ends + colon + 1..])?),
     };
     (!host.is_empty()).then_some((host, port))
+}
+
+/// Digits alone: `parse` would take a sign, too.
+fn port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -122,6 +128,9 @@ mod tests {
             "box.lan",
             "localhost:8080:8080",
             "localhost:",
+            "localhost:+8080",
+            "[[127.0.0.1]]:8080",
+            "[127.0.0.1:8080",
             "[::1:8080",
             "user@localhost:8080",
             "[::2]:8080",

@@ -12,6 +12,7 @@ mod events;
 mod guard;
 mod history;
 mod hosts;
+mod json;
 mod leash;
 mod logs;
 mod metrics;

@@ -431,3 +431,11 @@ fn log_pages() {
         })
     );
 }
+
+#[test]
+fn a_document_that_says_a_key_twice_is_refused() {
+    let hive = hive(Setup::default());
+    let twice = r#"{"name":"a","agent":[{"name":"a","command":["x"],"command":["y"]}]}"#;
+    hive.post("/api/v1/swarms", twice).problem(400, "invalid_body");
+    assert!(hive.desk.requests.lock().is_empty());
+}

@@ -99,6 +99,11 @@ fn a_token_is_asked_for_everywhere_but_at_the_bare_probes() {
         let status = if path == "/nowhere" { 404 } else { 200 };
         assert_eq!(hive.send("GET", path, &["Authorization: Bearer s3cret"], "").status, status, "{path}");
     }
+    for two in [["s3cret", "guess"], ["guess", "s3cret"], ["s3cret", "s3cret"]] {
+        let two = two.map(|token| format!("Authorization: Bearer {token}"));
+        let reply = hive.send("GET", "/api/v1/events", &[&two[0], &two[1]], "");
+        reply.problem(400, "invalid_request");
+    }
     hive.post("/api/v1/swarms/review/stop", "{}").problem(401, "unauthorized");
     assert!(hive.desk.requests.lock().is_empty());
 }
