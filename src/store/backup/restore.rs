@@ -35,6 +35,9 @@ pub fn restore(file: &Path, data_dir: &Path) -> Result<Manifest, BackupError> {
     let beside = Beside(PathBuf::from(name));
     DirBuilder::new().mode(0o700).create(&beside.0).map_err(BackupError::io(&beside.0))?;
     let manifest = unpack(file, &beside.0)?;
+    let unusable = |why: String| BackupError::Unusable { path: file.to_owned(), why };
+    let named = fs::read_to_string(beside.0.join("hive-id")).map_err(BackupError::io(&beside.0))?;
+    check_words(&manifest, &named).map_err(unusable)?;
     let database = beside.0.join("hive.db");
     sqlite::check_schema(&database).map_err(BackupError::database(&database))?;
     let epoch = forms::unsigned(forms::millis(SystemTime::now()));
@@ -104,7 +107,7 @@ fn unpack(file: &Path, into: &Path) -> Result<Manifest, BackupError> {
 fn compare(manifest: Manifest, mut found: BTreeMap<String, Entry>) -> Result<Manifest, String> {
     if manifest.format != FORMAT {
         let (version, format) = (&manifest.version, manifest.format);
-        return Err(format!("version {version} wrote it in form {format}, this version knows {FORMAT}"));
+        return Err(format!("version {version:?} wrote it in form {format}, this version knows {FORMAT}"));
     }
     for entry in &manifest.files {
         match found.remove(&entry.path) {
@@ -117,6 +120,21 @@ fn compare(manifest: Manifest, mut found: BTreeMap<String, Entry>) -> Result<Man
         Some(path) => Err(format!("it holds {path:?}, which its manifest does not name")),
         None if !manifest.files.iter().any(|entry| entry.path == "hive.db") => Err("hive.db is missing".to_owned()),
         None => Ok(manifest),
+    }
+}
+
+/// Whether what is shown to people is fit for a terminal, and both say which hive it is, and the same: no daemon would start on anything else.
+fn check_words(manifest: &Manifest, named: &str) -> Result<(), String> {
+    let Manifest { hive_id, version, begun_at, .. } = manifest;
+    let named = named.trim();
+    if named.parse::<uuid::Uuid>().is_err() || named != hive_id {
+        return Err(format!(
+            "its hive-id is {named:?}, and its manifest names {hive_id:?}: allowed is one UUID in both"
+        ));
+    }
+    match [version, begun_at].into_iter().find(|text| text.contains(char::is_control)) {
+        Some(odd) => Err(format!("its manifest says {odd:?}, which no backup does")),
+        None => Ok(()),
     }
 }
 
@@ -155,5 +173,33 @@ impl Drop for Beside {
     fn drop(&mut self) {
         // After the rename there is none of that name.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_says_plainly_whose_it_is() {
+        let id = "01a201de-39cb-74db-a2c1-fdb6fb8fc3e5";
+        let said = |hive_id: &str, version: &str, named: &str| {
+            let (hive_id, version) = (hive_id.to_owned(), version.to_owned());
+            let manifest =
+                Manifest { format: FORMAT, version, hive_id, begun_at: "2026".to_owned(), files: Vec::new() };
+            check_words(&manifest, named)
+        };
+        assert_eq!(said(id, "1.0", &format!("{id}\n")), Ok(()));
+        let other = id.replace('0', "1");
+        for (hive_id, version, named) in [
+            (id, "1.0", "../../x"),
+            ("\u{1b}[31m", "1.0", "\u{1b}[31m"),
+            (id, "1.0", &*other),
+            (id, "\u{1b}]0;x\u{7}", id),
+        ] {
+            let refused = said(hive_id, version, named).unwrap_err();
+            assert!(!refused.contains(char::is_control), "{refused}");
+        }
     }
 }
