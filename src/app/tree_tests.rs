@@ -462,8 +462,13 @@ fn a_runtime_that_is_unreachable_is_waited_for_and_spends_no_restart() {
         let (a, b) = ("s/a".parse().unwrap(), "s/b".parse().unwrap());
         nest.runtime.next(&a, Script::unreachable("the engine is away"));
         nest.runtime.strike(&a);
-        let waiting = nest.state("s/a", AgentState::Pending).await;
-        assert!(waiting.reasons.iter().any(|reason| reason.detail.contains("the engine is away")), "{waiting:?}");
+        // The end is shown first, and then what the next start waits for.
+        until("the start waits and says why", async || {
+            let agent = nest.health.agent(&a)?;
+            let says_why = agent.reasons.iter().any(|reason| reason.detail.contains("the engine is away"));
+            (agent.state == AgentState::Pending && says_why).then_some(())
+        })
+        .await;
         let back = nest.running("s/a", 2).await;
         assert_eq!((back.restarts, back.restarts_in_window), (1, 1), "the kill's own, and no other");
 

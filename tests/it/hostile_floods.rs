@@ -13,10 +13,10 @@ use crate::{
     hive::{Hive, kill, until},
 };
 
-/// Peak of the daemon's resident memory under any flood here, KiB. Measured 23 to 30 MiB with a debug build, of which 20 are there at rest,
-/// and 57 to 61 where the test then reads the books in pages of up to 4 MiB of text, 66 beside other tests. By its bounds a flooding agent may add
-/// 2 MiB of events on their way and all of them together 12 MiB of lines on their way to disk. What the agents write there is more than this: 80 MB.
-const DAEMON_KIB_MAX: u64 = 72 * 1024;
+/// Peak of the daemon's resident memory under any flood here, KiB. Measured 59 to 72 MiB with a debug build, of which 48 are there at rest (most of
+/// it pages of the executable), and 75 beside other tests where the test then reads the books in pages of up to 4 MiB of text. By its bounds a
+/// flooding agent may add 2 MiB of events on their way and all of them together 12 MiB of lines on their way to disk. The agents write 80 MB there.
+const DAEMON_KIB_MAX: u64 = 84 * 1024;
 
 /// What a launcher may have to itself, KiB: measured 1.4 MiB in a debug build under any flood: the ring of 256 KiB, the buffers of two pipes
 /// and of the channel, the stack.
@@ -121,6 +121,7 @@ fn output_floods_of_every_kind_end_and_add_up() {
     still_talks(&hive);
     let mut viewer = hive.viewer();
     let mut seen = viewer.next_that("is the first status", |frame| frame["type"] == "status_update")["seq"].clone();
+    let at_rest_kib = daemon_peak_kib(&hive);
     go(&hive);
     let mut launcher_peak_kib = 0;
     until("every flood has passed", || {
@@ -156,8 +157,8 @@ fn output_floods_of_every_kind_end_and_add_up() {
         assert_eq!(last, wants, "{name}");
     }
     let daemon_kib = daemon_peak_kib(&hive);
-    eprintln!("peak of the daemon {daemon_kib} KiB, of a launcher {launcher_peak_kib} KiB");
-    assert!(daemon_kib < DAEMON_KIB_MAX, "{daemon_kib} KiB");
+    eprintln!("peak of the daemon {daemon_kib} KiB, at rest {at_rest_kib}, of a launcher {launcher_peak_kib} KiB");
+    assert!(daemon_kib < DAEMON_KIB_MAX, "{daemon_kib} KiB, at rest {at_rest_kib}");
     assert!(launcher_peak_kib < LAUNCHER_KIB_MAX, "{launcher_peak_kib} KiB");
 }
 
