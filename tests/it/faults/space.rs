@@ -30,7 +30,9 @@ fn log_books_give_way_when_the_disk_gets_low_and_health_says_so() {
     hive.boot();
     let logs = hive.data().join("logs");
     until("some log", || (bytes(&logs) > 3_500_000).then_some(()));
-    let last = hive.lines("s/a").last().unwrap()["number"].clone();
+    // Some that were written before may still be on their way.
+    let last = |hive: &Hive| hive.lines("s/a").last().unwrap()["number"].as_u64().unwrap();
+    let before = last(&hive);
     disk.fill();
     until("the books give way", || (bytes(&logs) < 3_300_000).then_some(()));
     let degraded = until("health tells of it", || {
@@ -39,7 +41,7 @@ fn log_books_give_way_when_the_disk_gets_low_and_health_says_so() {
         reasons.iter().find(|reason| reason["code"] == "disk_low").cloned()
     });
     assert!(degraded["detail"].as_str().unwrap().contains("1.0 MiB should be"), "{degraded}");
-    assert_eq!(hive.lines("s/a").last().unwrap()["number"], last, "the youngest lines stay");
+    assert!(last(&hive) >= before, "the youngest lines stay");
     let metrics = hive.get("/metrics");
     let text = metrics.body.as_str().unwrap_or_default().to_owned();
     for family in
