@@ -9,7 +9,7 @@ use std::{
 
 use crate::harness::{
     launcher::{Errand, Launcher, executable},
-    processes::{private_kib, signal, stat, wait_for},
+    processes::{allocated_kib, signal, stat, wait_for},
 };
 
 const IDLE: Duration = Duration::from_millis(1200);
@@ -121,9 +121,9 @@ fn it_costs_next_to_nothing() {
     std::thread::sleep(Duration::from_millis(2500));
     let stat = stat(holder.pid()).unwrap();
     let ticks = stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap();
-    println!("{ticks} ticks, {} KiB", private_kib(holder.pid()));
+    println!("{ticks} ticks, {} KiB", allocated_kib(holder.pid()));
     assert!(ticks < 20, "{ticks} ticks of CPU in 2.5 s");
-    assert!(private_kib(holder.pid()) <= 2048, "{} KiB", private_kib(holder.pid()));
+    assert!(allocated_kib(holder.pid()) <= 512, "{} KiB", allocated_kib(holder.pid()));
 }
 
 #[test]
