@@ -9,9 +9,9 @@ use crate::{
     control_plane::{Office, chronicle::Scribe},
     data_plane::DataPlaneHandle,
     http::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings},
-    model::OperationState,
+    model::{DiskUse, OperationState},
     notify::Notifiers,
-    store::{DiskBudget, DiskUse, Journal},
+    store::{DiskBudget, Journal},
     stream::Hub,
 };
 

@@ -163,6 +163,7 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
         bytes_max: config.disk.bytes_max,
         free_min: config.disk.free_bytes_min,
         logs_max: config.log.total_bytes_max,
+        journal_max: config.journal.bytes_max,
     };
     let disk = Arc::new(DiskBudget::new(data.path().to_owned(), limits, Arc::clone(&journal), logs.clone()));
     let fenced = fenced();

@@ -69,6 +69,7 @@ async fn watch_disk(health: Handle, disk: Arc<DiskBudget>) {
         let budget = Arc::clone(&disk);
         match spawn_blocking(move || budget.look()).await {
             Ok(Ok(complaint)) => {
+                health.report(Report::DiskUsed { found: disk.seen(), max: disk.bytes_max() });
                 if told.as_ref() != Some(&complaint) {
                     if let Some(what) = &complaint {
                         tracing::warn!(%what, "the disk is low");

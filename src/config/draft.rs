@@ -49,6 +49,7 @@ pub(super) struct Draft {
     operations_max: Slot<i64>,
     incarnations_max: Slot<i64>,
     age_max: Slot<Duration>,
+    journal_max: Slot<u64>,
     history_max: Slot<u64>,
     disk_max: Slot<u64>,
     disk_free_min: Slot<u64>,
@@ -108,11 +109,13 @@ impl Draft {
         });
         self.table(&mut root, "health", |draft, fields| draft.agent_defaults.read_health(fields));
         self.table(&mut root, "journal", |draft, fields| {
-            // The upper bounds keep the journal's file below some gigabytes.
+            // Rows beyond the upper bounds would take seconds to be looked through.
             fields.set("events_max", &mut draft.events_max, integer(1_000..=10_000_000));
             fields.set("operations_max", &mut draft.operations_max, integer(100..=1_000_000));
             fields.set("incarnations_max", &mut draft.incarnations_max, integer(10..=10_000));
             fields.set("age_max", &mut draft.age_max, duration(Duration::from_secs(60 * 60)..=DAY * 3650));
+            // The least holds some thousand events beside the database's own log.
+            fields.set("max", &mut draft.journal_max, size(16 * MIB..=16 * GIB));
         });
         self.table(&mut root, "disk", |draft, fields| {
             // Below the least a history and a journal of some agents do not fit beside a log.
@@ -190,6 +193,7 @@ impl Draft {
             operations_max: count(&self.operations_max)?,
             incarnations_max: count(&self.incarnations_max)?,
             age_max: self.age_max.as_ref()?.value,
+            bytes_max: self.journal_max.as_ref()?.value,
         })
     }
 

@@ -114,6 +114,8 @@ pub struct JournalConfig {
     pub incarnations_max: u64,
     /// Age at which any of them goes.
     pub age_max: Duration,
+    /// Bytes of the file that holds it.
+    pub bytes_max: u64,
 }
 
 /// `[history]`

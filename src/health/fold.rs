@@ -17,8 +17,8 @@ use super::{
     unsaved::Unsaved,
 };
 use crate::model::{
-    AgentId, ControlPlaneHealth, DataPlaneHealth, HiveHealth, Level, Lost, Measured, Reason, Source, SwarmHealth,
-    SwarmName, Telemetry, TelemetryKind, health::Absent,
+    AgentId, ControlPlaneHealth, DataPlaneHealth, DiskHealth, HiveHealth, Level, Lost, Measured, Reason, Source,
+    SwarmHealth, SwarmName, Telemetry, TelemetryKind, health::Absent,
 };
 
 /// At most one change of measured values alone is told in this time: people read no faster, and a thousand agents report every second.
@@ -44,14 +44,42 @@ pub(super) struct Swarm {
     pub(super) gave_up: Option<Arc<str>>,
     /// Whether its level has to be derived again.
     pub(super) dirty: bool,
-    /// The document that was told last.
-    told: Option<Arc<SwarmHealth>>,
+    /// The document that was told last, and when.
+    told: Option<(Arc<SwarmHealth>, Instant)>,
+    /// Whether the present one is still to be told.
+    untold: bool,
 }
 
 impl Swarm {
     pub(super) fn new(doc: SwarmHealth, order: Arc<[AgentId]>, group: bool) -> Self {
-        Self { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None }
+        Self { doc: Arc::new(doc), order, group, gave_up: None, dirty: true, told: None, untold: false }
     }
+
+    /// Derives its level and the reasons for it.
+    fn derive(&mut self, agents: &HashMap<AgentId, Agent>, now: Now) {
+        let docs = self.order.iter().filter_map(|id| agents.get(id)).map(|agent| &*agent.doc);
+        let (level, reasons) = level::of_swarm(docs, self.group.then_some(self.gave_up.as_deref()));
+        let doc = Arc::make_mut(&mut self.doc);
+        if level != doc.level {
+            (doc.level, doc.since) = (level, now.wall);
+        }
+        doc.reasons = reasons;
+        self.untold = self.told.as_ref().is_none_or(|(told, _)| *told != self.doc);
+    }
+
+    /// Whether its document is to be told now. Agents that come and go by the hundred change the reasons hundreds of times a second, and each
+    /// of these agents is told of by itself: reasons alone are told no more often than measured values are.
+    fn is_due(&self, now: Now) -> bool {
+        let rests = self.told.as_ref().is_some_and(|(told, at)| {
+            now.mono.saturating_duration_since(*at) < SAMPLES_INTERVAL && same_but_reasons(told, &self.doc)
+        });
+        self.untold && !rests
+    }
+}
+
+fn same_but_reasons(a: &SwarmHealth, b: &SwarmHealth) -> bool {
+    (&a.name, a.level, a.since, a.desired, &a.home, &a.agents)
+        == (&b.name, b.level, b.since, b.desired, &b.home, &b.agents)
 }
 
 /// How the last use of something went; `None` before the first.
@@ -84,6 +112,7 @@ pub struct Fold {
     history: LastUse,
     notify: LastUse,
     disk: LastUse,
+    disk_used: DiskHealth,
     control_plane: ControlPlaneHealth,
     data_plane: DataPlaneHealth,
     sources: Sources,
@@ -122,6 +151,7 @@ impl Fold {
             history: LastUse::default(),
             notify: LastUse::default(),
             disk: LastUse::default(),
+            disk_used: DiskHealth::unknown(),
             control_plane: ControlPlaneHealth { reachable: false, since: now.wall, last_error: None },
             data_plane: DataPlaneHealth::unknown(),
             sources: Sources::default(),
@@ -207,6 +237,11 @@ impl Fold {
             Report::Disk { ok, error } => {
                 self.disk = LastUse { ok: Some(ok), error };
                 self.hive_dirty = true;
+                Vec::new()
+            }
+            Report::DiskUsed { found, max } => {
+                let found = Measured::Value { value: found, observed_at: now.wall, source: Source::Daemon };
+                self.disk_used = DiskHealth { found, max: Some(max) };
                 Vec::new()
             }
             Report::DataPlane { listening, sessions, connections, turned_away } => {
@@ -347,6 +382,7 @@ impl Fold {
             swarms: self.swarms.values().map(|swarm| Arc::clone(&swarm.doc)).collect(),
             agents: Vec::new(),
             sources: self.sources.docs(),
+            disk: self.disk_used.clone(),
         }
     }
 
@@ -408,22 +444,16 @@ impl Fold {
     /// Derives the levels of what was touched since the last time.
     pub(super) fn derive_levels(&mut self, now: Now, changes: &mut Vec<Change>) {
         for swarm in self.swarms.values_mut() {
-            if !std::mem::take(&mut swarm.dirty) {
+            if std::mem::take(&mut swarm.dirty) {
+                swarm.derive(&self.agents, now);
+            }
+            if !swarm.is_due(now) {
                 continue;
             }
-            let docs = swarm.order.iter().filter_map(|id| self.agents.get(id)).map(|agent| &*agent.doc);
-            let (level, reasons) = level::of_swarm(docs, swarm.group.then_some(swarm.gave_up.as_deref()));
-            let doc = Arc::make_mut(&mut swarm.doc);
-            if level != doc.level {
-                (doc.level, doc.since) = (level, now.wall);
-            }
-            doc.reasons = reasons;
-            if swarm.told.as_ref() == Some(&swarm.doc) {
-                continue;
-            }
-            let from = swarm.told.replace(Arc::clone(&swarm.doc)).map(|told| told.level);
+            let told = swarm.told.replace((Arc::clone(&swarm.doc), now.mono));
+            swarm.untold = false;
             self.hive_dirty = true;
-            changes.push(Change::Swarm { from, swarm: Arc::clone(&swarm.doc) });
+            changes.push(Change::Swarm { from: told.map(|(told, _)| told.level), swarm: Arc::clone(&swarm.doc) });
         }
         if std::mem::take(&mut self.hive_dirty) {
             let (mut level, mut reasons) = level::of_hive(self.swarms.values().map(|swarm| &*swarm.doc), self.planes());

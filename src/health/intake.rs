@@ -100,6 +100,7 @@ pub(super) struct Intake {
     /// The latest of each: a report of a source stands for all before it.
     sources: BTreeMap<SourceName, SourceReport>,
     data_plane: Option<Report>,
+    disk_used: Option<Report>,
     runtime: Uses,
     engine: Uses,
     journal: Uses,
@@ -130,6 +131,7 @@ impl Intake {
             Report::Refused { code, messages } => self.refuse(code, messages),
             Report::Source(report) => _ = self.sources.insert(report.spec.name.clone(), report),
             Report::DataPlane { .. } => self.data_plane = Some(report),
+            Report::DiskUsed { .. } => self.disk_used = Some(report),
             Report::ControlPlane { ok, error } => self.runtime.note(ok, error),
             Report::Engine { ok, error } => self.engine.note(ok, error),
             Report::Journal { ok, error } => self.journal.note(ok, error),
@@ -169,6 +171,7 @@ impl Intake {
         items
             .extend(std::mem::take(&mut self.sources).into_values().map(|source| Item::Report(Report::Source(source))));
         items.extend(self.data_plane.take().map(Item::Report));
+        items.extend(self.disk_used.take().map(Item::Report));
         self.runtime.drain(items, |ok, error| Report::ControlPlane { ok, error });
         self.engine.drain(items, |ok, error| Report::Engine { ok, error });
         self.journal.drain(items, |ok, error| Report::Journal { ok, error });

@@ -7,6 +7,9 @@ use crate::model::{AgentHealth, AgentState, Desired, Level, Reason, SwarmHealth}
 /// Names told in one reason before the rest is only counted: a line that people read.
 const NAMES_MAX: usize = 5;
 
+/// Bytes of what is told of one of them: errors of runtimes can be long, and the agent's own document has all of it.
+const DETAIL_BYTES_MAX: usize = 256;
+
 /// A restart that is due sooner than this is on its way, not waiting; a swarm of one that restarts at once is not critical in between.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -71,7 +74,7 @@ pub(super) fn of_swarm<'a>(
     for agent in agents.clone() {
         if let Some((level, code)) = complaint(agent) {
             found.add(level, code, || match agent.reasons.first() {
-                Some(why) => format!("{} ({})", agent.id.name, why.detail),
+                Some(why) => format!("{} ({})", agent.id.name, short(&why.detail)),
                 None => agent.id.name.to_string(),
             });
         }
@@ -82,6 +85,13 @@ pub(super) fn of_swarm<'a>(
         found.add(Level::Critical, "no_agent_runs", || "none that should".to_owned());
     }
     found.into_parts()
+}
+
+fn short(detail: &str) -> std::borrow::Cow<'_, str> {
+    match detail.floor_char_boundary(DETAIL_BYTES_MAX) {
+        end if end < detail.len() => format!("{} ...", &detail[..end]).into(),
+        _ => detail.into(),
+    }
 }
 
 /// What the hive's level follows from.

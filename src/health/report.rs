@@ -8,7 +8,8 @@ use std::{
 use hivekeeper_actors::SupervisionEvent;
 
 use crate::model::{
-    AgentId, Desired, ExitRecord, Lost, Observation, SourceReport, Spent, SwarmName, SwarmSpec, Target, Telemetry,
+    AgentId, Desired, DiskUse, ExitRecord, Lost, Observation, SourceReport, Spent, SwarmName, SwarmSpec, Target,
+    Telemetry,
 };
 
 /// The time twice: the wall's for documents, the monotonic one for deadlines, so that a clock that is set changes no judgement.
@@ -123,6 +124,13 @@ pub enum Report {
         ok: bool,
         /// What is short.
         error: Option<String>,
+    },
+    /// What the data directory takes.
+    DiskUsed {
+        /// What was found.
+        found: DiskUse,
+        /// What it may take, in bytes.
+        max: u64,
     },
     /// How the last use of the history went.
     History {

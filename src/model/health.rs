@@ -338,4 +338,35 @@ pub struct HiveHealth {
     pub agents: Vec<Arc<AgentHealth>>,
     /// MCP servers that are polled, by name.
     pub sources: Vec<Arc<SourceHealth>>,
+    /// What the data directory takes.
+    pub disk: DiskHealth,
+}
+
+/// What the data directory takes of the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskHealth {
+    /// What was found at the last look.
+    pub found: Measured<DiskUse>,
+    /// What all parts may take together, in bytes; `None` before the first look.
+    pub max: Option<u64>,
+}
+
+impl DiskHealth {
+    /// Before the first look.
+    pub fn unknown() -> Self {
+        Self { found: Measured::Absent(Absent::NeverObserved), max: None }
+    }
+}
+
+/// What is on the disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUse {
+    /// Database of the journal and its write-ahead log.
+    pub journal: u64,
+    /// Database of the history and its write-ahead log.
+    pub history: u64,
+    /// All segments of the log books.
+    pub logs: u64,
+    /// What the file system has left for us.
+    pub free: u64,
 }

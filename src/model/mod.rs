@@ -22,8 +22,8 @@ pub use event::{Audit, Event, EventKind};
 pub use exit::{ExitCause, ExitRecord};
 pub use finding::{Fate, Finding, FindingKind};
 pub use health::{
-    AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveHealth, HomeHealth, Level, Measured,
-    Reason, Source, SwarmHealth, TelemetryHealth,
+    AgentHealth, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, DiskHealth, DiskUse, HiveHealth, HomeHealth,
+    Level, Measured, Reason, Source, SwarmHealth, TelemetryHealth,
 };
 pub use ids::{
     AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, NotifierName, OperationId, Seq, SourceName, SwarmName,

@@ -1,5 +1,5 @@
-//! What the data directory may take on disk, and what must stay free beside it. Journal and history have bounds of their own; the log books get what these
-//! leave, and give way when it gets less: an old line is missed least.
+//! What the data directory may take on disk, and what must stay free beside it. The history has a bound of its own; the journal gets what it leaves, and
+//! the log books what both leave. They give way when it gets less, an old line first and then an old event: these are missed least.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,6 +7,7 @@ use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 
 use super::{error::StoreError, journal::Journal, logbook::LogBook};
+use crate::model::DiskUse;
 
 /// What the log books keep in any case: the last words of agents, and not enough to matter to a disk.
 const LOGS_MIN: u64 = 1 << 20;
@@ -22,22 +23,11 @@ pub struct DiskLimits {
     pub free_min: u64,
     /// Of the log books, however much room there is.
     pub logs_max: u64,
+    /// Of the journal, however much room there is.
+    pub journal_max: u64,
 }
 
-/// What is on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DiskUse {
-    /// Database and write-ahead log.
-    pub journal: u64,
-    /// Database and write-ahead log.
-    pub history: u64,
-    /// All segments.
-    pub logs: u64,
-    /// What the file system has left for us.
-    pub free: u64,
-}
-
-/// Looks at the disk, and bounds the log books.
+/// Looks at the disk, and bounds journal and log books.
 pub struct DiskBudget {
     dir: PathBuf,
     limits: DiskLimits,
@@ -62,7 +52,7 @@ impl DiskBudget {
         self.limits.bytes_max
     }
 
-    /// Looks, and gives the log books what is left. Blocks.
+    /// Looks, and gives journal and log books what is left. Blocks.
     ///
     /// # Errors
     /// The file system can't be looked at: the directory is gone.
@@ -79,15 +69,26 @@ impl DiskBudget {
             free,
         };
         *self.seen.lock() = found;
-        let (logs, complaint) = share(self.limits, found);
-        self.logs.bound(logs);
-        Ok(complaint)
+        let shares = share(self.limits, found);
+        self.journal.bound(shares.journal);
+        self.logs.bound(shares.logs);
+        Ok(shares.complaint)
     }
 }
 
-/// What the log books may take, and what is wrong.
-fn share(limits: DiskLimits, found: DiskUse) -> (u64, Option<String>) {
+/// What journal and log books may take, and what is wrong.
+struct Shares {
+    journal: u64,
+    logs: u64,
+    complaint: Option<String>,
+}
+
+fn share(limits: DiskLimits, found: DiskUse) -> Shares {
     let DiskUse { journal, history, logs, free } = found;
+    // What both hold is free as soon as they give it up. The books are as small as they get before the journal gives anything.
+    let beside =
+        (limits.bytes_max.saturating_sub(history)).min((journal + logs + free).saturating_sub(limits.free_min));
+    let journal_bound = limits.journal_max.min(beside.saturating_sub(LOGS_MIN));
     let left = limits.bytes_max.saturating_sub(journal + history);
     // What the books hold is free as soon as they give it up.
     let reach = (logs + free).saturating_sub(limits.free_min);
@@ -99,12 +100,12 @@ fn share(limits: DiskLimits, found: DiskUse) -> (u64, Option<String>) {
     } else if left < LOGS_MIN {
         let (used, max) = (size(journal + history), size(limits.bytes_max));
         Some(format!(
-            "journal and history take {used} of the {max} of [disk] max; raise it, or lower [journal] and [history]"
+            "journal and history take {used} of the {max} of [disk] max; raise it, or lower [history] and the numbers of [journal]"
         ))
     } else {
         None
     };
-    (bound, complaint)
+    Shares { journal: journal_bound, logs: bound, complaint }
 }
 
 #[cfg(test)]
@@ -112,12 +113,26 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const LIMITS: DiskLimits = DiskLimits { bytes_max: 1000 * MIB, free_min: 100 * MIB, logs_max: 600 * MIB };
+    const LIMITS: DiskLimits =
+        DiskLimits { bytes_max: 1000 * MIB, free_min: 100 * MIB, logs_max: 600 * MIB, journal_max: 250 * MIB };
+
+    fn found(journal: u64, history: u64, logs: u64, free: u64) -> DiskUse {
+        DiskUse { journal: journal * MIB, history: history * MIB, logs: logs * MIB, free: free * MIB }
+    }
 
     fn shared(journal: u64, history: u64, logs: u64, free: u64) -> (u64, Option<String>) {
-        let found = DiskUse { journal: journal * MIB, history: history * MIB, logs: logs * MIB, free: free * MIB };
-        let (bound, complaint) = share(LIMITS, found);
-        (bound / MIB, complaint)
+        let shares = share(LIMITS, found(journal, history, logs, free));
+        (shares.logs / MIB, shares.complaint)
+    }
+
+    #[test]
+    fn the_journal_gives_way_behind_the_log_books() {
+        let journal = |journal, history, logs, free| share(LIMITS, found(journal, history, logs, free)).journal / MIB;
+        assert_eq!(journal(10, 100, 600, 10_000), 250, "never more than its own bound");
+        assert_eq!(journal(10, 800, 100, 10_000), 199, "what the history and the last words leave");
+        assert_eq!(journal(200, 10, 300, 0), 250, "the log books give way first");
+        assert_eq!(journal(200, 10, 1, 0), 100);
+        assert_eq!(journal(50, 10, 1, 0), 0);
     }
 
     #[test]

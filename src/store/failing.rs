@@ -180,6 +180,9 @@ impl Journal for FailingJournal {
     fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned> {
         self.write(|j| j.prune(now, retention))
     }
+    fn bound(&self, bytes: u64) {
+        self.inner.bound(bytes);
+    }
     fn status(&self) -> JournalStatus {
         let inner = self.inner.status();
         match self.writes.lock().as_ref() {

@@ -105,6 +105,9 @@ pub trait Journal: Send + Sync {
 
     /// Takes away what retention no longer covers, in small bites between which other writes get their turn.
     fn prune(&self, now: SystemTime, retention: Retention) -> Answer<'_, Pruned>;
+    /// What the journal may take on disk from now on, in bytes. While it is more, the oldest events go as others come, save some of the youngest;
+    /// nothing else goes for it. Does not block.
+    fn bound(&self, bytes: u64);
     /// Whether the journal can be worked with. Does not block.
     fn status(&self) -> JournalStatus;
 }

@@ -19,7 +19,7 @@ pub mod suite;
 #[cfg(test)]
 mod testing;
 
-pub use budget::{DiskBudget, DiskLimits, DiskUse};
+pub use budget::{DiskBudget, DiskLimits};
 pub use data_dir::{DataDir, DataDirError, Fence, Options};
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryQuery, Point, Resolution, Spread, Tokens};

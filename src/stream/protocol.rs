@@ -318,7 +318,9 @@ pub(super) fn sessions_tail(parts: &Parts<'_>) -> String {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::model::{BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, HiveId, Home, HomeHealth, Level};
+    use crate::model::{
+        BreakerState, ControlPlaneHealth, DataPlaneHealth, Desired, DiskHealth, HiveId, Home, HomeHealth, Level,
+    };
     use crate::stream::loans::Loans;
 
     #[test]
@@ -453,6 +455,7 @@ mod tests {
             swarms: vec![swarm("a"), swarm("b")],
             agents: vec![agent("a/x"), agent("b/y")],
             sources: Vec::new(),
+            disk: DiskHealth::unknown(),
         };
         let shown = |filter: Filter| serde_json::from_str::<serde_json::Value>(&status_tail(&hive, &filter)).unwrap();
         let names = |shown: &serde_json::Value, list: &str| -> Vec<String> {

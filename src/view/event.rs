@@ -173,7 +173,10 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
         }
         EventKind::SwarmChanged { from, swarm } => (
             swarm.name.to_string(),
-            Body::SwarmChanged { from: from.map(|level: Level| words::level(level)), swarm: health::swarm(swarm) },
+            Body::SwarmChanged {
+                from: from.map(|level: Level| words::level(level)),
+                swarm: health::swarm_changed(swarm),
+            },
         ),
         EventKind::AgentRemoved { agent } => (agent.to_string(), Body::AgentRemoved {}),
         EventKind::HiveChanged { from, to, reasons } => (
@@ -185,7 +188,7 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
             },
         ),
         EventKind::OperationChanged { operation } => {
-            (operation.id.to_string(), Body::OperationChanged { operation: operation::operation(operation) })
+            (operation.id.to_string(), Body::OperationChanged { operation: operation::operation_changed(operation) })
         }
         EventKind::AgentSaid { agent, incarnation, kind, data } => (
             agent.to_string(),

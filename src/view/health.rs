@@ -13,8 +13,8 @@ use super::{
     words,
 };
 use crate::model::{
-    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, ExitCause, ExitRecord, HiveHealth, Lost, Measured,
-    Place, Reason, SwarmHealth, TelemetryHealth, Usage,
+    AgentHealth, AgentName, ControlPlaneHealth, DataPlaneHealth, DiskHealth, DiskUse, ExitCause, ExitRecord,
+    HiveHealth, Lost, Measured, Place, Reason, SwarmHealth, TelemetryHealth, Usage,
 };
 
 /// What was seen of one agent.
@@ -129,6 +129,9 @@ pub enum MeasuredView<T> {
     },
 }
 
+/// Agents named in an event of their swarm.
+const NAMES_TOLD_MAX: usize = 16;
+
 /// The document of one swarm.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = SwarmHealth)]
@@ -148,7 +151,9 @@ pub struct SwarmView<'a> {
     container: Option<&'a str>,
     relaxations: &'a [String],
     adjustments: &'a [String],
+    /// In start order; in an event no more than the first few.
     agents: Vec<&'a str>,
+    agents_total: usize,
 }
 
 /// Whether the runtime and the journal can be worked with.
@@ -195,6 +200,18 @@ pub struct HiveView<'a> {
     swarms: Vec<SwarmView<'a>>,
     agents: Vec<AgentView<'a>>,
     sources: Vec<SourceView<'a>>,
+    disk: DiskView,
+}
+
+/// What the data directory takes of the disk, in bytes: `max` is what its parts may take together, `free` what the file system has left.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Disk)]
+pub struct DiskView {
+    journal: MeasuredView<u64>,
+    history: MeasuredView<u64>,
+    logs: MeasuredView<u64>,
+    free: MeasuredView<u64>,
+    max: Option<u64>,
 }
 
 /// Shows an agent.
@@ -267,6 +284,15 @@ pub fn exit(exit: &ExitRecord) -> ExitView<'_> {
 
 /// Shows a swarm.
 pub fn swarm(swarm: &SwarmHealth) -> SwarmView<'_> {
+    swarm_of(swarm, usize::MAX)
+}
+
+/// Shows a swarm in an event. Its agents are told of one by one, and a swarm of a thousand changes many times a second.
+pub(super) fn swarm_changed(swarm: &SwarmHealth) -> SwarmView<'_> {
+    swarm_of(swarm, NAMES_TOLD_MAX)
+}
+
+fn swarm_of(swarm: &SwarmHealth, names_max: usize) -> SwarmView<'_> {
     let (image, container) = match &swarm.home.place {
         None => (None, None),
         Some(Place::Own { image }) => (Some(image.as_str()), None),
@@ -283,7 +309,8 @@ pub fn swarm(swarm: &SwarmHealth) -> SwarmView<'_> {
         container,
         relaxations: &swarm.home.relaxations,
         adjustments: &swarm.home.adjustments,
-        agents: swarm.agents.iter().map(AgentName::as_str).collect(),
+        agents: swarm.agents.iter().take(names_max).map(AgentName::as_str).collect(),
+        agents_total: swarm.agents.len(),
     }
 }
 
@@ -301,6 +328,18 @@ pub fn hive(hive: &HiveHealth) -> HiveView<'_> {
         swarms: hive.swarms.iter().map(|one| swarm(one)).collect(),
         agents: hive.agents.iter().map(|one| agent(one)).collect(),
         sources: hive.sources.iter().map(|one| source::source(one)).collect(),
+        disk: disk(&hive.disk),
+    }
+}
+
+fn disk(disk: &DiskHealth) -> DiskView {
+    let part = |of: fn(&DiskUse) -> u64| measured(&disk.found, of);
+    DiskView {
+        journal: part(|found| found.journal),
+        history: part(|found| found.history),
+        logs: part(|found| found.logs),
+        free: part(|found| found.free),
+        max: disk.max,
     }
 }
 

@@ -28,8 +28,8 @@ pub use environment::{EnvValueDocument, SecretDocument};
 pub use event::{EventView, event, stored_event};
 pub use finding::{FindingsView, findings};
 pub use health::{
-    AgentView, ControlPlaneView, DataPlaneView, ExitView, HiveView, LostView, MeasuredView, ReasonView, SwarmView,
-    TelemetryView, UsageView, agent, control_plane, data_plane, exit, hive, swarm,
+    AgentView, ControlPlaneView, DataPlaneView, DiskView, ExitView, HiveView, LostView, MeasuredView, ReasonView,
+    SwarmView, TelemetryView, UsageView, agent, control_plane, data_plane, exit, hive, swarm,
 };
 pub use notifier::{NotifierView, notifier};
 pub use number::whole;

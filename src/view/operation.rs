@@ -8,6 +8,9 @@ use utoipa::ToSchema;
 use super::{time::Rfc3339, words};
 use crate::model::{Command, Operation, RestartMode, Step};
 
+/// Steps in an event: more than there are between two of them, most of the time, and some kilobytes at most.
+const STEPS_TOLD_MAX: usize = 16;
+
 /// One accepted command. `kind` is the command's word; `mode` (of a rolling restart), `agent` and `replicas` (of a scale), `grace_ms` and `reason` are
 /// what was asked for with it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -32,7 +35,9 @@ pub struct OperationView<'a> {
     grace_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// What was done, oldest first; in an event no more than the youngest few.
     steps: Vec<StepView<'a>>,
+    steps_total: usize,
     error: Option<&'a str>,
 }
 
@@ -48,6 +53,15 @@ pub struct StepView<'a> {
 
 /// Shows an operation.
 pub fn operation(operation: &Operation) -> OperationView<'_> {
+    operation_of(operation, usize::MAX)
+}
+
+/// Shows an operation in an event. It is told of several times a second, and one on a thousand agents has a thousand steps.
+pub(super) fn operation_changed(operation: &Operation) -> OperationView<'_> {
+    operation_of(operation, STEPS_TOLD_MAX)
+}
+
+fn operation_of(operation: &Operation, steps_max: usize) -> OperationView<'_> {
     let (grace, reason) = match &operation.command {
         Command::Restart { grace, reason, .. } | Command::Stop { grace, reason } => (*grace, reason.as_deref()),
         _ => (None, None),
@@ -73,7 +87,8 @@ pub fn operation(operation: &Operation) -> OperationView<'_> {
         replicas,
         grace_ms: grace.map(millis),
         reason,
-        steps: operation.steps.iter().map(step).collect(),
+        steps: operation.steps.iter().skip(operation.steps.len().saturating_sub(steps_max)).map(step).collect(),
+        steps_total: operation.steps.len(),
         error: operation.error.as_deref(),
     }
 }

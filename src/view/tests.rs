@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    AgentHealth, AgentState, BreakerState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch,
-    Event, EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level, Lost, Measured, Operation,
-    OperationId, OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target, TelemetryHealth, Usage,
-    health::Absent,
+    AgentHealth, AgentState, BreakerState, Command, ContainerSpec, ControlPlaneHealth, DataPlaneHealth, Desired,
+    DiskHealth, DiskUse, Epoch, Event, EventKind, ExitCause, ExitRecord, HiveHealth, HiveId, Home, HomeHealth, Level,
+    Lost, Measured, Operation, OperationId, OperationState, Reason, Requester, Seq, Source, Step, SwarmHealth, Target,
+    TelemetryHealth, Usage, health::Absent,
 };
 
 fn at(ms: u64) -> SystemTime {
@@ -123,7 +123,7 @@ fn review_json() -> Value {
         "name": "review", "level": "critical", "since": "2026-11-21T04:05:00.005Z", "reasons": [], "desired": "stopped",
         "runtime": "docker", "container": "dev", "relaxations": ["container dev of others"],
         "adjustments": ["limits.cpus 64 is 2, which is all that the engine's machine has"],
-        "agents": ["coder-1", "coder-2"]
+        "agents": ["coder-1", "coder-2"], "agents_total": 2
     })
 }
 
@@ -157,6 +157,7 @@ fn restart_json() -> Value {
             { "at": "2026-11-21T04:05:00.003Z", "agent": "review/coder-2", "ok": true, "detail": "ended" },
             { "at": "2026-11-21T04:05:00.008Z", "agent": "review/coder-2", "ok": false, "detail": "no such file" }
         ],
+        "steps_total": 2,
         "error": "review/coder-2 could not be started"
     })
 }
@@ -271,7 +272,16 @@ fn the_health_document() {
         swarms: vec![Arc::new(review())],
         agents: vec![Arc::new(coder())],
         sources: vec![],
+        disk: DiskHealth {
+            found: Measured::Value {
+                value: DiskUse { journal: 1, history: 2, logs: 3, free: 4 },
+                observed_at: at(0),
+                source: Source::Daemon,
+            },
+            max: Some(5),
+        },
     };
+    let bytes = |value: u64| json!({ "value": value, "observed_at": "2026-11-21T04:05:00.000Z", "source": "daemon" });
     assert_eq!(
         value(hive(&document)),
         json!({
@@ -287,7 +297,8 @@ fn the_health_document() {
                 "connections": 3, "turned_away": 4, "refused_by_code": { "-32602": 2, "1003": 5 },
                 "dropped_by_class": { "logs": 1, "metrics": 0, "events": 0 }
             },
-            "swarms": [review_json()], "agents": [coder_json()], "sources": []
+            "swarms": [review_json()], "agents": [coder_json()], "sources": [],
+            "disk": { "journal": bytes(1), "history": bytes(2), "logs": bytes(3), "free": bytes(4), "max": 5 }
         })
     );
     for (level, status) in
@@ -361,6 +372,15 @@ fn events_of_every_kind() {
         "review",
         json!({ "from": "healthy", "swarm": review_json() }),
     );
+    let names = |n: usize| (1..=n).map(|n| format!("coder-{n}")).collect::<Vec<_>>();
+    let crowd = SwarmHealth { agents: names(1000).iter().map(|name| name.parse().unwrap()).collect(), ..review() };
+    let mut told = review_json();
+    (told["agents"], told["agents_total"]) = (json!(names(16)), json!(1000));
+    subject(
+        EventKind::SwarmChanged { from: None, swarm: Arc::new(crowd) },
+        "review",
+        json!({ "from": null, "swarm": told }),
+    );
     subject(EventKind::AgentRemoved { agent: "review/coder-2".parse().unwrap() }, "review/coder-2", json!({}));
     subject(
         EventKind::HiveChanged {
@@ -378,6 +398,14 @@ fn events_of_every_kind() {
         EventKind::OperationChanged { operation: Arc::new(restart()) },
         "0199a1b2-0000-7000-8000-000000000001",
         json!({ "operation": restart_json() }),
+    );
+    let long = Operation { steps: vec![restart().steps[0].clone(); 1000], ..restart() };
+    let mut told = restart_json();
+    (told["steps"], told["steps_total"]) = (json!(vec![told["steps"][0].clone(); 16]), json!(1000));
+    subject(
+        EventKind::OperationChanged { operation: Arc::new(long) },
+        "0199a1b2-0000-7000-8000-000000000001",
+        json!({ "operation": told }),
     );
     subject(
         EventKind::AgentSaid {

@@ -15,9 +15,9 @@ use hivekeeper::{
     },
     http::{DocumentReader, HealthReader, MetricsReader, Readings, Reloaded, Reloader},
     model::{
-        AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, Epoch, EventKind, Fate,
-        Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId, OperationState,
-        Origin, Seq, SwarmHealth, SwarmName, SwarmSpec,
+        AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, DiskHealth, Epoch, EventKind,
+        Fate, Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId,
+        OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec,
     },
     view::{Mistake, SwarmDocument},
 };
@@ -298,6 +298,7 @@ impl HealthReader for Desk {
             swarms: vec![],
             agents: vec![],
             sources: vec![],
+            disk: DiskHealth::unknown(),
         })
     }
 

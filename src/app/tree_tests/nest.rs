@@ -257,7 +257,7 @@ impl Egg {
         });
         let registry = Registry::default();
         let said = sinks::Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
-        let limits = DiskLimits { bytes_max: 1 << 30, free_min: 0, logs_max: 1 << 20 };
+        let limits = DiskLimits { bytes_max: 1 << 30, free_min: 0, logs_max: 1 << 20, journal_max: 1 << 28 };
         let disk =
             DiskBudget::new(data.path().to_owned(), limits, Arc::clone(&journal) as Arc<dyn Journal>, logs.clone());
         let disk = Arc::new(disk);

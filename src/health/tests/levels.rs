@@ -1,7 +1,10 @@
 //! Swarms and the hive.
 
 use super::*;
-use crate::model::{ContainerSpec, Level, Target};
+use crate::{
+    health::SAMPLES_INTERVAL,
+    model::{ContainerSpec, Level, Target},
+};
 
 fn two() -> Bench {
     Bench::running(vec![agent_spec("coder"), agent_spec("tester")])
@@ -224,4 +227,37 @@ fn where_a_swarm_runs_is_shown_and_makes_it_no_worse() {
     assert_eq!(bench.swarm().home.adjustments, ["limits.cpus 64 is 2"], "until the engine says otherwise");
     bench.apply(adjusted(&[]));
     assert_eq!(bench.swarm().home.adjustments, [""; 0]);
+}
+
+/// Each agent is told of by itself, so reasons that change with every one of them are told no more often than measured values are.
+#[test]
+fn reasons_alone_are_told_once_a_second_and_a_level_at_once() {
+    let names: Vec<_> = (0..50).map(|n| format!("a{n}")).collect();
+    let mut bench = Bench::running(names.iter().map(|name| agent_spec(name)).collect());
+    bench.pass(Duration::from_secs(2));
+    let mut told = Vec::new();
+    for name in &names {
+        let agent = id(&format!("review/{name}"));
+        let mut changes =
+            bench.supervise(&agent, 1, EventKind::BackingOff { attempt: 1, delay: Duration::from_secs(9) });
+        changes.extend(bench.tick());
+        told.extend(changes.into_iter().filter_map(|change| match change {
+            Change::Swarm { swarm, .. } => Some(swarm),
+            _ => None,
+        }));
+    }
+    let levels: Vec<_> = told.iter().map(|swarm| swarm.level).collect();
+    assert_eq!(levels, [Level::Degraded, Level::Critical], "the first that is worse, and when none runs any more");
+    assert!(told[0].reasons[0].detail.starts_with("a0"), "{:?}", told[0].reasons);
+    let rest = bench.pass(SAMPLES_INTERVAL);
+    assert!(!rest.iter().any(|change| matches!(change, Change::Swarm { .. })), "the last word was told with its level");
+    bench.start(&id("review/a0"), 2);
+    bench.tick();
+    bench.start(&id("review/a1"), 2);
+    assert_eq!(bench.tick(), [], "it was told just now");
+    let late = bench.pass(2 * SAMPLES_INTERVAL).into_iter().find_map(|change| match change {
+        Change::Swarm { swarm, .. } => Some(swarm.reasons[0].detail.clone()),
+        _ => None,
+    });
+    assert!(late.is_some_and(|detail| detail.starts_with("a2")), "and is not forgotten");
 }

@@ -317,7 +317,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{ControlPlaneHealth, DataPlaneHealth, HiveId, Measured, Source, Usage};
+    use crate::model::{ControlPlaneHealth, DataPlaneHealth, DiskHealth, HiveId, Measured, Source, Usage};
 
     fn hive(refused_by_code: BTreeMap<i64, u64>) -> HiveHealth {
         let at = SystemTime::UNIX_EPOCH;
@@ -340,6 +340,7 @@ mod tests {
             swarms: Vec::new(),
             agents: vec![Arc::new(agent)],
             sources: Vec::new(),
+            disk: DiskHealth::unknown(),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn trim(db: &Connection, now_s: u64, bytes_max: u64) -> Result<bool, 
     )?
     .execute([signed(day_ago * 1000), signed(HOLES_MAX)])?;
     if file_bytes(db)? > bytes_max {
-        prune::shrink(db)?;
+        prune::shrink(db, prune::PAGES_FREED)?;
     }
     Ok(false)
 }

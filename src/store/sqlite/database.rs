@@ -10,7 +10,7 @@ use crate::store::{error::StoreError, forms::signed};
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The write-ahead log is cut back to this after a checkpoint. SQLite checkpoints every 4 MB, so more than this is the trace of a burst.
-const WAL_LEFT_BYTES_MAX: i64 = 8 * 1024 * 1024;
+pub(super) const WAL_LEFT_BYTES_MAX: i64 = 8 * 1024 * 1024;
 
 /// Opens a database for writing, makes it when it is not there, and brings its schema up to date: each entry of `migrations` leads from the schema of
 /// its index to the next, and `user_version` counts those that were done. Entries are never changed, only added.

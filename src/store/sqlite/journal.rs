@@ -3,6 +3,10 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -33,6 +37,8 @@ use crate::{
 pub struct SqliteJournal {
     writer: Writer,
     reader: Reader,
+    /// What the file and its log may take.
+    bytes_max: Arc<AtomicU64>,
 }
 
 impl SqliteJournal {
@@ -53,7 +59,7 @@ impl SqliteJournal {
         });
         let writer = Writer::start("hk-journal", path, connection, guard)?;
         let reader = Reader::start("hk-journal-read", database::open_for_reading(path)?, writer.damage())?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, bytes_max: Arc::new(AtomicU64::new(u64::MAX)) })
     }
 }
 
@@ -175,7 +181,12 @@ impl Journal for SqliteJournal {
     }
 
     fn append_events(&self, events: Vec<StoredEvent>) -> Answer<'_, ()> {
-        self.writer.call(Durability::Process, move |db| events::append(db, &events))
+        let bytes_max = Arc::clone(&self.bytes_max);
+        self.writer.call(Durability::Process, move |db| {
+            events::append(db, &events)?;
+            prune::make_room(db, bytes_max.load(Relaxed))?;
+            Ok(())
+        })
     }
 
     fn events(&self, after: Seq, limit: usize) -> Answer<'_, Vec<StoredEvent>> {
@@ -215,11 +226,13 @@ impl Journal for SqliteJournal {
         let mut pruned = Pruned::default();
         Box::pin(async move {
             loop {
+                let bytes_max = self.bytes_max.load(Relaxed);
                 let bite = self
                     .writer
                     .call(Durability::Process, move |db| {
                         let bite = Pruned {
-                            events: prune::events(db, signed(retention.events_max), horizon)?,
+                            events: prune::events(db, signed(retention.events_max), horizon)?
+                                + prune::make_room(db, bytes_max)?,
                             operations: prune::operations(db, signed(retention.operations_max), horizon)?,
                             incarnations: prune::incarnations(
                                 db,
@@ -227,7 +240,7 @@ impl Journal for SqliteJournal {
                                 horizon,
                             )?,
                         };
-                        prune::shrink(db)?;
+                        prune::shrink(db, prune::PAGES_FREED)?;
                         Ok(bite)
                     })
                     .await?;
@@ -239,6 +252,10 @@ impl Journal for SqliteJournal {
                 }
             }
         })
+    }
+
+    fn bound(&self, bytes: u64) {
+        self.bytes_max.store(bytes, Relaxed);
     }
 
     fn status(&self) -> JournalStatus {

@@ -2,13 +2,20 @@
 
 use rusqlite::{Connection, params};
 
-use crate::store::error::StoreError;
+use super::database::WAL_LEFT_BYTES_MAX;
+use crate::store::{
+    error::StoreError,
+    forms::{signed, unsigned},
+};
 
 /// Rows in one bite: some ten milliseconds, after which other writes get their turn.
 pub(super) const BITE: i64 = 5_000;
 
 /// Pages handed back to the file system in one bite.
-const PAGES_FREED: i64 = 2_000;
+pub(in crate::store) const PAGES_FREED: u64 = 2_000;
+
+/// Events that stay however little room there is, a megabyte or two: what has just happened, and what followers have not read yet.
+const EVENTS_LEFT_MIN: i64 = 1_000;
 
 /// What is older than this goes, unix time in ms.
 pub(super) type Horizon = i64;
@@ -56,9 +63,32 @@ pub(super) fn incarnations(db: &Connection, keep: i64, horizon: Horizon) -> Resu
     Ok(taken)
 }
 
-/// Gives free pages back to the file system.
-pub(in crate::store) fn shrink(db: &Connection) -> Result<(), StoreError> {
-    let mut statement = db.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES_FREED})"))?;
+/// Takes a bite of the oldest events away when the file is too large for them, and gives back what it is too large. What the bite leaves free is used
+/// for the next events, so that this is seldom more than a look.
+pub(super) fn make_room(db: &Connection, bytes_max: u64) -> Result<u64, StoreError> {
+    let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get(0)).map(unsigned);
+    let pages_max = bytes_max.saturating_sub(unsigned(WAL_LEFT_BYTES_MAX)) / number("page_size")?.max(1);
+    let pages = number("page_count")?;
+    if pages <= pages_max {
+        return Ok(0);
+    }
+    let mut taken = 0;
+    if pages - number("freelist_count")? > pages_max {
+        let mut statement = db.prepare_cached(
+            "DELETE FROM events WHERE seq IN (
+                 SELECT seq FROM events
+                 WHERE seq <= coalesce((SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?1), -1)
+                 ORDER BY seq LIMIT ?2)",
+        )?;
+        taken = statement.execute(params![EVENTS_LEFT_MIN, BITE])? as u64;
+    }
+    shrink(db, (pages - pages_max).min(PAGES_FREED))?;
+    Ok(taken)
+}
+
+/// Gives so many of the free pages back to the file system.
+pub(in crate::store) fn shrink(db: &Connection, pages: u64) -> Result<(), StoreError> {
+    let mut statement = db.prepare(&format!("PRAGMA incremental_vacuum({})", signed(pages)))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())

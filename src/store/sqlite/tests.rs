@@ -199,3 +199,40 @@ fn nobody_else_reads_the_database() {
     }
     drop(journal);
 }
+
+/// Forty mebibytes of events in a journal that may take twelve, its log among them.
+#[tokio::test]
+async fn events_give_way_to_the_bound_and_nothing_else_does() {
+    const MIB: u64 = 1 << 20;
+    let (_dir, journal) = suite::scratch();
+    let kept = suite::operation("review", 1);
+    journal.put_operation(&kept, None).await.unwrap();
+    journal.bound(12 * MIB);
+    let body: Arc<str> = format!("\"{}\"", "x".repeat(2000)).into();
+    let mut seq = 0;
+    let mut append = async |batches: u64| {
+        let mut largest = 0;
+        for _ in 0..batches {
+            let some =
+                (1..=256).map(|n| crate::store::StoredEvent { body: Arc::clone(&body), ..event(seq + n, seq + n) });
+            journal.append_events(some.collect()).await.unwrap();
+            seq += 256;
+            largest = largest.max(journal.status().size_bytes);
+        }
+        (seq, largest)
+    };
+    let (last, largest) = append(80).await;
+    assert!(largest <= 13 * MIB, "{largest}");
+    let there = journal.events(Seq(0), usize::MAX).await.unwrap();
+    assert_eq!(there.last().map(|event| event.seq), Some(Seq(last)));
+    assert!(there.len() >= 1000 && there.windows(2).all(|two| two[0].seq.0 + 1 == two[1].seq.0), "the oldest went");
+
+    // Less room than even the youngest need: these stay, and the file is no larger than they are.
+    journal.bound(0);
+    let (_, _) = append(20).await;
+    let there = journal.events(Seq(0), usize::MAX).await.unwrap();
+    assert!((1000..1512).contains(&there.len()), "{}", there.len());
+    let (used, all) = (there.len() as u64 * 2100, journal.status().size_bytes);
+    assert!(all < used + 9 * MIB, "{all} for {used} of events");
+    assert_eq!(journal.operation(kept.id).await.unwrap(), Some(kept));
+}
