@@ -1,16 +1,18 @@
-# The daemon as an image: one static executable on a small base, not root.
+# The daemon as an image: one static executable, two directories, and nothing else; not root.
 ARG BUILDER=rust:1.95-bookworm
-ARG RUNTIME=debian:bookworm-slim
+# Any other base does as well. Agents of the runtime `process` and commands of notifiers find there what they need.
+ARG RUNTIME=scratch
+
+FROM ${BUILDER} AS directories
+RUN install -d /directories/etc/hivekeeper && install -d -o 10001 -g 10001 -m 0700 /directories/var/lib/hivekeeper
 
 # Everything but the executable; `--target runtime` ends here, so that a build that has the executable already need not compile it.
 FROM ${RUNTIME} AS runtime
-RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin hivekeeper \
- && install -d -o hivekeeper -g hivekeeper -m 0700 /var/lib/hivekeeper \
- && install -d -m 0755 /etc/hivekeeper
+COPY --from=directories /directories /
 # A configuration at /etc/hivekeeper/config.toml is found here by the daemon, its health check and `docker exec CONTAINER hivekeeper ps` alike.
 WORKDIR /etc/hivekeeper
-USER 10001
-ENV HIVEKEEPER__HIVE__DATA_DIR=/var/lib/hivekeeper
+USER 10001:10001
+ENV PATH=/usr/local/bin:/usr/bin:/bin HIVEKEEPER__HIVE__DATA_DIR=/var/lib/hivekeeper
 VOLUME /var/lib/hivekeeper
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["hivekeeper", "ready"]

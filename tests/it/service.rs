@@ -103,6 +103,16 @@ fn the_unit_says_what_the_daemon_rests_on() {
         assert!(unit.lines().any(|found| found == line), "the unit lacks {line}");
     }
     assert!(!unit.lines().any(|line| line.starts_with("PrivateTmp=")), "it empties /tmp under agents that live on");
+    let seconds = |key: &str| -> u64 {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+        value.parse().unwrap()
+    };
+    let defaults = include_str!("../../config.toml");
+    let lease = defaults.lines().find_map(|line| line.strip_prefix("lease = \"")?.strip_suffix("s\"")).unwrap();
+    // Leases are renewed thrice in their time. What is not taken here is the next daemon's, to start in.
+    let left = lease.parse::<u64>().unwrap() * 2 / 3;
+    let taken = seconds("WatchdogSec") + seconds("RestartSec");
+    assert!(taken + 4 <= left, "a daemon that hangs is replaced after {taken} s, and its agents may have {left} s");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hivekeeper.service");
     let executable = unit.replace("/usr/local/bin/hivekeeper", env!("CARGO_BIN_EXE_hivekeeper"));

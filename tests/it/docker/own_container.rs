@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -24,11 +24,13 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// The daemon's image with the executable under test, made once a run. Leaves one image of this name.
 fn image() {
     static MADE: OnceLock<()> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/daemon");
-        let made = Command::new(script).arg(env!("CARGO_BIN_EXE_hivekeeper")).arg(IMAGE).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    });
+    MADE.get_or_init(|| make(Path::new(env!("CARGO_BIN_EXE_hivekeeper")), IMAGE));
+}
+
+fn make(executable: &Path, tag: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/daemon");
+    let made = Command::new(script).arg(executable).arg(tag).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// What the engine's client says, which must succeed.
@@ -43,6 +45,11 @@ fn docker(words: &[&str]) -> String {
 fn socket() -> PathBuf {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
     PathBuf::from(host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"))
+}
+
+/// The group that may use the engine's socket.
+fn group() -> String {
+    fs::metadata(socket()).unwrap().gid().to_string()
 }
 
 /// A daemon in a container, with its data in a volume.
@@ -83,11 +90,10 @@ impl Boxed {
 
     /// Makes and starts the container.
     fn run(&self, more: &[&str]) {
-        let gid = fs::metadata(socket()).unwrap().gid().to_string();
-        self.run_in_group(&[&["--group-add", &gid], more].concat());
+        self.run_image(IMAGE, &[&["--group-add", &group()], more].concat());
     }
 
-    fn run_in_group(&self, more: &[&str]) {
+    fn run_image(&self, image: &str, more: &[&str]) {
         let socket = format!("{}:/var/run/docker.sock", socket().display());
         let below = |what: &str, target: &str| format!("{}:{target}", self.dir.path().join(what).display());
         let (etc, work) = (below("etc", "/etc/hivekeeper:ro"), below("work", "/work:ro"));
@@ -96,7 +102,7 @@ impl Boxed {
         let words = ["run", "--detach", "--name", &self.name, "--label", OURS, "--publish", "127.0.0.1::8080"];
         let mounts = ["-v", &socket, "-v", &etc, "-v", &work, "-v", &data, "-v", &shared];
         let health = ["--health-interval", "500ms"];
-        docker(&[&words[..], &mounts, &health, more, &[IMAGE]].concat());
+        docker(&[&words[..], &mounts, &health, more, &[image]].concat());
     }
 
     fn get(&self, path: &str) -> Value {
@@ -208,8 +214,10 @@ fn a_daemon_in_a_container_keeps_swarms_in_others() {
     until_within(PATIENCE, "its health check passes", || {
         (boxed.inspect("{{.State.Health.Status}}") == "healthy").then_some(())
     });
-    let status = docker(&["exec", &boxed.name, "grep", "^[UG]id:", "/proc/1/status"]);
-    assert_eq!(status, "Uid:\t10001\t10001\t10001\t10001\nGid:\t10001\t10001\t10001\t10001");
+    // The client asks the machine's own `ps`: the image has nothing but our executable.
+    let top = docker(&["top", &boxed.name, "-eo", "pid,uid,gid"]);
+    let users: Vec<_> = top.lines().skip(1).map(|row| row.split_whitespace().skip(1).collect::<Vec<_>>()).collect();
+    assert!(!users.is_empty() && users.iter().all(|user| *user == ["10001", "10001"]), "{top}");
     let ps = docker(&["exec", &boxed.name, "hivekeeper", "ps", "-o", "wide"]);
     assert!(ps.contains("s/a") && ps.contains("running") && ps.contains("writable mount /out"), "{ps}");
 
@@ -266,6 +274,50 @@ fn its_container_is_restarted_in_order_or_taken_over_after_a_kill() {
     assert_eq!((boxed.inspect("{{.State.ExitCode}}").as_str(), boxed.made().len()), ("0", 0), "{}", boxed.log());
 }
 
+/// An image that is gone when this is.
+struct Image(&'static str);
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["image", "rm", "--force", self.0]).output();
+    }
+}
+
+#[test]
+fn a_new_image_takes_over_what_the_old_one_left_at_usr2() {
+    if !here() {
+        return;
+    }
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    let newer = Image("hivekeeper-test:newer");
+    // Another executable to everybody who looks at its bytes, and so another launcher.
+    let executable = boxed.dir.path().join("newer");
+    fs::copy(env!("CARGO_BIN_EXE_hivekeeper"), &executable).unwrap();
+    fs::OpenOptions::new().append(true).open(&executable).unwrap().write_all(b"newer").unwrap();
+    make(&executable, newer.0);
+
+    boxed.run(&["--restart", "unless-stopped"]);
+    let first = boxed.running("s/a");
+    let homes = boxed.made();
+    docker(&["kill", "--signal", "USR2", &boxed.name]);
+    assert_eq!(docker(&["wait", &boxed.name]), "0");
+    docker(&["rm", &boxed.name]);
+    boxed.run_image(newer.0, &["--group-add", &group()]);
+    let taken = boxed.running("s/a");
+    for same in ["pid", "incarnation", "restarts"] {
+        assert_eq!(taken[same], first[same], "{same}: {taken:#}");
+    }
+    assert!(boxed.log().contains("1 agents of the last daemon run on"), "{}", boxed.log());
+
+    // What is started from now on has the launcher that lies in its container.
+    docker(&["exec", &boxed.name, "hivekeeper", "restart", "s/a"]);
+    let again = boxed.running("s/a");
+    assert_eq!((&again["incarnation"], &again["restarts"]), (&2.into(), &0.into()), "{again:#}");
+    assert_eq!(boxed.made(), homes);
+    docker(&["stop", "--time", "60", &boxed.name]);
+    assert_eq!((boxed.inspect("{{.State.ExitCode}}").as_str(), boxed.made().len()), ("0", 0), "{}", boxed.log());
+}
+
 /// Labels are whatever somebody writes: these say that the daemon's own container is the one of its swarm, made by another plan.
 #[test]
 fn it_never_takes_its_own_container_for_one_of_a_swarm() {
@@ -292,11 +344,11 @@ fn what_only_it_can_see_is_refused_to_swarms() {
     if !here() {
         return;
     }
-    let boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]\nmounts = [{ source = \"/usr/share\", target = \"/x\" }]"));
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]\nmounts = [{ source = \"/usr/local\", target = \"/x\" }]"));
     boxed.run(&[]);
     let agent = boxed.agent("s/a", "fails", |agent| agent["last_exit"].is_object());
     let why = agent["last_exit"]["message"].as_str().unwrap();
-    assert!(why.contains("/usr/share lies in the daemon's own container (its own file system)"), "{why}");
+    assert!(why.contains("/usr/local lies in the daemon's own container (its own file system)"), "{why}");
     assert_eq!(boxed.made(), [""; 0]);
 }
 
@@ -306,7 +358,7 @@ fn without_the_sockets_group_it_says_what_to_do() {
         return;
     }
     let boxed = Boxed::new(&swarm("tmpfs = [\"/out\"]"));
-    boxed.run_in_group(&[]);
+    boxed.run_image(IMAGE, &[]);
     let gid = fs::metadata(socket()).unwrap().gid();
     let advice = format!("--group-add {gid}");
     let agent = boxed.agent("s/a", "waits", |agent| agent["reasons"].to_string().contains(&advice));
