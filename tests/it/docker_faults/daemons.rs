@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use serde_json::json;
 
-use super::harness::{Case, kill, sleeper, swarm, until};
+use super::harness::{Case, gone, kill, sleeper, swarm, ticking, until};
 use crate::hive::lives;
 
 fn sleepy(lease: &str) -> String {
@@ -16,7 +16,7 @@ fn a_daemon_that_slept_past_its_lease_is_fenced_off() {
     let Some(mut case) = Case::start(&sleepy("3s")) else { return };
     let tree = case.tree("s/a");
     case.signal_daemon(libc::SIGSTOP);
-    super::harness::gone("its agents' leases run out", &tree);
+    gone("its agents' leases run out", &tree);
     // A holder that touched the directory within the last five seconds counts as alive.
     let lock = case.data().join("lock");
     until("the old daemon has shown no life for long enough", || {
@@ -119,4 +119,36 @@ fn a_younger_daemon_on_a_copy_of_the_directory_fences_the_older_one() {
     assert!(!status.success(), "the older one learns that it is fenced, and ends: {status}\n{}", case.log());
     assert!(lives(agent));
     copy.end();
+}
+
+/// The backup knows nothing of what happened since: what it knows is taken over, a later start is ended and its agent started anew.
+#[test]
+fn a_restored_hive_takes_over_what_lives_on_in_containers() {
+    let Some(mut case) = Case::start(&ticking("20s")) else { return };
+    let (kept, ended) = (case.outside("s/tick"), case.tree("s/quiet"));
+    let container = case.container("s");
+    let hivekeeper = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hivekeeper"));
+        let output = command.args(words).arg("--config").arg(case.config()).current_dir(case.dir.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    };
+    hivekeeper(&["backup", "--logs", "hive.tar"]);
+    case.command("/swarms/s/agents/quiet/restart");
+    gone("its first incarnation", &ended);
+    let later = case.tree("s/quiet");
+    case.signal_daemon(libc::SIGKILL);
+    fs::rename(case.data(), case.file("lost")).unwrap();
+    hivekeeper(&["restore", "hive.tar"]);
+    case.wait();
+    case.boot();
+
+    assert_eq!(case.runs_as("s/tick", 1)["restarts"], 0, "{}", case.log());
+    assert_eq!((case.outside("s/tick"), case.container("s")), (kept, container));
+    gone("what was started after the backup", &later);
+    case.runs_as("s/quiet", 2);
+    assert_eq!(case.tree("s/quiet").len(), 1, "nobody runs twice");
+    let lines = case.lines("s/tick").len();
+    until("its lines are read again", || (case.lines("s/tick").len() > lines).then_some(()));
+    case.end();
 }
