@@ -12,7 +12,7 @@ COPY --from=directories /directories /
 # A configuration at /etc/hivekeeper/config.toml is found here by the daemon, its health check and `docker exec CONTAINER hivekeeper ps` alike.
 WORKDIR /etc/hivekeeper
 USER 10001:10001
-ENV PATH=/usr/local/bin:/usr/bin:/bin HIVEKEEPER__HIVE__DATA_DIR=/var/lib/hivekeeper
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HIVEKEEPER__HIVE__DATA_DIR=/var/lib/hivekeeper
 VOLUME /var/lib/hivekeeper
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["hivekeeper", "ready"]

@@ -388,3 +388,28 @@ fn the_configuration_of_the_example_is_accepted() {
     let [etc, agents, work] = &mounts;
     docker(&["run", "--rm", "--label", OURS, "-v", etc, "-v", agents, "-v", work, IMAGE, "check"]);
 }
+
+#[test]
+fn the_compose_file_of_the_example_is_valid() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/compose/compose.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(file, dir.path().join("compose.yaml")).unwrap();
+    let compose = |words: &[&str]| {
+        let mut command = Command::new("timeout");
+        command.arg("60").args(words).args(["config", "--quiet"]).current_dir(dir.path()).env_remove("DOCKER_GID");
+        command.output().unwrap()
+    };
+    let tools = [&["docker", "compose"][..], &["docker-compose"]];
+    let is_there = |tool: &&&[&str]| {
+        let asked = Command::new("timeout").arg("60").args(**tool).arg("version").output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    let Some(tool) = tools.iter().find(is_there) else { return crate::harness::skipped("needs docker compose") };
+    let refused = compose(tool);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("run ./prepare first"), "{said}");
+    // As `prepare` writes it.
+    fs::write(dir.path().join(".env"), "COMPOSE_PROJECT_NAME=hivekeeper\nDOCKER_GID=999\n").unwrap();
+    let taken = compose(tool);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+}
