@@ -20,6 +20,11 @@ type Read<T> = Result<T, Complaint>;
 /// Where the launcher and its sockets are in every container of ours.
 const OURS: [&str; 2] = ["/.hivekeeper", "/run/hivekeeper"];
 
+/// What the kernel shows of itself and of devices. A file in its place would lie to every program, and engines refuse most of it only at the start.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// The one place there that is made to be filled, with memory.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The directory that agents start in.
 pub(super) fn workdir(node: &Node) -> Read<PathBuf> {
     let text = read::text(node)?;
@@ -30,7 +35,11 @@ pub(super) fn workdir(node: &Node) -> Read<PathBuf> {
 pub(super) fn tmpfs(node: &Node) -> Read<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for text in read::strings(node)? {
-        let path = place(&text)?.to_string_lossy().into_owned();
+        let path = place(&text)?;
+        if !path.starts_with(SHARED_MEMORY) {
+            is_kernels(&text, &path)?;
+        }
+        let path = path.to_string_lossy().into_owned();
         if found.contains(&path) {
             return Err(Complaint::allowed(format!("a second {}", quoted(&path)), "each path once"));
         }
@@ -62,7 +71,11 @@ pub(super) fn mounts(
 
 fn mount(mut fields: Fields<'_>, machine: Machine<'_>, taken: &mut BTreeMap<PathBuf, &'static str>) -> Option<Mount> {
     let source = fields.required("source", |node| source(node, machine));
-    let target = fields.required("target", |node| place(&read::text(node)?));
+    let target = fields.required("target", |node| {
+        let text = read::text(node)?;
+        let path = place(&text)?;
+        is_kernels(&text, &path).map(|()| path)
+    });
     let read_only = fields.get("read_only", read::boolean).is_none_or(|said| said.value);
     if let Some(target) = &target
         && let Some(what) = taken.insert(target.value.clone(), "mounts")
@@ -119,6 +132,14 @@ fn place(text: &str) -> Read<PathBuf> {
         return Err(Complaint::rule(quoted(text), rule));
     }
     Ok(path)
+}
+
+/// Refuses what is the kernel's to fill.
+fn is_kernels(text: &str, path: &Path) -> Read<()> {
+    let Some(theirs) = KERNELS.iter().find(|theirs| path.starts_with(theirs)) else { return Ok(()) };
+    let rule =
+        format!("{} is the kernel's; allowed: an absolute path outside of {}", quoted(theirs), KERNELS.join(", "));
+    Err(Complaint::rule(quoted(text), rule))
 }
 
 fn inside(text: &str, allowed: &str) -> Read<PathBuf> {

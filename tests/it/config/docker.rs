@@ -93,7 +93,7 @@ fn a_container_of_its_own_is_shut_in_by_default() {
 #[test]
 fn every_key_is_read() {
     let keys = "image = \"ghcr.io/org/agent:1\"\nnetwork = \"lan\"\nlimits = { memory = \"64MiB\", cpus = 2 }\n\
-        user = \"agent:100\"\nworkdir = \"/work/./x\"\nread_only_root = false\ntmpfs = [\"/scratch/\"]\n\
+        user = \"agent:100\"\nworkdir = \"/work/./x\"\nread_only_root = false\ntmpfs = [\"/scratch/\", \"/dev/shm\"]\n\
         cap_add = [\"CAP_NET_RAW\", \"KILL\", \"NET_RAW\"]\n\
         mounts = [{ source = \"./repo\", target = \"/tmp\", read_only = false }, { source = \"current\", target = \"/now\" }]";
     let mount =
@@ -105,7 +105,7 @@ fn every_key_is_read() {
         user: Some("agent:100".to_owned()),
         workdir: Some("/work/x".into()),
         read_only_root: false,
-        tmpfs: vec!["/scratch".to_owned()],
+        tmpfs: vec!["/scratch".to_owned(), "/dev/shm".to_owned()],
         cap_add: vec!["NET_RAW".to_owned(), "KILL".to_owned()],
         mounts: vec![mount("/h/repo", "/tmp", false), mount("/h/releases/7", "/now", true)],
     };
@@ -244,6 +244,14 @@ fn what_cannot_be_had_is_refused_by_name() {
             mount("{ source = \"repo\", target = \"/.hivekeeper/bin\" }"),
             vec!["mounts[#1].target", "Hivekeeper's own", "\"/run/hivekeeper\""],
         ),
+        (
+            mount("{ source = \"repo\", target = \"/proc/self/exe\" }"),
+            vec!["mounts[#1].target", "\"/proc/self/exe\"", "\"/proc\" is the kernel's"],
+        ),
+        (mount("{ source = \"repo\", target = \"/sys/\" }"), vec!["mounts[#1].target", "\"/sys\" is the kernel's"]),
+        (mount("{ source = \"repo\", target = \"/dev/shm\" }"), vec!["mounts[#1].target", "\"/dev\" is the kernel's"]),
+        (own("tmpfs = [\"/dev\"]"), vec!["swarm[s].tmpfs", "\"/dev\" is the kernel's"]),
+        (own("tmpfs = [\"/proc/1\"]"), vec!["swarm[s].tmpfs", "\"/proc\" is the kernel's"]),
         (
             mount("{ source = \"repo\", target = \"/w\" }, { source = \"current\", target = \"/w/\" }"),
             vec!["config.toml:4: swarm[s].mounts[#2].target", "a second \"/w\", which mounts has, too"],
