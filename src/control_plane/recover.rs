@@ -18,6 +18,8 @@ use crate::{
 
 /// Launchers asked at once: each costs a socket and a few frames.
 const AT_ONCE: usize = 64;
+/// How long all secrets of agents that are taken over may take to be read: twice what one start may. Leases run meanwhile.
+const HIDE_DEADLINE: Duration = Duration::from_secs(4);
 /// How long an end that was asked for may take before the daemon goes on without the proof.
 const END_WAIT: Duration = Duration::from_secs(30);
 /// Grace of an agent that nobody wants any more and whose document is gone.
@@ -100,7 +102,16 @@ pub(super) async fn declare_one(
 /// # Errors
 /// [`Fenced`].
 pub async fn recover(deps: &Arc<AgentDeps>, plan: &mut BootPlan) -> Result<Takeover, Fenced> {
-    stream::iter(plan.adopt.iter().chain(&plan.end)).for_each_concurrent(AT_ONCE, |open| hide(deps, plan, open)).await;
+    for open in plan.adopt.iter().chain(&plan.end) {
+        deps.registry.slot(&open.begun.agent).set_veil(Veil::new(open.begun.token_hash, &[]));
+    }
+    let all = stream::iter(plan.adopt.iter().chain(&plan.end));
+    if tokio::time::timeout(HIDE_DEADLINE, all.for_each_concurrent(AT_ONCE, |open| hide(deps, plan, open)))
+        .await
+        .is_err()
+    {
+        tracing::warn!("secrets of agents that are taken over can't be read; they are not hidden in what these print");
+    }
     let adopted: Vec<_> =
         stream::iter(&plan.adopt).map(|open| adopt_one(deps, open)).buffer_unordered(AT_ONCE).collect().await;
     let ended: Vec<_> =
@@ -129,13 +140,10 @@ async fn hide(deps: &Arc<AgentDeps>, plan: &BootPlan, open: &IncarnationRow) {
     let id = &open.begun.agent;
     let swarm = plan.swarms.iter().find(|swarm| swarm.spec.name == id.swarm);
     let agent = swarm.and_then(|swarm| Some((&swarm.spec, swarm.agents.iter().find(|agent| agent.id == *id)?)));
-    let mut known = Vec::new();
-    if let Some((swarm, agent)) = agent {
-        let (values, missing) = deps.secrets.values(&swarm.environment(&agent.spec), swarm.origin).await;
-        if let Some(error) = missing {
-            tracing::warn!(agent = %id, %error, "a secret of an agent that is taken over is not hidden in what it prints");
-        }
-        known = values;
+    let Some((swarm, agent)) = agent else { return };
+    let (known, missing) = deps.secrets.values(&swarm.environment(&agent.spec), swarm.origin).await;
+    if let Some(error) = missing {
+        tracing::warn!(agent = %id, %error, "a secret of an agent that is taken over is not hidden in what it prints");
     }
     deps.registry.slot(id).set_veil(Veil::new(open.begun.token_hash, &known));
 }

@@ -10,24 +10,38 @@ use std::{
     time::Duration,
 };
 
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
 use crate::model::{EnvValue, Environment, Origin, SecretRef, SecretRights};
 
 /// Largest secret. The kernel takes 128 KiB for a variable with its name; no key comes near.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
-/// How long the files of one start may take to be read: beyond a slow disk, short of what people call hung.
-const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the files of one start may take to be read, all together. A disk answers in milliseconds and so does a server of files that is awake; one
+/// that hangs is not to hold up the next agents of the order, nor a take-over, during which leases run.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// Files that are read at once. One that hangs keeps its thread for as long as the kernel pleases, and the runtime has 512 of them for all.
+const READS_MAX: usize = 64;
 
 /// Variables of the daemon that are its own: its configuration and the token of its API.
 const OURS: &str = "HIVEKEEPER_";
 
 /// Looks a variable of the daemon up.
 type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// Reads a file; where directories are named, only one that lies below them.
+type FileReader = fn(&Path, Option<&[PathBuf]>) -> io::Result<String>;
 
 /// Whoever reads secrets.
 #[derive(Clone)]
 pub struct Secrets {
     rights: Arc<SecretRights>,
     lookup: Arc<Lookup>,
+    files: FileReader,
+    reads: Arc<Semaphore>,
+    patience: Duration,
 }
 
 /// An environment with its secrets filled in.
@@ -58,7 +72,13 @@ impl Secrets {
 
     /// Finds variables elsewhere, for tests.
     pub fn with_lookup(rights: SecretRights, lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { rights: Arc::new(rights), lookup: Arc::new(lookup) }
+        Self {
+            rights: Arc::new(rights),
+            lookup: Arc::new(lookup),
+            files: read_file,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            patience: READ_DEADLINE,
+        }
     }
 
     /// Fills the secrets in. `origin` is who refers to them: the API may not to all.
@@ -66,6 +86,7 @@ impl Secrets {
     /// # Errors
     /// The first that can't be had.
     pub async fn resolve(&self, env: &Environment, origin: Origin) -> Result<Resolved, SecretError> {
+        let until = Instant::now() + self.patience;
         let mut resolved = Resolved { env: BTreeMap::new(), secrets: Vec::new() };
         for (name, value) in env {
             let secret = match value {
@@ -76,7 +97,7 @@ impl Secrets {
                 EnvValue::Secret(secret) => secret,
             };
             let refuse = |why: String| SecretError { variable: name.clone(), secret: secret.clone(), why };
-            let text = self.read(secret, origin).await.map_err(refuse)?;
+            let text = self.read(secret, origin, until).await.map_err(refuse)?;
             resolved.secrets.push(text.clone());
             resolved.env.insert(name.clone(), text);
         }
@@ -85,10 +106,11 @@ impl Secrets {
 
     /// Those values that can be had, and why one can't: for what is started already.
     pub async fn values(&self, env: &Environment, origin: Origin) -> (Vec<String>, Option<SecretError>) {
+        let until = Instant::now() + self.patience;
         let (mut values, mut missing) = (Vec::new(), None);
         for (variable, value) in env {
             let EnvValue::Secret(secret) = value else { continue };
-            match self.read(secret, origin).await {
+            match self.read(secret, origin, until).await {
                 Ok(text) => values.push(text),
                 Err(why) => missing = Some(SecretError { variable: variable.clone(), secret: secret.clone(), why }),
             }
@@ -96,7 +118,7 @@ impl Secrets {
         (values, missing)
     }
 
-    async fn read(&self, secret: &SecretRef, origin: Origin) -> Result<String, String> {
+    async fn read(&self, secret: &SecretRef, origin: Origin, until: Instant) -> Result<String, String> {
         if origin == Origin::Api && !self.rights.allow(secret) {
             let list = match secret {
                 SecretRef::File(_) => "it lies below no directory of [secrets] allow_files",
@@ -108,14 +130,20 @@ impl Secrets {
             SecretRef::Env(name) if name.starts_with(OURS) => return Err("it is the daemon's own".to_owned()),
             SecretRef::Env(name) => (self.lookup)(name).ok_or("it is not set, or no UTF-8")?,
             SecretRef::File(path) => {
-                let (path, rights) = (path.clone(), Arc::clone(&self.rights));
-                let read = tokio::task::spawn_blocking(move || {
-                    let below = (origin == Origin::Api).then_some(&*rights.files);
-                    read_file(&path, below).map_err(|error| error.to_string())
-                });
-                let read = tokio::time::timeout(READ_DEADLINE, read).await;
-                let read = read.map_err(|_| format!("it could not be read within {READ_DEADLINE:?}"))?;
-                read.map_err(|error| error.to_string())??
+                let (path, rights, files) = (path.clone(), Arc::clone(&self.rights), self.files);
+                let read = async {
+                    let place = Arc::clone(&self.reads).acquire_owned().await.map_err(|error| error.to_string())?;
+                    let read = spawn_blocking(move || {
+                        // Kept for as long as the read hangs, whoever still waits for it.
+                        let _place = place;
+                        let below = (origin == Origin::Api).then_some(&*rights.files);
+                        files(&path, below).map_err(|error| error.to_string())
+                    });
+                    read.await.map_err(|error| error.to_string())?
+                };
+                let late =
+                    |_| format!("it could not be read in time; a start may take {:?} for its secrets", self.patience);
+                timeout_at(until, read).await.map_err(late)??
             }
         };
         if text.is_empty() {
@@ -222,6 +250,32 @@ mod tests {
             let error = ask(&secrets, SecretRef::Env(name.to_owned()), Origin::Config).await.unwrap_err();
             assert!(error.contains(why) && error.contains(name), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn files_that_hang_hold_a_start_up_once_and_keep_few_threads() {
+        fn hangs(_: &Path, _: Option<&[PathBuf]>) -> io::Result<String> {
+            std::thread::sleep(Duration::from_millis(500));
+            Ok("late".to_owned())
+        }
+        let lookup = |_: &str| Some("value".to_owned());
+        let patience = Duration::from_millis(50);
+        let secrets = Secrets { files: hangs, patience, ..Secrets::with_lookup(SecretRights::default(), lookup) };
+        let file = |n: usize| (format!("KEY_{n}"), EnvValue::Secret(SecretRef::File("/mnt/away/key".into())));
+        let many: Environment = (0..10).map(file).collect();
+
+        let begun = Instant::now();
+        let error = secrets.resolve(&many, Origin::Config).await.err().unwrap().to_string();
+        assert!(error.contains("KEY_0") && error.contains("in time") && error.contains("/mnt/away/key"), "{error}");
+        let (values, missing) = secrets.values(&many, Origin::Config).await;
+        assert!(values.is_empty() && missing.is_some());
+        assert!(begun.elapsed() < 5 * patience, "each file has waited for itself: {:?}", begun.elapsed());
+
+        let starts = (0..2 * READS_MAX).map(|_| secrets.resolve(&many, Origin::Config));
+        let all = futures_util::future::join_all(starts).await;
+        assert!(all.iter().all(Result::is_err));
+        assert_eq!(secrets.reads.available_permits(), 0, "those that hang have all the places there are");
+        assert_eq!(ask(&secrets, SecretRef::Env("LISTED".to_owned()), Origin::Config).await.unwrap(), "value");
     }
 
     #[tokio::test]
