@@ -109,6 +109,9 @@ pub(super) fn refusal(code: &str, path: &str, token: TokenSource, retry_after: O
         "not_found" => "`hivekeeper ps` lists what there is.".to_owned(),
         "conflict" if path.starts_with("/api/v1/tokens") => "`hivekeeper token ls` lists what there is.".to_owned(),
         "conflict" => "`hivekeeper ps` shows the present state, `hivekeeper operations` what is under way.".to_owned(),
+        "open_to_all" => {
+            "As a start: `(umask 077; openssl rand -hex 32 > api.token)`, and in config.toml `token_file = \"api.token\"` below [http].".to_owned()
+        }
         "precondition_failed" => "Somebody has changed it since it was read. Look at it, and try again.".to_owned(),
         "invalid_document" => "Mend the document; nothing was changed.".to_owned(),
         "invalid_configuration" => {

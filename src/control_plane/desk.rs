@@ -57,6 +57,11 @@ pub enum ControlError {
         /// Why.
         why: String,
     },
+    /// A token was asked for, and nobody is asked for one.
+    #[error(
+        "this daemon asks nobody for a token, so none would keep anybody out: put 16 or more random characters into a file, name it in [http] token_file, and restart the daemon"
+    )]
+    OpenToAll,
     /// The runtime can't do it.
     #[error("{why}")]
     Unsupported {

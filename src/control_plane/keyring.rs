@@ -243,7 +243,7 @@ impl Keyring {
     /// Makes a token. It is in the journal when this returns.
     ///
     /// # Errors
-    /// `Conflict` when the name is taken, there are too many, or nobody is asked for a token; `Journal` when it can't be kept.
+    /// `Conflict` when the name is taken or there are too many, `OpenToAll` when nobody is asked for a token, `Journal` when it can't be kept.
     pub async fn mint(
         &self,
         name: TokenName,
@@ -252,9 +252,7 @@ impl Keyring {
         now: SystemTime,
     ) -> Result<Minted, ControlError> {
         if self.open_to_all() {
-            let why =
-                "nobody is asked for a token here: put one into a file, name it in [http] token_file, and restart";
-            return Err(ControlError::Conflict { why: why.to_owned() });
+            return Err(ControlError::OpenToAll);
         }
         let (minted, key) = self.admit(name, scope, expires_at, now)?;
         let forget_before = now.checked_sub(REMEMBERED).unwrap_or(UNIX_EPOCH);

@@ -1,5 +1,4 @@
-//! What is written down of who did what: each request that needs `control`, and refusals for who somebody is, summed up so that nobody can fill the
-//! journal with them.
+//! What is written down of who did what: each request that changed something, and what was refused, summed up so that nobody can fill the journal with it.
 
 use std::{
     collections::HashMap,
@@ -8,11 +7,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{error::Code, pace::Peer};
+use super::pace::Peer;
 use crate::{
     control_plane::Key,
     events::Feed,
-    model::{Audit, EventKind},
+    model::{Audit, EventKind, TokenId},
 };
 
 /// Refusals of one kind that follow each other are told at once, and then at most so often.
@@ -21,7 +20,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 const EVENT_EVERY: Duration = Duration::from_secs(10);
 /// Events about refusals at once.
 const EVENTS_BURST: u32 = 20;
-/// Peers that are told apart; what others are refused is summed up as theirs together.
+/// Peers with their tokens that are told apart; what others are refused is summed up as theirs together.
 const PEERS_MAX: usize = 256;
 /// Characters of a path that are kept. Those of our routes are shorter.
 const PATH_LEN_MAX: usize = 200;
@@ -59,10 +58,18 @@ pub(super) struct Book {
 
 #[derive(Debug)]
 struct Refusals {
-    tallies: HashMap<(Peer, &'static str), Tally>,
+    tallies: HashMap<Whose, Tally>,
     /// Events that may be told now.
     events: u32,
     refilled_at: Instant,
+}
+
+/// Whose refusals of which code a tally counts. Of a crowd nobody is told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Whose {
+    peer: Peer,
+    token: Option<TokenId>,
+    code: &'static str,
 }
 
 #[derive(Debug)]
@@ -80,28 +87,28 @@ impl Book {
         Self { feed, refusals: Mutex::new(refusals) }
     }
 
-    /// A request that needs `control` was served: it is told of by itself, whatever became of it.
-    pub(super) fn command(&self, asked: Asked<'_>, status: u16, code: Option<&'static str>) {
-        self.tell(asked.audit(status, code));
+    /// Something was changed: it is told of by itself.
+    pub(super) fn change(&self, asked: Asked<'_>, status: u16) {
+        self.tell(asked.audit(status, None));
     }
 
-    /// Somebody was refused for who he is.
-    pub(super) fn refusal(&self, asked: Asked<'_>, code: Code, now: Instant) {
-        let word = code.word();
+    /// Somebody was refused: for who he is, or a change that could not be.
+    pub(super) fn refusal(&self, asked: Asked<'_>, status: u16, code: &'static str, now: Instant) {
         let told = {
             let mut refusals = self.refusals.lock();
-            let known = refusals.tallies.contains_key(&(asked.peer, word));
-            let full = !known && refusals.tallies.len() >= PEERS_MAX;
-            let peer = if full { Peer::Crowd } else { asked.peer };
-            let audit = asked.audit(code.status().as_u16(), Some(word));
-            let tally = refusals.tallies.entry((peer, word)).or_insert_with(|| Tally {
+            let mut whose = Whose { peer: asked.peer, token: asked.key.map(|key| key.id().clone()), code };
+            if !refusals.tallies.contains_key(&whose) && refusals.tallies.len() >= PEERS_MAX {
+                whose = Whose { peer: Peer::Crowd, token: None, code };
+            }
+            let audit = asked.audit(status, Some(code));
+            let tally = refusals.tallies.entry(whose.clone()).or_insert_with(|| Tally {
                 audit: audit.clone(),
                 untold: 0,
                 told_at: None,
             });
             tally.audit = audit;
             tally.untold += 1;
-            refusals.due(peer, word, now)
+            refusals.due(&whose, now)
         };
         if let Some(audit) = told {
             self.tell(audit);
@@ -112,8 +119,8 @@ impl Book {
     pub(super) fn tidy(&self, now: Instant) {
         let told = {
             let mut refusals = self.refusals.lock();
-            let keys: Vec<_> = refusals.tallies.keys().copied().collect();
-            let told: Vec<_> = keys.into_iter().filter_map(|(peer, word)| refusals.due(peer, word, now)).collect();
+            let all: Vec<_> = refusals.tallies.keys().cloned().collect();
+            let told: Vec<_> = all.iter().filter_map(|whose| refusals.due(whose, now)).collect();
             let quiet = |tally: &Tally| tally.untold == 0 && tally.told_at.is_none_or(|at| now >= at + TOLD_EVERY);
             refusals.tallies.retain(|_, tally| !quiet(tally));
             told
@@ -130,13 +137,13 @@ impl Book {
 
 impl Refusals {
     /// What is to be told of one tally now.
-    fn due(&mut self, peer: Peer, word: &'static str, now: Instant) -> Option<Audit> {
+    fn due(&mut self, whose: &Whose, now: Instant) -> Option<Audit> {
         let earned = now.saturating_duration_since(self.refilled_at).as_secs() / EVENT_EVERY.as_secs();
         if earned > 0 {
             self.events = self.events.saturating_add(u32::try_from(earned).unwrap_or(u32::MAX)).min(EVENTS_BURST);
             self.refilled_at = now;
         }
-        let tally = self.tallies.get_mut(&(peer, word))?;
+        let tally = self.tallies.get_mut(whose)?;
         let waits = tally.told_at.is_some_and(|at| now < at + TOLD_EVERY);
         if self.events == 0 || tally.untold == 0 || waits {
             return None;
@@ -145,8 +152,11 @@ impl Refusals {
         tally.told_at = Some(now);
         let count = std::mem::take(&mut tally.untold);
         // Several came by several connections: what they have in common is the address.
-        let shown = if count == 1 && peer != Peer::Crowd { tally.audit.peer.clone() } else { peer.to_string() };
-        Some(Audit { count, peer: shown, ..tally.audit.clone() })
+        let one = count == 1 && whose.peer != Peer::Crowd;
+        let peer = if one { tally.audit.peer.clone() } else { whose.peer.to_string() };
+        // Of a crowd the last one's token would stand for all.
+        let token = tally.audit.token.clone().filter(|_| whose.token.is_some());
+        Some(Audit { count, peer, token, ..tally.audit.clone() })
     }
 }
 
@@ -182,14 +192,14 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let book = Book::new(feed.clone(), start);
         for n in 0..1000 {
-            book.refusal(asked(1), Code::InvalidToken, start + second * n / 50);
+            book.refusal(asked(1), 401, "invalid_token", start + second * n / 50);
         }
         assert_eq!(told(&feed), [("10.0.0.1:4711".to_owned(), 1)]);
         book.tidy(start + second * 59);
         assert_eq!(told(&feed).len(), 1);
         book.tidy(start + second * 60);
         assert_eq!(told(&feed)[1..], [("10.0.0.1".to_owned(), 999)]);
-        book.refusal(asked(1), Code::Forbidden, start + second * 60);
+        book.refusal(asked(1), 403, "forbidden", start + second * 60);
         assert_eq!(told(&feed).len(), 3, "another kind");
         book.tidy(start + second * 200);
         assert!(book.refusals.lock().tallies.is_empty());
@@ -207,7 +217,7 @@ mod tests {
         for at in 0..24 * 60 * 12 {
             let now = start + second * 5 * at;
             for n in 0..400 {
-                book.refusal(asked(at * 31 % 1000 + n), Code::Unauthorized, now);
+                book.refusal(asked(at * 31 % 1000 + n), 401, "unauthorized", now);
                 refused += 1;
             }
             book.tidy(now);

@@ -13,6 +13,7 @@ use super::{
     commands::{NoBody, hand_in},
     dto,
     error::{Code, Problem},
+    guard,
     json::Document,
     server::Deps,
 };
@@ -52,8 +53,9 @@ pub(super) struct Scale {
 }
 
 /// What another document would do.
-#[derive(Serialize)]
-struct Plan {
+#[derive(Serialize, ToSchema)]
+#[schema(as = UpdatePlan)]
+pub(super) struct Plan {
     dry_run: bool,
     swarm: String,
     agents: Vec<AgentChangeView>,
@@ -82,7 +84,7 @@ pub(super) async fn update(request: HttpRequest, payload: Payload, deps: Data<De
     }
     let UpdatePlan { swarm, agents } = deps.control.plan_update(spec, dto::header_text(&request, "if-match")?)?;
     let agents = agents.iter().map(|(agent, change)| AgentChangeView::new(agent, change.word())).collect();
-    Ok(HttpResponse::Ok().json(Plan { dry_run, swarm: swarm.to_string(), agents }))
+    Ok(guard::told(dry_run, Plan { dry_run, swarm: swarm.to_string(), agents }))
 }
 
 /// No swarm any more.
@@ -118,8 +120,11 @@ async fn read(request: &HttpRequest, payload: Payload, deps: &Deps) -> Result<Sw
     deps.documents.read(&document).map_err(|mistakes| invalid(Code::InvalidDocument, mistakes))
 }
 
-/// A refusal that shows the first mistake in words, and all of them.
-pub(super) fn invalid(code: Code, mistakes: Vec<Mistake>) -> Problem {
+/// Mistakes that are listed at most: nobody mends more at once, and a small document can hold thousands.
+const MISTAKES_MAX: usize = 100;
+
+/// A refusal that shows the first mistake in words, and all of them, or as many as are worth reading.
+pub(super) fn invalid(code: Code, mut mistakes: Vec<Mistake>) -> Problem {
     let said = |one: &Mistake| match one.key.as_str() {
         "" => format!("found {}; {}", one.found, one.allowed),
         key => format!("{key}: found {}; {}", one.found, one.allowed),
@@ -127,7 +132,42 @@ pub(super) fn invalid(code: Code, mistakes: Vec<Mistake>) -> Problem {
     let first = mistakes.first().map(said);
     let detail = match mistakes.len() {
         1 => first.unwrap_or_default(),
+        n if n > MISTAKES_MAX => {
+            mistakes.truncate(MISTAKES_MAX);
+            let first = first.unwrap_or_default();
+            format!("{n} mistakes, of which the first {MISTAKES_MAX} are listed; the first: {first}")
+        }
         n => format!("{n} mistakes, the first: {}", first.unwrap_or_default()),
     };
     Problem::mistakes(code, detail, mistakes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use actix_web::body::MessageBody as _;
+
+    use super::*;
+
+    #[test]
+    fn a_document_with_very_many_mistakes_is_answered_with_some_and_how_many_there_are() {
+        let mistake = |n: usize| Mistake {
+            key: format!("key{n}"),
+            found: "0".to_owned(),
+            allowed: "1 to 9".to_owned(),
+            place: None,
+        };
+        for (all, listed, said) in [
+            (1, 1, "key0: found 0; 1 to 9"),
+            (MISTAKES_MAX, MISTAKES_MAX, "100 mistakes, the first: key0"),
+            (30_000, MISTAKES_MAX, "30000 mistakes, of which the first 100 are listed; the first: key0"),
+        ] {
+            let problem = invalid(Code::InvalidDocument, (0..all).map(mistake).collect());
+            let text = problem.to_string();
+            assert!(text.starts_with(said), "{text}");
+            let body = problem.response(None).into_body().try_into_bytes().unwrap();
+            let shown: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(shown["errors"].as_array().unwrap().len(), listed);
+        }
+    }
 }

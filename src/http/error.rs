@@ -79,6 +79,9 @@ codes! {
     Conflict "conflict" CONFLICT
         "The command does not fit the present state."
         "The detail says why. Look at the swarm, then decide.";
+    OpenToAll "open_to_all" CONFLICT
+        "This daemon asks nobody for a token, so it makes none: whoever reaches it may do everything."
+        "Put 16 or more random characters into a file, name it in `[http] token_file`, and restart the daemon; that first token makes others.";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED
         "`If-Match` names another version of the document than the present one: somebody was faster."
         "Read the document again, make the change anew, and send it with the new `ETag`.";
@@ -229,6 +232,7 @@ impl From<ControlError> for Problem {
         let code = match &error {
             ControlError::NotFound { .. } => Code::NotFound,
             ControlError::Conflict { .. } => Code::Conflict,
+            ControlError::OpenToAll => Code::OpenToAll,
             ControlError::Unsupported { .. } => Code::Unsupported,
             ControlError::Outdated { .. } => Code::PreconditionFailed,
             ControlError::KeyReused => Code::KeyReused,

@@ -7,13 +7,15 @@ use std::{
 };
 
 use actix_web::{
-    Error, HttpMessage as _, HttpRequest,
+    Error, HttpMessage as _, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     web,
 };
+
+use serde::Serialize;
 
 use super::{
     audit::{Asked, Book},
@@ -45,24 +47,28 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LocalAddr(pub(super) SocketAddr);
 
-/// Who asks, for the handlers.
-#[derive(Debug, Clone)]
-pub(super) struct Caller(Option<Arc<Key>>);
+/// Marks the answer to a request that could have changed something, and only told what it would have: a dry run.
+#[derive(Debug, Clone, Copy)]
+struct OnlyLooked;
 
-impl Caller {
-    pub(super) fn of(request: &HttpRequest) -> Self {
-        request.extensions().get().cloned().unwrap_or(Self(None))
+/// Shows what a request did, or, as a dry run, what it would have done.
+pub(super) fn told(dry_run: bool, shown: impl Serialize) -> HttpResponse {
+    let mut response = HttpResponse::Ok().json(shown);
+    if dry_run {
+        response.extensions_mut().insert(OnlyLooked);
     }
+    response
+}
 
-    pub(super) fn key(self) -> Option<Arc<Key>> {
-        self.0
-    }
+/// Whose token a request came with, for the handlers; those of the viewers' room ask for the same.
+pub(super) fn key(request: &HttpRequest) -> Option<Arc<Key>> {
+    request.extensions().get().cloned()
 }
 
 /// Who an operation was asked for by.
 pub(super) fn requester(request: &HttpRequest) -> Requester {
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-    match Caller::of(request).0 {
+    match key(request) {
         Some(key) => Requester::Token { name: key.name().clone(), peer },
         None => Requester::Http { peer },
     }
@@ -81,34 +87,34 @@ impl From<Problem> for Refused {
 }
 
 impl Gate {
-    fn judge(&self, request: &ServiceRequest, needed: table::Scope, peer: Peer) -> Result<Caller, Refused> {
+    fn judge(&self, request: &ServiceRequest, needed: table::Scope, peer: Peer) -> Result<Option<Arc<Key>>, Refused> {
         let local = request.conn_data::<LocalAddr>().map(|local| local.0);
         self.hosts.judge_host(request, local)?;
         self.hosts.judge_origin(request.headers(), local)?;
         let needed = match needed {
             // Whoever probes for life has no token to show, and learns one bit, however often it asks; the details of `?verbose` are for those
             // who have a token.
-            table::Scope::Open if request.query_string().is_empty() => return Ok(Caller(None)),
+            table::Scope::Open if request.query_string().is_empty() => return Ok(None),
             table::Scope::Open | table::Scope::Read => Scope::Read,
             table::Scope::Control => Scope::Control,
         };
         self.pace.peer(peer, needed)?;
         if self.keys.open_to_all() {
-            return Ok(Caller(None));
+            return Ok(None);
         }
         let key = match self.identify(request) {
             Ok(key) => key,
             // The bucket of refusals changes what is answered and not who is let in.
             Err(problem) => return Err(self.pace.refused(peer).err().unwrap_or(problem).into()),
         };
-        let Some(known) = &key else { return Ok(Caller(None)) };
+        let Some(known) = &key else { return Ok(None) };
         let refused = |problem| Refused { problem, key: key.clone() };
         self.pace.token(known.id(), needed).map_err(refused)?;
         if !known.scope().covers(needed) {
             let detail = format!("the token {} has the scope read, and this needs control", known.name());
             return Err(refused(Problem::new(Code::Forbidden, detail)));
         }
-        Ok(Caller(key))
+        Ok(key)
     }
 
     /// Whose token or ticket it is; a ticket from before there were tokens is nobody's.
@@ -143,7 +149,7 @@ impl Gate {
     }
 }
 
-/// The middleware: judges, serves, turns every error into a problem document, and writes down who commanded or was refused.
+/// The middleware: judges, serves, turns every error into a problem document, and writes down who changed something or was refused.
 pub(super) async fn guard(
     gate: web::Data<Gate>,
     request: ServiceRequest,
@@ -152,16 +158,18 @@ pub(super) async fn guard(
     let address = request.peer_addr();
     let peer = Peer::of(address);
     let needed = gate.scopes.needed(request.method(), request.match_info().unprocessed());
-    let (response, refused, caller) = match gate.judge(&request, needed, peer) {
+    let (response, refused, key) = match gate.judge(&request, needed, peer) {
         Err(Refused { problem, key }) => {
             let response = problem.response(Some(request.path()));
-            (request.into_response(response), Some(problem.code()), Caller(key))
+            (request.into_response(response), Some(problem.code()), key)
         }
-        Ok(caller) => {
-            request.extensions_mut().insert(caller.clone());
-            let key = caller.0.clone();
-            let response = next.call(request).await?.map_into_boxed_body().map_body(|_, body| leash(body, key));
-            (response, None, caller)
+        Ok(key) => {
+            if let Some(key) = &key {
+                request.extensions_mut().insert(Arc::clone(key));
+            }
+            let response = next.call(request).await?.map_into_boxed_body();
+            let held = key.clone();
+            (response.map_body(|head, body| leash(head.status, body, held)), None, key)
         }
     };
     let problem = problem_of(&response);
@@ -170,13 +178,17 @@ pub(super) async fn guard(
         Some(problem) => replaced(response, &problem),
         None => response,
     };
-    if refused.is_some() || needed == table::Scope::Control {
-        let (method, path) = (response.request().method().as_str(), response.request().path());
-        let asked = Asked { key: caller.0.as_deref(), peer, address, method, path };
-        match refused {
-            Some(code) => gate.book.refusal(asked, code, Instant::now()),
-            None => gate.book.command(asked, response.status().as_u16(), code.map(Code::word)),
+    let (request, head) = (response.request(), response.response());
+    let asked = Asked { key: key.as_deref(), peer, address, method: request.method().as_str(), path: request.path() };
+    let changes = needed == table::Scope::Control && !request.method().is_safe();
+    match code {
+        Some(code) if refused.is_some() || changes => {
+            gate.book.refusal(asked, head.status().as_u16(), code.word(), Instant::now());
         }
+        None if changes && !head.extensions().contains::<OnlyLooked>() => {
+            gate.book.change(asked, head.status().as_u16());
+        }
+        _ => {}
     }
     seal(response.headers_mut());
     Ok(response)

@@ -4,14 +4,19 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
     body::{BodySize, BoxBody, MessageBody},
+    http::StatusCode,
     web::Bytes,
 };
 
 use crate::control_plane::Key;
+
+/// How long a socket may take to tell its peer why it closes, before it is closed for it.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A body without a known end, for as long as its key is good.
 struct Leashed {
@@ -20,10 +25,15 @@ struct Leashed {
 }
 
 /// Puts what has no known end on a leash: an event stream, or a socket. Anything else is answered before a token can be revoked twice.
-pub(super) fn leash(body: BoxBody, key: Option<Arc<Key>>) -> BoxBody {
+pub(super) fn leash(status: StatusCode, body: BoxBody, key: Option<Arc<Key>>) -> BoxBody {
     match (body.size(), key) {
         (BodySize::Stream, Some(key)) => {
-            let ended = Box::pin(async move { key.ended().await });
+            let ended = Box::pin(async move {
+                key.ended().await;
+                if status == StatusCode::SWITCHING_PROTOCOLS {
+                    tokio::time::sleep(FAREWELL).await;
+                }
+            });
             BoxBody::new(Leashed { body, ended })
         }
         _ => body,

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use serde::Deserialize;
 
-use super::{commands::NoBody, dto, error::Problem, server::Deps};
+use super::{commands::NoBody, dto, error::Problem, guard, server::Deps};
 use crate::view;
 
 #[derive(Debug, Deserialize)]
@@ -26,5 +26,5 @@ pub(super) async fn reconcile(
     let Query { dry_run } = dto::query(&request)?;
     let NoBody {} = dto::body(&request, payload).await?;
     let found = deps.control.reconcile(dry_run).await?;
-    Ok(HttpResponse::Ok().json(view::findings(dry_run, &found)))
+    Ok(guard::told(dry_run, view::findings(dry_run, &found)))
 }

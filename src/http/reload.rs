@@ -14,6 +14,7 @@ use super::{
     documents::invalid,
     dto,
     error::{Code, Problem},
+    guard,
     server::Deps,
 };
 use crate::{
@@ -75,7 +76,7 @@ pub(super) async fn reload(request: HttpRequest, payload: Payload, deps: Data<De
     let Reloaded { file, changes, needs_restart } = deps.reloader.reload(dry_run).await.map_err(refusal)?;
     let file = file.map(|file| file.display().to_string());
     let changes = changes.iter().map(shown).collect();
-    Ok(HttpResponse::Ok().json(ReloadedView { dry_run, file, changes, needs_restart }))
+    Ok(guard::told(dry_run, ReloadedView { dry_run, file, changes, needs_restart }))
 }
 
 fn shown(one: &SwarmChange) -> SwarmChangeView {

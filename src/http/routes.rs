@@ -1,5 +1,6 @@
 //! The whole table. A path that is not here is a 404, a method that is not here is a 405 that names those which are.
 
+use actix_web::{HttpRequest, web::Data};
 use serde_json::{Value, json};
 
 use super::{
@@ -7,6 +8,7 @@ use super::{
     documents, dto,
     error::{Code, Problem},
     events::{self, Page as EventPage},
+    guard::Gate,
     history, logs, metrics, notifiers,
     openapi::{self, Doc, Tag, doc, flag, text, whole, words},
     operations, probes, problems, reconcile, reload, swarms,
@@ -152,7 +154,7 @@ fn documents() -> Vec<Row> {
         )
         .query("dry_run", flag(), "Tell what it would do, and do nothing.")
         .body::<SwarmDraft>(example)
-        .json::<Anything>(200, "The operation, which has ended in time; of a dry run the plan.")
+        .json::<documents::Plan>(200, "Of a dry run, the plan.")
         .refuses(&[Code::InvalidDocument]);
     let delete_one = matched(command(doc("delete_swarm", Tag::Swarms, "Stops a swarm and forgets it")));
     let scale = command(doc("scale_swarm", Tag::Swarms, "Gives an agent of a swarm another number of replicas"))
@@ -226,7 +228,7 @@ fn access() -> Vec<Row> {
     let create = doc("create_token", Tag::Access, "Makes a token")
         .body::<NewToken>(json!({ "name": "dashboard", "scope": "read", "expires_in_ms": 86_400_000 }))
         .json::<MintedView<'_>>(201, "The token with its secret, which is in this answer and nowhere else.")
-        .refuses(&[Code::Conflict, Code::JournalUnavailable]);
+        .refuses(&[Code::Conflict, Code::OpenToAll, Code::JournalUnavailable]);
     let revoke = doc("revoke_token", Tag::Access, "Ends a token, and what it has opened")
         .bare(204, "It is no longer good.")
         .refuses(&[Code::JournalUnavailable]);
@@ -309,6 +311,14 @@ fn with(object: &Value, key: &str, value: &str) -> Value {
 }
 
 /// What no route matches.
-pub(super) async fn not_found() -> Result<&'static str, Problem> {
-    Err(Problem::new(Code::NotFound, "no such route"))
+pub(super) async fn not_found(request: HttpRequest, gate: Data<Gate>) -> Result<&'static str, Problem> {
+    let path = request.path();
+    // What people type by hand: the path without its prefix, or with a slash too many.
+    let trimmed = path.trim_end_matches('/');
+    let meant = [trimmed.to_owned(), format!("/api/v1{trimmed}")].into_iter().find(|path| gate.scopes.has(path));
+    let detail = match meant {
+        Some(meant) => format!("there is no route {path}; did you mean {meant}?"),
+        None => format!("there is no route {path}; GET /api/v1/openapi.json lists them all"),
+    };
+    Err(Problem::new(Code::NotFound, detail))
 }

@@ -142,6 +142,11 @@ impl Scopes {
             self.0.iter().find(|rule| rule.slashes == slashes && rule.method == *method && rule.path.is_match(path));
         rule.map_or(Scope::Read, |rule| rule.scope)
     }
+
+    /// Whether there is a route with this path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|rule| rule.slashes == slashes(path) && rule.path.is_match(path))
+    }
 }
 
 /// A parameter never holds a slash, so only paths with as many can match: most rules are told apart by this alone.

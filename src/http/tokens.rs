@@ -13,7 +13,7 @@ use super::{
     commands::NoBody,
     dto,
     error::{Code, Problem},
-    guard::Caller,
+    guard,
     server::Deps,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(super) struct TicketView<'a> {
 pub(super) async fn ticket(request: HttpRequest, payload: Payload, deps: Data<Deps>) -> Result<HttpResponse, Problem> {
     let dto::NoQuery {} = dto::query(&request)?;
     let NoBody {} = dto::body(&request, payload).await?;
-    let (ticket, expires_at) = deps.keys.ticket(Caller::of(&request).key(), SystemTime::now())?;
+    let (ticket, expires_at) = deps.keys.ticket(guard::key(&request), SystemTime::now())?;
     let shown = TicketView { ticket: ticket.reveal(), expires_at: Rfc3339(expires_at) };
     Ok(HttpResponse::Created().json(shown))
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpMessage as _, HttpRequest, HttpResponse,
     body::BoxBody,
     http::{StatusCode, header},
     web,
@@ -19,7 +19,10 @@ use super::{
     sse,
     viewer::Viewer,
 };
-use crate::view::{self, whole};
+use crate::{
+    control_plane::Key,
+    view::{self, whole},
+};
 
 /// Lets a viewer in. The server must have been built with `on_connect(`[`keep_socket`](super::keep_socket)`)`.
 ///
@@ -40,7 +43,9 @@ pub async fn hybrid_health(
         Err((code, detail)) => return Ok(problem(&request, StatusCode::SERVICE_UNAVAILABLE, code, detail)),
     };
     let frame_size = hub.limits().frame_bytes_max;
-    let viewer = Viewer::new(hub.get_ref().clone(), id, record);
+    // Whoever stands before this route has put the token there that it was opened with.
+    let key = request.extensions().get::<Arc<Key>>().cloned();
+    let viewer = Viewer::new(hub.get_ref().clone(), id, record, key);
     let outbox = viewer.outbox();
     let answer = ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()?;
     Ok(answer.map_body(|_, actor| BoxBody::new(Body::new(actor, outbox))))

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt as _, AsyncContext, SpawnHandle, StreamHandler, WrapFuture};
 use actix_web::web::Bytes;
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use futures_util::stream;
@@ -23,7 +23,7 @@ use super::{
     protocol::{self, Objection, Said, Topic},
     story::Story,
 };
-use crate::{events::Subscription, model::Seq};
+use crate::{control_plane::Key, events::Subscription, model::Seq};
 
 /// The feed has something that was not told.
 pub(super) struct News;
@@ -61,6 +61,8 @@ pub(super) struct Viewer {
     hub: Hub,
     id: u64,
     record: Arc<Record>,
+    /// What it was let in with; `None` where nobody is asked for a token.
+    key: Option<Arc<Key>>,
     story: Story,
     feed: Subscription,
     /// There was no room to tell all that the feed had.
@@ -89,6 +91,12 @@ impl Actor for Viewer {
             Some((order, orders))
         });
         ctx.add_stream(orders);
+        if let Some(key) = self.key.clone() {
+            let ended = async move { key.ended().await };
+            let end =
+                |(), act: &mut Self, ctx: &mut Ctx| act.end(CloseCode::Policy, "its token is no longer good", ctx);
+            ctx.spawn(ended.into_actor(self).map(end));
+        }
         let news = (self.hub.feed().subscribe(Seq(0)), Rc::clone(&self.more));
         ctx.add_stream(stream::unfold(news, |(mut feed, more)| async move {
             {
@@ -113,7 +121,7 @@ impl Actor for Viewer {
 }
 
 impl Viewer {
-    pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>) -> Self {
+    pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>, key: Option<Arc<Key>>) -> Self {
         let limits = *hub.limits();
         Self {
             story: Story::new(hub.clone(), id, Seq(0)),
@@ -122,6 +130,7 @@ impl Viewer {
             hub,
             id,
             record,
+            key,
             performance_timer: None,
             status_pace: Pace::new(limits.status_interval),
             performance_pace: Pace::new(limits.performance_interval),

@@ -23,7 +23,7 @@ pub struct ProblemView<'a> {
     instance: Option<&'a str>,
     /// Stable: scripts may rely on it.
     code: &'a str,
-    /// All that is wrong with a document or with the configuration.
+    /// All that is wrong with a document or with the configuration; where that is very much, the first hundred mistakes, and `detail` says how many there are.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Mistake],
 }

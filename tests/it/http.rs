@@ -109,6 +109,22 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
+fn a_route_that_is_not_there_says_which_was_meant() {
+    let hive = hive(Setup::default());
+    for (path, hint) in [
+        ("/swarms", "did you mean /api/v1/swarms?"),
+        ("/swarms/review/agents/coder/", "did you mean /api/v1/swarms/review/agents/coder?"),
+        ("/api/v1/swarms/", "did you mean /api/v1/swarms?"),
+        ("/livez//", "did you mean /livez?"),
+        ("/api/v2/swarms", "GET /api/v1/openapi.json lists them all"),
+        ("/", "GET /api/v1/openapi.json lists them all"),
+    ] {
+        let detail = hive.get(path).problem(404, "not_found");
+        assert!(detail.starts_with(&format!("there is no route {path}")) && detail.ends_with(hint), "{detail}");
+    }
+}
+
+#[test]
 fn a_pass_tells_what_it_found_and_a_dry_run_says_that_it_is_one() {
     let hive = hive(Setup::default());
     for (path, dry_run, fate) in

@@ -1,10 +1,21 @@
 //! Tokens, scopes and tickets: who may do what, and when it ends.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::{io::Read as _, time::Instant};
+use std::{
+    io::Read as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use actix_web::web::Data;
+use hivekeeper::{
+    events::Feed,
+    health::{Handle, Identity, Options},
+    model::{Epoch, HiveId, Seq},
+    stream::{Hub, StreamLimits},
+};
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest as _;
+use tungstenite::{Message, client::IntoClientRequest as _};
 
 use crate::http_support::{Hive, Reply, SOON, Setup, hive};
 
@@ -77,8 +88,8 @@ fn what_a_new_token_must_say() {
     mint(&hive, "ab", "read");
     refused(r#"{"name":"ab","scope":"read"}"#, 409, "conflict", "another name");
     let open = crate::http_support::hive(Setup::default());
-    let detail = open.post("/api/v1/tokens", r#"{"name":"ab","scope":"read"}"#).problem(409, "conflict");
-    assert!(detail.contains("[http] token_file"), "{detail}");
+    let detail = open.post("/api/v1/tokens", r#"{"name":"ab","scope":"read"}"#).problem(409, "open_to_all");
+    assert!(detail.contains("name it in [http] token_file, and restart"), "{detail}");
 }
 
 #[test]
@@ -148,6 +159,55 @@ fn what_a_token_has_opened_ends_with_its_revocation() {
     while !others.next().unwrap().data.to_string().contains("still here") {}
 }
 
+/// The viewers' room, with a hive of its own to look at.
+fn viewers() -> crate::http_support::Routes {
+    let feed = Feed::new(Epoch(7), Seq(1));
+    let identity =
+        Identity { hive: HiveId(uuid::Uuid::nil()), name: "home".to_owned(), sample_interval: Duration::from_secs(2) };
+    let health = Handle::new(Options { identity, feed: feed.clone(), on_stuck: Arc::new(|_, _| {}) });
+    let hub = Data::new(Hub::new(StreamLimits::default(), feed, health));
+    Arc::new(move |config| {
+        config.app_data(hub.clone());
+    })
+}
+
+#[test]
+fn a_socket_is_told_that_its_token_has_ended() {
+    let hive = hive(Setup { token: Some(FIRST), sockets: Some(viewers()), ..Setup::default() });
+    let (id, secret) = mint(&hive, "page", "read");
+    let ticket = ask(&hive, &secret, "POST", "/api/v1/tickets", "").json()["ticket"].as_str().unwrap().to_owned();
+    let open = |query: &str, token: Option<&str>| {
+        let mut request = format!("ws://{}/ws/hybrid-health{query}", hive.address).into_client_request().unwrap();
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let (mut socket, _) = tungstenite::client(request, hive.connect()).unwrap();
+        assert!(socket.read().unwrap().to_text().unwrap().contains("connection_established"));
+        socket
+    };
+    let mine = [open("", Some(&secret)), open(&format!("?ticket={ticket}"), None)];
+    let mut others = open("", Some(FIRST));
+    let mut events = hive.stream("/sse/hybrid-health", &[&format!("Authorization: Bearer {secret}")]);
+    assert!(events.block().is_some());
+
+    let begun = Instant::now();
+    assert_eq!(ask(&hive, FIRST, "DELETE", &format!("/api/v1/tokens/{id}"), "").status, 204);
+    for mut socket in mine {
+        let close = loop {
+            match socket.read() {
+                Ok(Message::Close(close)) => break close.expect("a code"),
+                Ok(_) => {}
+                Err(error) => panic!("no goodbye: {error}"),
+            }
+        };
+        assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "its token is no longer good"));
+    }
+    while events.block().is_some() {}
+    assert!(begun.elapsed() < SOON / 2);
+    others.send(r#"{"type":"ping"}"#.into()).unwrap();
+    while !others.read().unwrap().to_text().unwrap().contains("pong") {}
+}
+
 #[test]
 fn a_ticket_opens_what_a_page_watches_and_nothing_else() {
     let hive = guarded();
@@ -183,6 +243,21 @@ fn what_was_done_and_refused_is_written_down_with_who_and_where() {
         ask(&hive, &secret, "POST", "/api/v1/swarms/review/stop", "{}").problem(403, "forbidden");
         ask(&hive, "guess-of-somebody", "GET", "/api/v1/swarms", "");
     }
+    // What changes nothing is not told of, nor what leads nowhere.
+    for (method, path) in [
+        ("GET", "/api/v1/tokens"),
+        ("GET", "/api/v1/swarms/nowhere"),
+        ("POST", "/api/v1/nowhere"),
+        ("DELETE", "/api/v1/health"),
+        ("POST", "/api/v1/reload?dry_run=true"),
+        ("POST", "/api/v1/reconcile?dry_run=true"),
+        ("POST", "/api/v1/tickets"),
+    ] {
+        ask(&hive, FIRST, method, path, "{}");
+    }
+    for _ in 0..10 {
+        ask(&hive, FIRST, "DELETE", "/api/v1/tokens/000000000000", "").problem(404, "not_found");
+    }
     hive.send("POST", "/api/v1/reconcile", &["Origin: https://evil.example"], "").problem(403, "origin_refused");
     hive.send("GET", "/livez", &["Host: evil.example"], "").problem(421, "host_refused");
     let audits = audits(&hive);
@@ -209,6 +284,7 @@ fn what_was_done_and_refused_is_written_down_with_who_and_where() {
             "token_file POST /api/v1/swarms/nowhere/stop 400 invalid_body x1",
             "grafana POST /api/v1/swarms/review/stop 403 forbidden x1",
             "- GET /api/v1/swarms 401 invalid_token x1",
+            "token_file DELETE /api/v1/tokens/000000000000 404 not_found x1",
             "- POST /api/v1/reconcile 403 origin_refused x1",
             "- GET /livez 421 host_refused x1",
         ]

@@ -16,7 +16,7 @@ use utoipa::{
         SchemaFormat, ServerBuilder,
         path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
-        schema::{AllOfBuilder, AnyOfBuilder, Type},
+        schema::{AllOfBuilder, OneOfBuilder, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
@@ -192,14 +192,14 @@ fn answer_response(answer: &Answer) -> Response {
     answer.headers.iter().fold(response, |response, (name, text)| response.header(*name, sent(text))).build()
 }
 
-/// One status with two answers: either of what they hold. Headers of one of them alone are not promised.
+/// One status with two answers: what the one holds or what the other does, never both. Headers of one of them alone are not promised.
 fn merge(before: &mut Response, other: Response) {
     before.description = format!("{} Or: {}", before.description, other.description);
     before.headers.retain(|name, _| other.headers.contains_key(name));
     for (media_type, content) in other.content {
         let either = match (before.content.get(&media_type), &content) {
             (Some(RefOr::T(Content { schema: Some(one), .. })), RefOr::T(Content { schema: Some(two), .. })) => {
-                let schema = AnyOfBuilder::new().item(one.clone()).item(two.clone()).build();
+                let schema = OneOfBuilder::new().item(one.clone()).item(two.clone()).build();
                 RefOr::T(ContentBuilder::new().schema(Some(Schema::from(schema))).build())
             }
             _ => content,
