@@ -78,7 +78,9 @@ pub fn program() -> String {
     const NAME: &str = "hivekeeper";
     let Ok(exe) = std::env::current_exe() else { return NAME.to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|dir| exe.parent() == Some(&dir)) {
+    // The first of that name on the way is what a shell runs; it may be a link.
+    let typed = std::env::split_paths(&path).map(|dir| dir.join(NAME)).find(|path| path.is_file());
+    if typed.and_then(|path| path.canonicalize().ok()).is_some_and(|path| path == exe) {
         return NAME.to_owned();
     }
     let here = std::env::current_dir().ok().and_then(|here| exe.strip_prefix(here).ok().map(Path::to_owned));

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+
 use crate::config::nearest;
 
 use super::{
@@ -107,6 +109,8 @@ pub(super) fn refusal(code: &str, path: &str, token: TokenSource, retry_after: O
             "`hivekeeper notify ls` lists what there is.".to_owned()
         }
         "not_found" => "`hivekeeper ps` lists what there is.".to_owned(),
+        "invalid_body" => "Nothing was done; say it as it is allowed.".to_owned(),
+        "unsupported" => "Nothing was done.".to_owned(),
         "conflict" if path.starts_with("/api/v1/tokens") => "`hivekeeper token ls` lists what there is.".to_owned(),
         "conflict" => "`hivekeeper ps` shows the present state, `hivekeeper operations` what is under way.".to_owned(),
         "open_to_all" => {
@@ -127,11 +131,28 @@ pub(super) fn refusal(code: &str, path: &str, token: TokenSource, retry_after: O
     }
 }
 
-/// For a swarm or an agent that is not there: the one whose name is nearest.
+/// `GET /api/v1/notifiers`, as far as it is needed here.
+#[derive(Deserialize)]
+struct Notifiers {
+    notifiers: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// For a swarm, an agent or a notifier that is not there: the one whose name is nearest.
 pub(super) fn meant(error: &CliError, client: impl FnOnce() -> Result<Client, CliError>) -> Option<String> {
     let CliError::Refused { code, path, .. } = error else { return None };
     if code != "not_found" {
         return None;
+    }
+    if let Some(asked) = path.strip_prefix("/api/v1/notifiers/") {
+        let asked = asked.split('/').next()?;
+        let (_, Notifiers { notifiers }) = client().ok()?.get_as("/api/v1/notifiers").ok()?;
+        let names: Vec<&str> = notifiers.iter().map(|notifier| notifier.name.as_str()).collect();
+        return nearest(asked, &names).map(did_you_mean);
     }
     let asked = target(path)?;
     let (_, hive): (_, Hive) = client().ok()?.get_as("/api/v1/health").ok()?;
@@ -141,7 +162,11 @@ pub(super) fn meant(error: &CliError, client: impl FnOnce() -> Result<Client, Cl
     let all: Vec<String> = if asked.contains('/') { agents } else { swarms.collect() };
     let words: Vec<&str> = all.iter().map(String::as_str).collect();
     let meant = nearest(&asked, &words).map(str::to_owned).or(alone).filter(|meant| *meant != asked)?;
-    Some(format!("Did you mean `{meant}`?"))
+    Some(did_you_mean(&meant))
+}
+
+fn did_you_mean(name: &str) -> String {
+    format!("Did you mean `{name}`?")
 }
 
 /// The swarm or the agent that a path is about.

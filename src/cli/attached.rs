@@ -63,6 +63,13 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     let agent = identity(args)?;
     let document = document(args, &agent, cwd, env)?;
+    if let (None, Some(workdir)) = (&args.image, &args.workdir)
+        && client.is_of_this_machine()
+        && !cwd.join(workdir).is_dir()
+    {
+        // A daemon makes the working directory of a swarm; a shell does not, and here it is a mistake of typing.
+        return Err(CliError::Usage(format!("--workdir: {} is no directory", cwd.join(workdir).display())));
+    }
     if args.detach {
         let answer = client.post("/api/v1/swarms", &document.to_string(), &fresh_key())?;
         let patience = Patience { timeout: args.timeout, interrupts, json };

@@ -9,7 +9,12 @@ use ureq::{
     tls::{PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
-use super::{advice, error::CliError, locate::Daemon, words::clean};
+use super::{
+    advice::{self, FoundBy},
+    error::CliError,
+    locate::Daemon,
+    words::clean,
+};
 
 /// Connecting to a daemon on this machine takes microseconds, to one across an ocean less than a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +86,11 @@ impl Client {
     /// Where the daemon is.
     pub(super) fn url(&self) -> &str {
         &self.daemon.url
+    }
+
+    /// Whether the daemon sees the files that we see: its data directory is here.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        matches!(self.daemon.found_by, FoundBy::Endpoints { .. })
     }
 
     /// Reads a document.

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::model::SwarmName;
+use crate::{model::SwarmName, view::event_kinds};
 
 use super::{
     args::duration,
@@ -31,7 +31,7 @@ const PAGE: u64 = 1000;
 pub(super) struct EventsArgs {
     /// Go on until Ctrl-C
     #[arg(short, long)]
-    follow: bool,
+    pub(super) follow: bool,
     /// Only events behind this number [default: the last ones; from now on with --follow]
     #[arg(long, value_name = "N")]
     after: Option<u64>,
@@ -39,7 +39,7 @@ pub(super) struct EventsArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "after")]
     since: Option<Duration>,
     /// Only events of this kind, such as agent_changed; may be said more than once
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(event_kinds()))]
     kind: Vec<String>,
     /// Only events of this swarm and its agents
     #[arg(long, value_name = "SWARM")]
@@ -125,7 +125,7 @@ fn list(
         None => head(client)?.saturating_sub(LAST),
     };
     // What was chosen, of all pages; without a choice the first page is printed as it came.
-    let mut chosen = String::new();
+    let (mut chosen, mut shown) = (String::new(), false);
     loop {
         let answer = client.get(&format!("/api/v1/events?after={after}&limit={PAGE}"))?;
         if json && !args.chooses() {
@@ -134,13 +134,18 @@ fn list(
         let page: RawPage<'_> = client.parse_borrowed(&answer.text)?;
         for text in &page.events {
             let event: Event = client.parse(text.get())?;
-            match args.wants(&event) {
+            let wanted = args.wants(&event);
+            shown |= wanted;
+            match wanted {
                 true if json => chosen.extend([if chosen.is_empty() { "" } else { "," }, text.get()]),
                 true => show(&event, screen)?,
                 false => {}
             }
         }
         if page.next_after <= after || page.next_after >= page.head {
+            if !shown && args.chooses() {
+                screen.note("no event that is kept is of these");
+            }
             if json {
                 let (head, next) = (page.head, page.next_after);
                 screen.json(&format!("{{\"events\":[{chosen}],\"head\":{head},\"next_after\":{next}}}"))?;

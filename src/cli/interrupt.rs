@@ -1,7 +1,8 @@
 //! Ctrl-C, counted, for commands that do something better about it than to die.
 
 use std::{
-    fmt,
+    fmt, io,
+    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +10,11 @@ use std::{
     thread,
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{SigSet, Signal},
+};
 use parking_lot::Mutex;
 
 /// This press ends the command whatever it waits for: somebody who presses so often means it.
@@ -47,6 +52,26 @@ impl Interrupts {
     /// Those that somebody makes by [`press`](Self::press).
     pub fn by_hand() -> Self {
         Self::new(false)
+    }
+
+    /// From now on this process ends, and well, as soon as nobody reads its standard output any more: a command that follows something quiet
+    /// would learn of it only when it has the next line to write.
+    pub(super) fn end_with_reader(&self) {
+        if !self.shared.real {
+            return;
+        }
+        thread::spawn(|| {
+            let out = io::stdout();
+            // What is asked for is nothing; that the other end has gone is told all the same.
+            let mut gone = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            loop {
+                match poll(&mut gone, PollTimeout::NONE) {
+                    Ok(_) => std::process::exit(0),
+                    Err(Errno::EINTR) => {}
+                    Err(_) => return,
+                }
+            }
+        });
     }
 
     fn new(real: bool) -> Self {

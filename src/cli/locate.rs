@@ -47,8 +47,17 @@ pub(super) struct Endpoints {
     pub(super) https: bool,
 }
 
+/// A file that was named has to be there: whoever mistypes it would ask another daemon than he means.
+fn named_file(place: &Place<'_>) -> Result<(), CliError> {
+    let Some(file) = &place.file else { return Ok(()) };
+    let path = place.cwd.join(file);
+    let failed = |error| CliError::Usage(format!("--config: {} can't be read: {error}", path.display()));
+    (place.read)(&path).map(drop).map_err(failed)
+}
+
 /// By `--url`, `HIVEKEEPER_URL`, the data directory's endpoints.json, or the default port.
 pub(super) fn daemon(place: &Place<'_>, common: &Common) -> Result<Daemon, CliError> {
+    named_file(place)?;
     let (token, token_source) = token(place, common)?.unzip();
     let trusted = trusted(place, common)?;
     let by_hand = common.url.clone().map(|url| (url, "--url"));
@@ -79,6 +88,7 @@ pub(super) fn daemon(place: &Place<'_>, common: &Common) -> Result<Daemon, CliEr
 
 /// The absolute data directory that flags, variables and files name.
 pub(super) fn data_dir(place: &Place<'_>) -> Result<PathBuf, CliError> {
+    named_file(place)?;
     Config::data_dir(place).ok_or_else(|| CliError::Usage("no data directory is known; say --data-dir DIR".to_owned()))
 }
 

@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use serde_json::json;
 
 use super::{args::Cli, error::CliError, screen::Screen};
 
@@ -90,19 +91,34 @@ pub(super) fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Resul
 }
 
 /// Writes what a shell needs for completing.
-pub(super) fn completions(shell: Shell, screen: &mut Screen<'_>) -> Result<(), CliError> {
+pub(super) fn completions(shell: Shell, as_json: bool, screen: &mut Screen<'_>) -> Result<(), CliError> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut visible(), "hivekeeper", &mut text);
+    if as_json {
+        let document = json!({ "shell": shell.to_string(), "text": String::from_utf8_lossy(&text) });
+        return Ok(screen.json(&document.to_string())?);
+    }
     Ok(screen.out.write_all(&text)?)
 }
 
 /// Writes the manual's first page, or all pages into a directory.
-pub(super) fn man(dir: Option<&Path>, screen: &mut Screen<'_>) -> Result<(), CliError> {
-    let Some(dir) = dir else { return Ok(Man::new(visible()).render(&mut *screen.out)?) };
+pub(super) fn man(dir: Option<&Path>, as_json: bool, screen: &mut Screen<'_>) -> Result<(), CliError> {
+    let Some(dir) = dir else {
+        let mut page = Vec::new();
+        Man::new(visible()).render(&mut page)?;
+        if as_json {
+            let document = json!({ "page": "hivekeeper.1", "text": String::from_utf8_lossy(&page) });
+            return Ok(screen.json(&document.to_string())?);
+        }
+        return Ok(screen.out.write_all(&page)?);
+    };
     let failed =
         |error: io::Error| CliError::Failed(format!("can't write manual pages into {}: {error}", dir.display()));
     fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(visible(), dir).map_err(failed)?;
+    if as_json {
+        return Ok(screen.json(&json!({ "dir": dir }).to_string())?);
+    }
     let note = format!(
         "wrote the manual pages into {}; `man hivekeeper` finds those of a directory MANPATH names",
         dir.display()

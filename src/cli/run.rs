@@ -134,15 +134,15 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
     if cli.serve.http.is_some() || cli.serve.data_plane.is_some() || cli.serve.log_level.is_some() {
         return Err(CliError::Usage("--http, --data-plane and --log-level go behind `serve` or `check`".to_owned()));
     }
-    if let (true, Command::Completions { .. } | Command::Man { .. }) = (json, command) {
-        return Err(CliError::Usage("--json: what is written for a shell or for man(1) has no JSON form".to_owned()));
-    }
     let client = || Client::new(locate::daemon(&place(common, around), common)?);
     let patience = |timeout| Patience { timeout, interrupts: &around.interrupts, json };
     let act = |screen: &mut Screen<'_>, verb: &str, body: Value, act: &ActArgs| {
         commands::act(&client()?, verb, &body, act, patience(act.wait.timeout), screen)
     };
     let ending = |args: &EndingArgs| commands::ending(args.grace, args.reason.as_deref());
+    if follows(command, json) {
+        around.interrupts.end_with_reader();
+    }
     match command {
         Command::Serve(args) => return daemon(args, common, around, serve),
         Command::Check(args) => check::check(load(args, common, around), json, screen)?,
@@ -182,8 +182,8 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         Command::Reconcile { dry_run } => reconcile::reconcile(&client()?, *dry_run, json, screen)?,
         Command::Token { command } => token::token(&client()?, command, json, (around.now)(), screen)?,
         Command::Notify { command } => notify::notify(&client()?, command, json, screen)?,
-        Command::Completions { shell } => manual::completions(*shell, screen)?,
-        Command::Man { dir } => manual::man(dir.as_ref().map(|dir| around.cwd.join(dir)).as_deref(), screen)?,
+        Command::Completions { shell } => manual::completions(*shell, json, screen)?,
+        Command::Man { dir } => manual::man(dir.as_ref().map(|dir| around.cwd.join(dir)).as_deref(), json, screen)?,
         Command::Ready => probes::ready(&client()?, json, screen)?,
         Command::Backup { file, logs } => {
             let data_dir = locate::data_dir(&place(common, around))?;
@@ -200,6 +200,16 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
         }
     }
     Ok(())
+}
+
+/// Whether it writes until somebody ends it.
+fn follows(command: &Command, json: bool) -> bool {
+    match command {
+        Command::Logs(args) => args.follow,
+        Command::Events(args) => args.follow,
+        Command::Top => json,
+        _ => false,
+    }
 }
 
 fn daemon(args: &ServeArgs, common: &Common, around: &Surroundings, serve: Serve<'_>) -> Result<(), CliError> {

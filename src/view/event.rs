@@ -112,6 +112,11 @@ const KINDS: &[&[&str]] = &[
     &["daemon_stopping"],
 ];
 
+/// Every kind of event.
+pub fn event_kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().copied().flatten().copied()
+}
+
 impl PartialSchema for EventView<'_> {
     /// One of the bodies, each with what all have in common and its own kinds: the kind tells which.
     fn schema() -> RefOr<Schema> {

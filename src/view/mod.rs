@@ -25,7 +25,7 @@ pub use change::AgentChangeView;
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document, document_tag};
 pub use draft::SwarmDraft;
 pub use environment::{EnvValueDocument, SecretDocument};
-pub use event::{EventView, event, stored_event};
+pub use event::{EventView, event, event_kinds, stored_event};
 pub use finding::{FindingsView, findings};
 pub use health::{
     AgentView, ControlPlaneView, DataPlaneView, DiskView, ExitView, HiveView, LostView, MeasuredView, ReasonView,

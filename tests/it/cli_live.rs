@@ -130,6 +130,14 @@ fn wait_and_top_end_where_nobody_reads_or_nobody_sees() {
     assert_eq!((status.code(), out.as_str()), (Some(4), ""), "{err}");
     let head = terminal::headed(&hive, &["top", "--json"], Duration::from_secs(10));
     assert!(head.contains("connection_established"), "{head}");
+    // Nothing is written to these that would tell them.
+    for quiet in [
+        &["logs", "-f", "demo/sleeper"][..],
+        &["logs", "-f", "demo"],
+        &["events", "-f", "--after", "0", "--kind", "daemon_started"],
+    ] {
+        assert!(!terminal::headed(&hive, quiet, Duration::from_secs(5)).is_empty(), "{quiet:?}");
+    }
     hive.post("/api/v1/swarms/demo/stop?wait=20s", json!({}));
     let (status, out, err) = terminal::piped(&hive, &["wait", "demo", "--for", "stopped", "--timeout", "20s"]);
     assert_eq!((status.code(), out.as_str()), (Some(0), "demo is stopped\n"), "{err}");

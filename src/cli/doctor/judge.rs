@@ -203,7 +203,8 @@ fn disk(facts: &Facts) -> Check {
         Err(error) => return warn(NAME, format!("can't be asked: {error}"), ""),
     };
     let found = format!("{} of {} free, {} files", bytes(disk.free), bytes(disk.total), disk.free_files);
-    let wanted = wanted(facts).bytes_max;
+    let ConfigFacts { bytes_max, free_min, .. } = wanted(facts);
+    let growth = bytes_max.saturating_sub(disk.used);
     if disk.read_only {
         fail(
             NAME,
@@ -212,10 +213,18 @@ fn disk(facts: &Facts) -> Check {
         )
     } else if disk.free < FREE_BYTES_MIN {
         fail(NAME, found, "Make room: without it nothing is journaled, and commands are refused.")
-    } else if disk.free < wanted {
+    } else if disk.free < free_min {
         let mend = format!(
-            "Logs and history may grow to {}: make room, or lower [log] total_max and [history] max.",
-            bytes(wanted)
+            "{} must stay free ([disk] free_min): make room. Until then the hive is degraded, and the oldest log lines go.",
+            bytes(free_min)
+        );
+        warn(NAME, found, &mend)
+    } else if disk.free - free_min < growth {
+        let mend = format!(
+            "The data directory has {} and may grow to {} ([disk] max), and {} must stay free ([disk] free_min): make room, or lower max.",
+            bytes(disk.used),
+            bytes(bytes_max),
+            bytes(free_min)
         );
         warn(NAME, found, &mend)
     } else if disk.free_files > 0 && disk.free_files < FREE_FILES_MIN {

@@ -24,6 +24,7 @@ fn good() -> Facts {
             needs_engine: true,
             connections_max: 1000,
             bytes_max: 1 << 30,
+            free_min: 1 << 28,
             token_file: Some((PathBuf::from("/h/token"), 0o100_600)),
         }),
         daemon: Daemon::Answers {
@@ -49,7 +50,7 @@ fn good() -> Facts {
             }),
             schema: Some((3, 3)),
         },
-        disk: Ok(Disk { free: 1 << 34, total: 1 << 35, free_files: 1 << 20, read_only: false }),
+        disk: Ok(Disk { free: 1 << 34, total: 1 << 35, free_files: 1 << 20, read_only: false, used: 1 << 27 }),
         clock: Clock { now: SystemTime::UNIX_EPOCH + NEVER_SET * 2, jumped_ms: 1, kept: Some(true) },
         ports: vec![Port {
             key: "http.bind",
@@ -129,7 +130,13 @@ fn each_thing_that_is_wrong_is_told_alone_and_with_its_mend() {
             Box::new(|f| f.disk = Ok(Disk { free: 1 << 29, ..f.disk.clone().unwrap_or_default() })),
             "disk",
             Warn,
-            "1.0GiB",
+            "has 128.0MiB and may grow to 1.0GiB ([disk] max), and 256.0MiB must stay free",
+        ),
+        (
+            Box::new(|f| f.disk = Ok(Disk { free: (1 << 28) - 1, ..f.disk.clone().unwrap_or_default() })),
+            "disk",
+            Warn,
+            "256.0MiB must stay free ([disk] free_min): make room. Until then",
         ),
         (Box::new(|f| f.disk = Ok(Disk { read_only: true, ..Disk::default() })), "disk", Fail, "read-only"),
         (
@@ -186,6 +193,16 @@ fn what_no_swarm_needs_is_no_fault() {
     let bad: Vec<Check> = judge(&facts).into_iter().filter(|check| check.verdict != Verdict::Ok).collect();
     assert_eq!(bad.len(), 1);
     assert!(bad[0].verdict == Verdict::Warn && bad[0].mend.as_deref() == Some("`hivekeeper serve` starts one."));
+}
+
+#[test]
+fn what_the_data_directory_has_already_need_not_be_free() {
+    let mut facts = good();
+    let just = (1 << 28) + (1 << 30) - (1 << 27);
+    for (free, verdict) in [(just, Verdict::Ok), (just - 1, Verdict::Warn)] {
+        facts.disk = Ok(Disk { free, ..facts.disk.unwrap_or_default() });
+        assert_eq!(disk(&facts).verdict, verdict, "{free}");
+    }
 }
 
 #[test]

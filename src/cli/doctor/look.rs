@@ -38,6 +38,8 @@ use super::{
 const CLOCKS_WATCHED: Duration = Duration::from_millis(100);
 /// The engine's socket where the configuration can't be read.
 const ENGINE_DEFAULT: &str = "/var/run/docker.sock";
+/// Directories below each other in a data directory: the log books have one for each swarm, and in it one for each agent.
+const DEPTH_MAX: u32 = 4;
 /// Where a database keeps the number of its schema (SQLite's file format, 1.3).
 const SCHEMA_AT: std::ops::Range<usize> = 60..64;
 
@@ -71,8 +73,9 @@ pub(super) struct ConfigFacts {
     pub(super) agents: u64,
     pub(super) needs_engine: bool,
     pub(super) connections_max: u64,
-    /// What logs and history may grow to.
+    /// What the data directory may grow to, and what must stay free beside it.
     pub(super) bytes_max: u64,
+    pub(super) free_min: u64,
     /// The file with the token, and its mode.
     pub(super) token_file: Option<(PathBuf, u32)>,
 }
@@ -131,6 +134,8 @@ pub(super) struct Disk {
     pub(super) total: u64,
     pub(super) free_files: u64,
     pub(super) read_only: bool,
+    /// What the data directory takes already.
+    pub(super) used: u64,
 }
 
 /// The machine's clock.
@@ -166,7 +171,7 @@ pub(super) struct Kernel {
 /// Looks at everything. It takes a fraction of a second, and seconds only where somebody hangs.
 pub(super) fn look(ground: &Ground<'_>) -> Facts {
     let loaded = Config::load(&ground.place);
-    let data_dir = locate::data_dir(&ground.place).unwrap_or_default();
+    let data_dir = Config::data_dir(&ground.place).unwrap_or_default();
     let endpoints = locate::endpoints(&data_dir).ok().filter(|endpoints| is_alive(endpoints.pid));
     let pid = endpoints.as_ref().map(|endpoints| endpoints.pid);
     let socket = loaded.as_ref().ok().and_then(|config| config.docker.socket.clone());
@@ -207,7 +212,8 @@ fn wishes(config: &Config, token_file: Option<PathBuf>) -> ConfigFacts {
         agents: config.swarms.iter().map(agents).sum(),
         needs_engine: config.swarms.iter().any(|swarm| swarm.runtime() == RuntimeKind::Docker),
         connections_max: config.data_plane.connections_max as u64,
-        bytes_max: config.log.total_bytes_max.saturating_add(config.history.bytes_max),
+        bytes_max: config.disk.bytes_max,
+        free_min: config.disk.free_bytes_min,
         token_file: token_file.and_then(mode),
     }
 }
@@ -311,7 +317,19 @@ fn disk(data_dir: &Path) -> Result<Disk, String> {
         total: found.blocks().saturating_mul(found.fragment_size()),
         free_files: found.files_available(),
         read_only: found.flags().contains(FsFlags::ST_RDONLY),
+        used: size(data_dir, DEPTH_MAX),
     })
+}
+
+/// Bytes of the files below a directory. What goes while it is looked at, or is not ours to look at, counts for nothing.
+fn size(dir: &Path, depth: u32) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let one = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() && depth > 0 => size(&entry.path(), depth - 1),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        _ => 0,
+    };
+    entries.flatten().map(one).sum()
 }
 
 fn clock() -> Clock {
@@ -382,6 +400,10 @@ mod tests {
         let found = directory(dir.path().join("not/there/yet"));
         assert!(found.writable && found.mode.is_none() && found.schema.is_none());
         assert!(disk(&found.path).unwrap().total > 0);
+        fs::create_dir_all(dir.path().join("logs/demo")).unwrap();
+        fs::write(dir.path().join("logs/demo/clock"), [0; 700]).unwrap();
+        fs::write(dir.path().join("hive.db"), [0; 300]).unwrap();
+        assert_eq!(disk(dir.path()).unwrap().used, 1000);
         assert!(limits(None).files.is_some());
         assert!(kernel().subreaper);
         assert!(clock().jumped_ms.abs() < 1000);

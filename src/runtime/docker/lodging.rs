@@ -367,7 +367,11 @@ impl Lodging {
             Some(user) => user.clone(),
             None => {
                 let found = engine.image(image).await?;
-                let found = found.ok_or_else(|| EnterError::Refused(format!("no such image: {image}")))?;
+                let found = found.ok_or_else(|| {
+                    EnterError::Refused(format!(
+                        "no such image: {image}; images are never pulled, `docker pull {image}` does it"
+                    ))
+                })?;
                 if is_root(&found.user) { USER_DEFAULT.to_owned() } else { found.user }
             }
         };

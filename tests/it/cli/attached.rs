@@ -1,5 +1,7 @@
 //! `run` against a scripted daemon: output, exit codes, Ctrl-C, and what is left behind.
 
+use std::fs;
+
 use hivekeeper::cli::{Interrupts, Screen};
 
 use super::{script::run_with, *};
@@ -96,6 +98,24 @@ fn run_tells_why_a_program_did_not_start_and_removes_it_all_the_same() {
     assert_eq!(asked(&daemon, "DELETE").len(), 1);
     assert_eq!(run(&daemon, &["run", "--env", "UNSET_HERE", "sh"]).exit, Exit::Usage);
     assert_eq!(run(&daemon, &["run"]).exit, Exit::Usage);
+}
+
+#[test]
+fn a_directory_that_is_not_here_is_not_made_for_a_program_of_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = keeper(|_| agent("completed", Some(0), None));
+    let address = daemon.url.trim_start_matches("http://");
+    fs::create_dir(dir.path().join(".hivekeeper")).unwrap();
+    fs::write(
+        dir.path().join(".hivekeeper/endpoints.json"),
+        json!({ "pid": 1, "http": address, "data_plane": address }).to_string(),
+    )
+    .unwrap();
+    let ran = run_in(dir.path(), &[], &[&RUN[..], &["--workdir", "typo", "sh"]].concat());
+    assert!(ran.exit == Exit::Usage && ran.err.contains("typo is no directory"), "{}", ran.err);
+    assert!(asked(&daemon, "POST").is_empty());
+    let there = run(&daemon, &[&RUN[..], &["--workdir", "typo", "sh"]].concat());
+    assert_eq!(there.exit, Exit::Done, "where the daemon's files are not ours, it knows better: {}", there.err);
 }
 
 #[test]

@@ -183,6 +183,10 @@ fn events_are_chosen_by_age_kind_and_swarm() {
     let expected = json!({ "events": [event(58, 57, "agent_changed", "other"), event(60, 59, "agent_changed", "demo/clock")], "head": 60, "next_after": 60 });
     assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), expected);
     assert_eq!(run(&daemon, &["events", "--after", "1", "--since", "1m"]).exit, Exit::Usage);
+    let ran = run(&daemon, &["events", "--kind", "agent_change"]);
+    assert!(ran.exit == Exit::Usage && ran.err.contains("a similar value exists: 'agent_changed'"), "{}", ran.err);
+    let ran = run(&daemon, &["events", "--swarm", "nobody"]);
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.as_str()), (Exit::Done, "", "no event that is kept is of these\n"));
 }
 
 #[test]

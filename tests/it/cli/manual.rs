@@ -21,7 +21,8 @@ fn every_shell_gets_a_script_that_knows_every_command() {
         assert!(!ran.out.contains("subcmd__agent"), "{shell} offers the launcher's command");
     }
     assert_eq!(plain(&["completions", "tcsh"]).exit, Exit::Usage);
-    assert_eq!(plain(&["completions", "bash", "--json"]).exit, Exit::Usage);
+    let told: Value = serde_json::from_str(&plain(&["completions", "bash", "--json"]).out).unwrap();
+    assert_eq!(told, json!({ "shell": "bash", "text": plain(&["completions", "bash"]).out }));
 
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hivekeeper.bash");
@@ -91,7 +92,8 @@ fn form(command: &str) -> Form {
     use Form::{Apart, Asked};
     match command {
         "serve" => Apart("it is the daemon"),
-        "completions" | "man" => Apart("a script and a page have no JSON form, and are refused"),
+        "completions" => Asked(&["completions", "bash"]),
+        "man" => Asked(&["man"]),
         "run" => Apart("its output is the program's; its own test has its JSON"),
         "backup" | "restore" | "handover" => Apart("they work on a data directory; their own tests have their JSON"),
         "init" => Asked(&["init", "made"]),
@@ -255,6 +257,15 @@ fn a_refusal_says_what_to_do_next() {
         let ran = run(&daemon, &["restart", "demo"]);
         assert!(ran.err.contains(&format!("Did you mean {meant}?")), "{path}: {}", ran.err);
     }
+    let notifiers = Daemon::new(|request| {
+        if request.line == "GET /api/v1/notifiers" {
+            return (200, "application/json", json!({ "notifiers": [{ "name": "pager" }] }).to_string());
+        }
+        let document = json!({ "detail": "x", "code": "not_found", "instance": "/api/v1/notifiers/pagr/test" });
+        (404, "application/problem+json", document.to_string())
+    });
+    let ran = run(&notifiers, &["notify", "test", "pagr"]);
+    assert!(ran.err.contains("Did you mean `pager`?"), "{}", ran.err);
     let daemon = refused("not_found", "/api/v1/swarms/zebra");
     assert!(!run(&daemon, &["restart", "demo"]).err.contains("Did you mean"));
 }

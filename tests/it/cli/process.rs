@@ -25,6 +25,12 @@ fn the_daemon_is_found_by_flag_variable_and_data_directory_in_this_order() {
     let ran = run_in(Path::new("/nowhere"), &[], &["ps", "--data-dir", &data.to_string_lossy()]);
     assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
 
+    let mistyped = [("HIVEKEEPER_URL", daemon.url.as_str())];
+    for args in [&["ps", "--config", "confg.toml"][..], &["handover", "--config", "confg.toml"]] {
+        let ran = run_in(dir.path(), &mistyped, args);
+        assert!(ran.exit == Exit::Usage && ran.err.contains("confg.toml can't be read"), "{args:?}: {}", ran.err);
+    }
+
     let secret = dir.path().join("secret");
     fs::write(&secret, "t0ken-of-the-api\n").unwrap();
     run_in(dir.path(), &[], &["ps", "--token-file", "secret"]);
