@@ -404,6 +404,7 @@ fn a_journal_that_does_not_fit_holds_no_agent_up() {
             token_hash: [0; 32],
             begun_at: SystemTime::now(),
             automatic: true,
+            runs: None,
         };
         nest.journal.begin_incarnation(ahead).await.unwrap();
         nest.runtime.strike(&agent);

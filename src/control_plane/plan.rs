@@ -18,7 +18,7 @@ use crate::{
         AgentId, AgentName, AgentSpec, Command, Desired, ExitCause, ExitRecord, Operation, OperationState, Origin,
         Requester, RestartType, SwarmName, SwarmSpec, Target,
     },
-    runtime::Capabilities,
+    runtime::{Capabilities, runs},
     store::{IncarnationRow, Ledger, StandingState},
 };
 
@@ -115,17 +115,20 @@ pub fn boot(config: &[SwarmSpec], found: &Found, now: SystemTime) -> Result<Boot
             becomes.extend(changes(Some(old), &spec));
         }
         let replaced = old.map(|old| replaced(found, old, &spec)).unwrap_or_default();
+        let is_at_home = old.is_some_and(|old| old.home == spec.home);
         let mut agents = Vec::new();
         for (id, agent) in spec.expand().unwrap_or_default() {
             let wanted = found.desires.get(&id).copied().unwrap_or(desired);
-            // One that the last document did not have, and that lives all the same, runs nobody knows what.
+            // One that the last document did not have, or that this one has otherwise, may be what a command under way had come to.
             let changed = matches!(becomes.remove(&id), Some(Change::Replace | Change::Start));
-            let changed = changed && !replaced.contains(&id);
+            let living = open.remove(&id);
+            let runs_it = is_at_home && living.as_ref().is_some_and(|living| runs_what(living, &spec, &agent));
+            let changed = changed && !runs_it && !replaced.contains(&id);
             if changed {
                 plan.renewed.push(id.clone());
             }
             let mut adopt = None;
-            match open.remove(&id) {
+            match living {
                 Some(living) if wanted == Desired::Stopped || changed => plan.end.push(living),
                 Some(living) => {
                     adopt = Some(living.begun.incarnation);
@@ -150,8 +153,13 @@ fn begun<'a>(found: &'a Found, name: &SwarmName) -> Option<&'a Operation> {
     found.unfinished.iter().find(|one| one.state == OperationState::Running && one.target.swarm() == name)
 }
 
-/// Agents that run what `new` says although the journal still has the `old` document: the command under way had come so far. In another home they are
-/// not looked for, and are replaced once more.
+/// Whether a living agent runs what a document says.
+fn runs_what(living: &IncarnationRow, spec: &SwarmSpec, agent: &AgentSpec) -> bool {
+    living.begun.runs == Some(runs(&agent.command, &spec.environment(agent)))
+}
+
+/// Agents that run what `new` says although the journal still has the `old` document: the command under way had come so far, and they may have ended
+/// since. In another home they are not looked for, and are replaced once more.
 fn replaced(found: &Found, old: &SwarmSpec, new: &SwarmSpec) -> BTreeSet<AgentId> {
     let Some(operation) = begun(found, &new.name) else { return BTreeSet::new() };
     let leads_there = operation.command.leaves(Some(Arc::new(old.clone()))).is_some_and(|spec| *spec == *new);

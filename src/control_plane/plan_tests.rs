@@ -55,6 +55,7 @@ fn open(agent: &str, incarnation: u64) -> IncarnationRow {
             token_hash: [0; 32],
             begun_at: NOW,
             automatic: false,
+            runs: None,
         },
         pid: Some(1),
         alive_at: Some(NOW),
@@ -544,6 +545,13 @@ fn what_an_update_had_replaced_is_not_replaced_again() {
         (vec!["s/a".to_owned()], vec!["s/b".to_owned(), "s/c".to_owned()])
     );
     assert_eq!(plan.renewed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["s/b", "s/c"]);
+    // Of what came behind the last step that was noted, each start tells what it runs.
+    let mut late = found(update("2"));
+    let new = api("2");
+    late.open[2].begun.runs = Some(runs(&new.agents[2].command, &new.environment(&new.agents[2])));
+    assert_eq!(agents(&boot(&[], &late, now()).unwrap().end), ["s/b"]);
+    late.open[2].begun.runs = Some(runs(&new.agents[2].command, &api("1").environment(&new.agents[2])));
+    assert_eq!(agents(&boot(&[], &late, now()).unwrap().end), ["s/b", "s/c"]);
     // One that has not begun has replaced nothing.
     let waiting = Operation { state: OperationState::Accepted, ..update("2") };
     assert_eq!(boot(&[], &found(waiting), now()).unwrap().adopt.len(), 3);

@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use hivekeeper_actors::ChildCtx;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 use crate::{
     model::{AgentId, AgentSpec, Drain, Environment, Origin, SwarmName, Witness},
     store::{Journal, LogBook},
+    view,
 };
 
 /// Orders that may wait for the drive at once: each kind is given once, so a handful is plenty.
@@ -53,6 +55,12 @@ impl AgentDeps {
     pub fn workdir(&self, swarm: &SwarmName) -> PathBuf {
         self.work_dir.join(swarm.as_str())
     }
+}
+
+/// A hash of what an agent runs: equal for equal commands in equal environments, as documents have them. Where it runs is not in it.
+pub fn runs(command: &[String], env: &Environment) -> [u8; 32] {
+    // Lists and maps of strings are always JSON.
+    Sha256::digest(serde_json::to_vec(&(command, view::environment(env))).unwrap_or_default()).into()
 }
 
 /// One agent: what is to run, and with what.

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    child::{Job, Order},
+    child::{Job, Order, runs},
     contract::{AgentEvent, LaunchError, LaunchOrder, Launched, RecoverError, Recovered, Runtime},
     end::{End, judge},
     keep::{keep_lines, keep_loss, keep_sign},
@@ -158,6 +158,7 @@ impl Drive {
             token_hash: hash,
             begun_at: SystemTime::now(),
             automatic,
+            runs: Some(runs(&self.job.spec.command, &self.job.env)),
         };
         loop {
             let written = self.write_begin(&row).await;

@@ -16,7 +16,7 @@ mod secrets;
 pub mod suite;
 mod veil;
 
-pub use child::{AgentActor, AgentDeps, EndStuck, Job};
+pub use child::{AgentActor, AgentDeps, EndStuck, Job, runs};
 pub use contract::{
     AgentControl, AgentEvent, BoxFuture, Capabilities, LaunchError, LaunchOrder, Launched, OutputLine, RecoverError,
     Recovered, Runtime,

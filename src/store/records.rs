@@ -105,6 +105,8 @@ pub struct Incarnation {
     /// Whether supervision decided it after an end that is debited to the agent: these count as restarts and fill the window. A first start, one
     /// that an operator asked for, and one that replaces what its container took along are none.
     pub automatic: bool,
+    /// A hash of what it runs; `None` where a version wrote it that did not note it. Opaque to the store.
+    pub runs: Option<[u8; 32]>,
 }
 
 /// An incarnation, how far it came and how it ended.

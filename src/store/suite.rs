@@ -49,6 +49,7 @@ pub fn incarnation(agent: &AgentId, incarnation: u64, begun_ms: u64, automatic: 
         token_hash: [7; 32],
         begun_at: at(begun_ms),
         automatic,
+        runs: Some([9; 32]),
     }
 }
 

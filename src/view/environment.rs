@@ -9,7 +9,7 @@ use super::document::DocumentError;
 use crate::model::{EnvValue, Environment, SecretRef};
 
 /// `env`
-type EnvironmentDocument = BTreeMap<String, EnvValueDocument>;
+pub type EnvironmentDocument = BTreeMap<String, EnvValueDocument>;
 
 /// `"C.UTF-8"`, `{ "file": "/run/secrets/key" }` or `{ "env": "NAME" }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -31,7 +31,8 @@ pub enum SecretDocument {
     Env(String),
 }
 
-pub(super) fn document(env: &Environment) -> EnvironmentDocument {
+/// Shows an environment.
+pub fn document(env: &Environment) -> EnvironmentDocument {
     let shown = |value: &EnvValue| match value {
         EnvValue::Plain(text) => EnvValueDocument::Plain(text.clone()),
         EnvValue::Secret(SecretRef::File(path)) => {

@@ -24,7 +24,7 @@ pub mod words;
 pub use change::AgentChangeView;
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document, document_tag};
 pub use draft::SwarmDraft;
-pub use environment::{EnvValueDocument, SecretDocument};
+pub use environment::{EnvValueDocument, SecretDocument, document as environment};
 pub use event::{EventView, event, event_kinds, stored_event};
 pub use finding::{FindingsView, findings};
 pub use health::{

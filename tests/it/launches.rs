@@ -198,3 +198,54 @@ fn a_document_that_stands_for_a_million_agents_is_refused() {
     );
     hive.terminate();
 }
+
+/// Waits until an operation is in this state, and shows it.
+fn in_state(hive: &Hive, operation: &Value, state: &str) -> Value {
+    let path = format!("/api/v1/operations/{}", operation["id"].as_str().unwrap());
+    until(state, || {
+        let shown = hive.get(&path).body;
+        (shown["state"] == state).then_some(shown)
+    })
+}
+
+/// Each start notes what it runs before anything is launched, so no moment is too early for the next daemon to know it.
+#[test]
+fn what_an_update_had_replaced_when_the_daemon_was_killed_is_not_replaced_again() {
+    let mut hive = Hive::start("");
+    let starts = hive.file("starts");
+    let document = |version: &str| {
+        let agents = ["a", "b", "c"].map(|name| {
+            let script = format!("echo $VERSION {name} >> {}; exec sleep 1000", starts.display());
+            // The first never opens one, so the update waits for it, and no step tells of it.
+            let ready = if name == "a" && version == "2" { "session" } else { "process" };
+            json!({
+                "name": name, "command": ["sh", "-c", script], "env": { "VERSION": version }, "stop_grace": "1s",
+                "ready": ready, "start_timeout": "10m"
+            })
+        });
+        json!({ "name": "api", "agent": agents })
+    };
+    let began = |line: &str| {
+        let text = std::fs::read_to_string(&starts).unwrap_or_default();
+        text.lines().filter(|found| *found == line).count()
+    };
+    done(&hive, "POST", "/swarms", &document("1"));
+    let update = send(&hive, "PUT", "/swarms/api", &[], &document("2")).body;
+    until("the first is replaced", || (began("2 a") == 1).then_some(()));
+    hive.kill();
+    let journal = rusqlite::Connection::open(hive.data().join("hive.db")).unwrap();
+    let body: String = journal
+        .query_row("SELECT body FROM operations WHERE id = ?1", [update["id"].as_str().unwrap()], |row| row.get(0))
+        .unwrap();
+    drop(journal);
+    let noted: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(noted["steps"], json!([]), "no step tells of it yet, or this test shows nothing");
+    hive.boot();
+    in_state(&hive, &update, "succeeded");
+    for agent in ["a", "b", "c"] {
+        hive.running(&format!("api/{agent}"));
+        until("it is replaced", || (began(&format!("2 {agent}")) > 0).then_some(()));
+    }
+    assert_eq!(["2 a", "2 b", "2 c"].map(began), [1, 1, 1], "each once");
+    hive.terminate();
+}

@@ -34,9 +34,14 @@ impl Office {
         }
     }
 
-    /// A swarm has another document.
-    pub(in crate::control_plane) fn replace(&self, plan: PlannedSwarm) {
+    /// A swarm has another document. What is to be taken over once the swarm is under supervision still is: what the last daemon had begun may be
+    /// carried out before that.
+    pub(in crate::control_plane) fn replace(&self, mut plan: PlannedSwarm) {
         if let Some(mut entry) = self.entries.get_mut(&plan.spec.name) {
+            let living: HashMap<_, _> = entry.plan.agents.iter().map(|agent| (&agent.id, agent.adopt)).collect();
+            for agent in &mut plan.agents {
+                agent.adopt = living.get(&agent.id).copied().flatten();
+            }
             entry.plan = plan;
         }
     }

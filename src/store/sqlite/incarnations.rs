@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-const COLUMNS: &str = "launch_id, agent, incarnation, token_hash, begun_at_ms, automatic, pid, alive_at_ms, exit";
+const COLUMNS: &str = "launch_id, agent, incarnation, token_hash, begun_at_ms, automatic, pid, alive_at_ms, exit, runs";
 
 pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError> {
     let (agent, number) = (new.agent.to_string(), signed(new.incarnation));
@@ -46,10 +46,10 @@ pub(super) fn begin(db: &Connection, new: &Incarnation) -> Result<(), StoreError
         return Err(StoreError::Conflict(format!("{agent} is past incarnation {number}")));
     }
     db.prepare_cached(
-        "INSERT INTO incarnations (launch_id, agent, incarnation, token_hash, begun_at_ms, automatic)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO incarnations (launch_id, agent, incarnation, token_hash, begun_at_ms, automatic, runs)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute(params![launch, agent, number, new.token_hash, millis(new.begun_at), new.automatic])?;
+    .execute(params![launch, agent, number, new.token_hash, millis(new.begun_at), new.automatic, new.runs])?;
     Ok(())
 }
 
@@ -105,6 +105,7 @@ fn incarnation(row: &Row<'_>) -> Result<IncarnationRow, StoreError> {
             token_hash: row.get(3)?,
             begun_at: time(row.get(4)?),
             automatic: row.get(5)?,
+            runs: row.get(9)?,
         },
         pid: row.get(6)?,
         alive_at: row.get::<_, Option<i64>>(7)?.map(time),

@@ -12,7 +12,10 @@ use crate::store::{
 };
 
 /// See [`database::open`].
-const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS, SCALED];
+const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS, SCALED, RUNS];
+
+/// What each incarnation runs.
+const RUNS: &str = "ALTER TABLE incarnations ADD COLUMN runs BLOB";
 
 /// What the operator made of the file's numbers of agents.
 const SCALED: &str = "ALTER TABLE swarms ADD COLUMN scaled TEXT";

@@ -178,7 +178,7 @@ fn refuses_what_it_does_not_know() {
     let first = Claim { hive_id: None, epoch: None, first_epoch: Epoch(7) };
     claim(&path, "test", first).unwrap();
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert_eq!(claim(&path, "test", first), Err(StoreError::Newer { found: 99, known: 4 }));
+    assert_eq!(claim(&path, "test", first), Err(StoreError::Newer { found: 99, known: 5 }));
     std::fs::write(
         &path,
         b"this is no database, and long enough to be seen as none........................................",
