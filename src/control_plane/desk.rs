@@ -124,7 +124,8 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// What would refuse the update.
     fn plan_update(&self, spec: Arc<SwarmSpec>, if_match: Option<String>) -> Result<UpdatePlan, ControlError>;
-    /// Withdraws an operation: one that waits at once, a launch or a rolling restart under way between two agents.
+    /// Withdraws an operation: one that waits at once; one under way where it can be left, whatever it waits for. A launch leaves a stopped swarm, a
+    /// rolling restart and an update the agents as they are, and a delete a swarm that is being stopped.
     fn cancel(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;
     /// One operation.
     fn operation(&self, id: OperationId) -> BoxFuture<'_, Result<Operation, ControlError>>;

@@ -84,10 +84,7 @@ pub(super) async fn launch(
         declare(office, &plan).await?;
         office.admit(plan.clone());
         let swarms = office.swarms_supervisor().ok_or("the supervision tree is gone")?;
-        let started = tokio::select! {
-            started = controller::start_swarm(office, &swarms, plan) => started,
-            () = office.cancelled(progress.id()) => Ok(()),
-        };
+        let started = progress.unless_cancelled(controller::start_swarm(office, &swarms, plan)).await.unwrap_or(Ok(()));
         office.hold(name, false);
         if started.is_err() {
             // The next pass tries again, and so does this.
@@ -99,12 +96,7 @@ pub(super) async fn launch(
     }
     let target = Target::Swarm(name.clone());
     let agents = office.agents(&target);
-    let started = tokio::select! {
-        biased;
-        () = office.cancelled(progress.id()) => None,
-        started = started(office, &target) => Some(started?),
-    };
-    match started {
+    match progress.unless_cancelled(started(office, &target)).await.transpose()? {
         Some(()) => Ok(Done::looked(look_at(office, &agents, |agent| judge(came_up(agent), gave_up(agent))).await)),
         None => {
             office.desire(&target, Desired::Stopped).await.map_err(|error| error.to_string())?;
@@ -120,11 +112,17 @@ async fn started(office: &Office, target: &Target) -> Result<(), String> {
 }
 
 /// Stops a swarm and forgets it. One that is gone already is as good.
-pub(super) async fn delete(office: &Office, name: &SwarmName) -> Result<Done, String> {
+pub(super) async fn delete(office: &Office, name: &SwarmName, progress: Progress<'_>) -> Result<Done, String> {
     let Some(plan) = office.plan(name) else { return Ok(Done::looked(Vec::new())) };
     let target = Target::Swarm(name.clone());
     office.desire(&target, Desired::Stopped).await.map_err(|error| error.to_string())?;
-    Ask::Stop.of(office, &target).await?;
+    progress.may_be_left(true);
+    let stopped = progress.unless_cancelled(Ask::Stop.of(office, &target)).await;
+    progress.may_be_left(false);
+    match stopped {
+        Some(stopped) => stopped?,
+        None => return Ok(progress.left("the swarm is still there, and is being stopped".to_owned())),
+    }
     let agents = office.agents(&target);
     let steps = look_at(office, &agents, |agent| judge(ended(agent), false)).await;
     if steps.iter().any(|step| step.result.is_err()) {
@@ -207,12 +205,27 @@ async fn change_to(
     }
     declare(office, &next).await?;
     office.replace(next.clone());
+    progress.may_be_left(true);
     let done = replace_agents(office, &next, &all, &mut progress).await;
     // Only now: a daemon that dies before finds the old document, and does again what no step tells of. Also when it ended badly, as by a stop that
     // overtook it: this daemon goes by the new document, and so must the next one.
     office.keep_document(name).await;
-    done?;
-    Ok(Done::looked(progress.into_steps()))
+    Ok(match done? {
+        Replaced::All => Done::looked(progress.into_steps()),
+        Replaced::Left { done, of } => progress.left(format!(
+            "{done} of {of} agents were brought to the new document, which holds from now on; the others follow it with their next start"
+        )),
+    })
+}
+
+/// How far the agents of a swarm have been brought to its new document.
+enum Replaced {
+    All,
+    /// It was withdrawn.
+    Left {
+        done: usize,
+        of: usize,
+    },
 }
 
 fn begun(change: &Change) -> bool {
@@ -225,10 +238,15 @@ async fn replace_agents(
     next: &PlannedSwarm,
     all: &[(AgentId, Change)],
     progress: &mut Progress<'_>,
-) -> Result<(), String> {
+) -> Result<Replaced, String> {
     respecify(office, next).await?;
     office.forget_agents(all.iter().filter(|(_, change)| *change == Change::Stop).map(|(agent, _)| agent));
-    for (agent, change) in all.iter().filter(|(_, change)| begun(change)) {
+    let concerned: Vec<_> = all.iter().filter(|(_, change)| begun(change)).collect();
+    for (at, (agent, change)) in concerned.iter().enumerate() {
+        let left = Replaced::Left { done: at, of: concerned.len() };
+        if progress.is_cancelled() {
+            return Ok(left);
+        }
         let desired = next.agents.iter().find(|one| one.id == *agent).map(|one| one.desired);
         if desired == Some(Desired::Stopped) {
             progress.step(agent, Ok("stays stopped".to_owned())).await;
@@ -236,7 +254,11 @@ async fn replace_agents(
         }
         let ask = if *change == Change::Start { Ask::Start } else { Ask::Restart };
         let target = Target::Agent(agent.clone());
-        super::execute::unless_stopped(office, &target, ask.of(office, &target)).await?;
+        let asked = super::execute::unless_stopped(office, &target, ask.of(office, &target));
+        match progress.turn(asked).await {
+            Some(asked) => asked?,
+            None => return Ok(left),
+        }
         let number = office.deps().registry.slot(agent).last_number();
         let one = look_at(office, std::slice::from_ref(agent), |agent| {
             let latest = agent.incarnation >= number;
@@ -246,7 +268,7 @@ async fn replace_agents(
             progress.step(&agent, result).await;
         }
     }
-    Ok(())
+    Ok(Replaced::All)
 }
 
 /// Tells health of a new or changed document, and what the journal knows of agents that are new in it.

@@ -10,10 +10,7 @@ use tokio::time::Instant;
 
 use super::{document, office::Office, plan};
 use crate::{
-    model::{
-        AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationId, OperationState, RestartMode, Step,
-        Target,
-    },
+    model::{AgentHealth, AgentId, AgentState, Command, Desired, Operation, OperationState, RestartMode, Step, Target},
     view::words,
 };
 
@@ -23,6 +20,9 @@ const SEEN_WAIT: Duration = Duration::from_secs(5);
 pub(super) const HEAL_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at an operation under way, as its steps are told: people read no faster, and each is written to the journal.
 const TOLD_EVERY: Duration = Duration::from_millis(250);
+/// How long an agent may still take that an operation is busy with when it is withdrawn: most are left between two agents, and nobody who waits for an
+/// engine that does not answer waits for ever.
+const TURN_WAIT: Duration = Duration::from_secs(3);
 /// How long a tree may take to freeze or thaw: its launcher signals every process and looks again.
 const FREEZE_WAIT: Duration = Duration::from_secs(10);
 
@@ -55,9 +55,33 @@ impl<'a> Progress<'a> {
         Self { office, operation: operation.clone(), told: Instant::now() }
     }
 
-    /// Which operation it is.
-    pub(super) fn id(&self) -> OperationId {
-        self.operation.id
+    /// From here on it can be left where it is, or no longer.
+    pub(super) fn may_be_left(&self, may: bool) {
+        self.office.may_be_left(self.operation.id, may);
+    }
+
+    /// Its work; `None` when it is withdrawn meanwhile.
+    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.office.unless_cancelled(self.operation.id, work).await
+    }
+
+    /// What is done for one agent; `None` when the operation is withdrawn and this does not end by itself within a moment.
+    pub(super) async fn turn<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        match self.unless_cancelled(&mut work).await {
+            Some(done) => Some(done),
+            None => tokio::time::timeout(TURN_WAIT, work).await.ok(),
+        }
+    }
+
+    /// Whether it is to end as soon as it can.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.office.is_cancelled(self.operation.id)
+    }
+
+    /// It was withdrawn, and this is what it leaves.
+    pub(super) fn left(self, what: String) -> Done {
+        Done { steps: self.operation.steps, error: Some(format!("cancelled: {what}")), cancelled: true }
     }
 
     /// One more.
@@ -106,7 +130,7 @@ async fn perform(office: &Arc<Office>, operation: &Operation) -> Result<Done, St
     let progress = Progress::new(office, operation);
     match &operation.command {
         Command::Launch { spec } => return document::launch(office, spec, progress).await,
-        Command::Delete => return document::delete(office, name).await,
+        Command::Delete => return document::delete(office, name, progress).await,
         _ => {}
     }
     // What held when it was accepted may have been changed by an operation before it.
@@ -131,17 +155,21 @@ async fn rolling(
     let desired = |target: &Target| office.desired(target).unwrap_or(Desired::Stopped);
     let agents = office.agents(target).into_iter();
     let agents: Vec<_> = agents.filter(|agent| desired(&Target::Agent(agent.clone())) == Desired::Running).collect();
+    let restarted = |done: usize| format!("{done} of {} agents were restarted", agents.len());
     for (at, agent) in agents.iter().enumerate() {
-        if office.is_cancelled(progress.id()) {
-            let error = format!("cancelled: {} of {} agents were restarted", at, agents.len());
-            return Ok(Done { steps: progress.into_steps(), error: Some(error), cancelled: true });
+        if progress.is_cancelled() {
+            return Ok(progress.left(restarted(at)));
         }
         let one = std::slice::from_ref(agent);
         set_grace(office, one, grace);
         reset_windows(office, one).await?;
         let before = last_numbers(office, one)[0];
         let target = Target::Agent(agent.clone());
-        unless_stopped(office, &target, Ask::Restart.of(office, &target)).await?;
+        let asked = unless_stopped(office, &target, Ask::Restart.of(office, &target));
+        match progress.turn(asked).await {
+            Some(asked) => asked?,
+            None => return Ok(progress.left(restarted(at))),
+        }
         let seen = look_at(office, one, |agent| {
             let new = agent.incarnation > before;
             judge(new && came_up(agent), new && !came_up(agent) && is_over(agent))

@@ -80,6 +80,8 @@ pub struct Office {
     joined: watch::Sender<()>,
     /// Under way, and to end as soon as they can.
     cancelling: Mutex<HashSet<OperationId>>,
+    /// Under way, and at a point where they can be left.
+    leavable: Mutex<HashSet<OperationId>>,
     /// One document is judged at a time: of two writers that have seen the same one, one wins.
     judging: tokio::sync::Mutex<()>,
     /// `None` until it stands.
@@ -121,6 +123,7 @@ impl Office {
             taken_up: Mutex::default(),
             joined: watch::Sender::new(()),
             cancelling: Mutex::default(),
+            leavable: Mutex::default(),
             judging: tokio::sync::Mutex::default(),
             tree: RwLock::default(),
             unkept: Mutex::default(),
@@ -416,6 +419,7 @@ impl Office {
         if operation.state.ended() {
             *self.ended.lock().entry(operation.state).or_default() += 1;
             self.cancelling.lock().remove(&operation.id);
+            self.leavable.lock().remove(&operation.id);
         }
         let kept = self.keep(&operation).await;
         if let Some(sender) = self.under_way.get(&operation.id) {

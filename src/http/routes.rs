@@ -160,7 +160,7 @@ fn documents() -> Vec<Row> {
     let scale = command(doc("scale_swarm", Tag::Swarms, "Gives an agent of a swarm another number of replicas"))
         .body::<documents::Scale>(json!({ "agent": "coder", "replicas": 5 }));
     let cancel = doc("cancel_operation", Tag::Operations, "Withdraws an operation")
-        .text("One that waits at once; a launch or a rolling restart under way between two agents.")
+        .text("One that waits at once. Under way, a launch leaves a stopped swarm, a rolling restart, an update and a scale leave the agents that they have not come to as they are, and a delete leaves a swarm that is being stopped; anything else, and what is past the point where it can be left, is a `conflict` that says why.")
         .body::<NoBody>(json!({}))
         .json::<OperationView<'_>>(200, "As it is now.")
         .refuses(&[Code::Conflict, Code::JournalUnavailable]);

@@ -208,6 +208,46 @@ fn in_state(hive: &Hive, operation: &Value, state: &str) -> Value {
     })
 }
 
+#[test]
+fn what_waits_for_an_engine_that_does_not_answer_is_left_when_it_is_cancelled() {
+    let mut hive = Hive::start("[docker]\nhost = \"unix:///nonexistent/engine.sock\"\n");
+    let in_a_container = |name: &str| json!({ "name": name, "image": "debian", "agent": [{ "name": "a", "replicas": 1, "command": ["x"] }] });
+    let cancel = |operation: &Value| {
+        let path = format!("/operations/{}/cancel", operation["id"].as_str().unwrap());
+        let answer = send(&hive, "POST", &path, &[], &json!({}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        in_state(&hive, operation, "cancelled")["error"].as_str().unwrap().to_owned()
+    };
+    let begun = |method: &str, path: &str, body: &Value| {
+        let operation = send(&hive, method, path, &[], body).body;
+        in_state(&hive, &operation, "running")
+    };
+    let waits = |agent: &str| {
+        hive.agent_until(agent, "waits for the engine", |agent| agent["reasons"][0]["code"] == "engine_unreachable");
+    };
+    done(&hive, "POST", "/swarms", &document(&[("a", Some(1), "1001")]));
+    let update = begun("PUT", "/swarms/api", &in_a_container("api"));
+    waits("api/a-1");
+    let said = cancel(&update);
+    assert!(said.contains("0 of 1 agents") && said.contains("the new document"), "{said}");
+    let shown = hive.get("/api/v1/swarms/api").body;
+    assert_eq!(shown["document"]["image"], "debian", "{shown:#}");
+    let scale = begun("POST", "/swarms/api/scale", &json!({ "agent": "a", "replicas": 3 }));
+    waits("api/a-2");
+    assert!(cancel(&scale).contains("0 of 2 agents"));
+    let rolling = begun("POST", "/swarms/api/restart", &json!({ "mode": "rolling" }));
+    assert!(cancel(&rolling).contains("agents were restarted"));
+    // The others end by another way, which is named.
+    let start = begun("POST", "/swarms/api/start", &json!({}));
+    let path = format!("/operations/{}/cancel", start["id"].as_str().unwrap());
+    let refused = send(&hive, "POST", &path, &[], &json!({}));
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("a stop overtakes it"), "{refused:?}");
+    done(&hive, "POST", "/swarms/api/stop", &json!({}));
+    done(&hive, "DELETE", "/swarms/api", &json!({}));
+    hive.terminate();
+}
+
 /// Each start notes what it runs before anything is launched, so no moment is too early for the next daemon to know it.
 #[test]
 fn what_an_update_had_replaced_when_the_daemon_was_killed_is_not_replaced_again() {

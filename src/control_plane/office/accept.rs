@@ -229,16 +229,22 @@ impl Office {
             let kept = kept.ok_or_else(|| ControlError::NotFound { what: format!("operation {id}") })?;
             return conflict(format!("operation {id} has ended: {}", view::words::operation_state(kept.state)));
         };
-        match operation.command {
+        match operation.command.clone() {
             _ if operation.state.ended() => {
                 conflict(format!("operation {id} has ended: {}", view::words::operation_state(operation.state)))
             }
-            Command::Launch { .. } | Command::Restart { mode: RestartMode::Rolling, .. } => {
+            command => {
+                let leavable = self.leavable.lock();
+                let may_be_left = leavable.contains(&id)
+                    || matches!(command, Command::Launch { .. } | Command::Restart { mode: RestartMode::Rolling, .. });
+                if !may_be_left {
+                    let (word, why) = (command.word(), held_by(&command));
+                    return conflict(format!("{word} is under way and can't be cancelled now: {why}"));
+                }
                 self.cancelling.lock().insert(id);
                 self.joined.send_replace(());
-                Ok(operation)
+                Ok(self.under_way.get(&id).map_or(operation, |sender| sender.borrow().clone()))
             }
-            _ => conflict(format!("{} is under way and can't be cancelled any more", operation.command.word())),
         }
     }
 
@@ -251,13 +257,36 @@ impl Office {
         taken
     }
 
+    /// From here on an operation can be left where it is, or no longer.
+    pub(in crate::control_plane) fn may_be_left(&self, id: OperationId, may: bool) {
+        let mut leavable = self.leavable.lock();
+        match may {
+            true => drop(leavable.insert(id)),
+            false => drop(leavable.remove(&id)),
+        }
+    }
+
     /// Whether an operation is to end as soon as it can.
     pub(in crate::control_plane) fn is_cancelled(&self, id: OperationId) -> bool {
         self.cancelling.lock().contains(&id)
     }
 
+    /// The work of an operation, which may wait for ever: for an engine, the journal, the proof that something is dead. `None` when it is withdrawn
+    /// meanwhile.
+    pub(in crate::control_plane) async fn unless_cancelled<T>(
+        &self,
+        id: OperationId,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.cancelled(id) => None,
+        }
+    }
+
     /// Ends when it is.
-    pub(in crate::control_plane) async fn cancelled(&self, id: OperationId) {
+    async fn cancelled(&self, id: OperationId) {
         let mut joined = self.joined.subscribe();
         while !self.is_cancelled(id) {
             if joined.changed().await.is_err() {
@@ -265,6 +294,20 @@ impl Office {
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+/// Why an operation under way can't be left where it is.
+fn held_by(command: &Command) -> &'static str {
+    match command {
+        Command::Update { .. } | Command::Scale { .. } => {
+            "what the new document does not have, or has elsewhere, is being stopped; cancel it once that is done"
+        }
+        Command::Delete => "the swarm has stopped and is being forgotten",
+        Command::Launch { .. } | Command::Restart { .. } | Command::Start => "a stop overtakes it",
+        Command::Stop { .. } => "what it stops is told already; a start behind it undoes it",
+        Command::Pause => "a resume behind it undoes it",
+        Command::Resume => "a pause behind it undoes it",
     }
 }
 
