@@ -248,6 +248,8 @@ async fn all_at_once(office: &Office, operation: &Operation) -> Result<Vec<Step>
             }
             Ok(look(office, &agents, FREEZE_WAIT, |_, agent| judge(agent.state != AgentState::Paused, false)).await)
         }
+        // It was told as failed when this daemon began.
+        Command::Unreadable { why, .. } => Err(format!("what was asked for can't be read: {why}")),
         // The others have been carried out by whoever asked.
         Command::Launch { .. } | Command::Update { .. } | Command::Delete | Command::Scale { .. } => Ok(Vec::new()),
     }

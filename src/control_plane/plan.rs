@@ -210,12 +210,15 @@ fn desired_documents(config: &[SwarmSpec], found: &Found) -> Result<Vec<(SwarmSp
         }
         let kept = found.swarms.iter().find(|old| old.name == *name);
         let spec = kept.and_then(|old| old.spec.clone()).map(Arc::new);
-        let spec = match begun(name) {
+        let left = match begun(name) {
             Some(command) => command.leaves(spec),
-            None if spec.is_none() => return Err(Unbootable::Unreadable(name.clone())),
             None => spec,
         };
-        all.extend(spec.map(|spec| (Arc::unwrap_or_clone(spec), Scaled::new())));
+        match left {
+            Some(spec) => all.push((Arc::unwrap_or_clone(spec), Scaled::new())),
+            None if matches!(begun(name), Some(Command::Delete)) => {}
+            None => return Err(Unbootable::Unreadable(name.clone())),
+        }
     }
     Ok(all)
 }
@@ -265,10 +268,15 @@ pub enum Resumption {
     Lost,
     /// It was the file's word, and the file says something else now.
     Outdated,
+    /// This version can't read what was asked for.
+    Unreadable,
 }
 
 /// Judges one. `swarms` is what this daemon begins with.
 pub fn resumption(operation: &Operation, swarms: &[PlannedSwarm]) -> Resumption {
+    if matches!(operation.command, Command::Unreadable { .. }) {
+        return Resumption::Unreadable;
+    }
     let now = swarms.iter().find(|swarm| swarm.spec.name == *operation.target.swarm()).map(|swarm| &swarm.spec);
     if operation.requested_by == Requester::Reload {
         let done = match &operation.command {

@@ -96,6 +96,13 @@ pub enum Command {
     Pause,
     /// Unfreeze.
     Resume,
+    /// What an earlier daemon accepted and this version can't read.
+    Unreadable {
+        /// As it lies in the journal, JSON text.
+        raw: Arc<str>,
+        /// What is wrong with it.
+        why: Arc<str>,
+    },
 }
 
 impl Command {
@@ -111,6 +118,7 @@ impl Command {
             Self::Start => "start",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Unreadable { .. } => "unreadable",
         }
     }
 
@@ -120,7 +128,12 @@ impl Command {
             Self::Launch { spec } | Self::Update { spec } => Some(Arc::clone(spec)),
             Self::Delete => None,
             Self::Scale { agent, replicas } => before.map(|spec| Arc::new(spec.scaled(agent, *replicas))),
-            Self::Restart { .. } | Self::Stop { .. } | Self::Start | Self::Pause | Self::Resume => before,
+            Self::Restart { .. }
+            | Self::Stop { .. }
+            | Self::Start
+            | Self::Pause
+            | Self::Resume
+            | Self::Unreadable { .. } => before,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::StoreError;
 use crate::{
@@ -39,7 +40,11 @@ pub(super) fn unsigned(number: i64) -> u64 {
 }
 
 pub(super) fn to_json<T: Serialize>(form: &T) -> Result<String, StoreError> {
-    serde_json::to_string(form).map_err(|e| StoreError::Other(e.to_string()))
+    serde_json::to_string(form).map_err(no_json)
+}
+
+fn no_json(error: serde_json::Error) -> StoreError {
+    StoreError::Other(error.to_string())
 }
 
 pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
@@ -259,28 +264,33 @@ struct StepForm {
 /// The parts of an [`Operation`] that no query looks into. `id`, `state` and the times have columns of their own.
 #[derive(Serialize, Deserialize)]
 pub(super) struct OperationForm {
-    command: CommandForm,
+    /// A [`CommandForm`]. By itself, so that one that can't be read is kept as it is, and hides nothing of the rest.
+    command: Box<RawValue>,
     target: String,
     requested_by: RequesterForm,
     steps: Vec<StepForm>,
     error: Option<String>,
 }
 
-impl From<&Operation> for OperationForm {
-    fn from(operation: &Operation) -> Self {
+impl OperationForm {
+    fn of(operation: &Operation) -> serde_json::Result<Self> {
         let in_millis = |grace: Option<Duration>| grace.map(|g| u64::try_from(g.as_millis()).unwrap_or(u64::MAX));
+        let form = to_raw_value::<CommandForm>;
         let command = match operation.command.clone() {
-            Command::Launch { spec } => CommandForm::Launch { api: is_api(&spec), document: shown(&spec) },
-            Command::Update { spec } => CommandForm::Update { api: is_api(&spec), document: shown(&spec) },
-            Command::Delete => CommandForm::Delete,
-            Command::Scale { agent, replicas } => CommandForm::Scale { agent: agent.to_string(), replicas },
-            Command::Restart { mode, grace, reason } => {
-                CommandForm::Restart { rolling: mode == RestartMode::Rolling, grace_ms: in_millis(grace), reason }
-            }
-            Command::Stop { grace, reason } => CommandForm::Stop { grace_ms: in_millis(grace), reason },
-            Command::Start => CommandForm::Start,
-            Command::Pause => CommandForm::Pause,
-            Command::Resume => CommandForm::Resume,
+            Command::Unreadable { raw, .. } => RawValue::from_string(raw.to_string()),
+            Command::Launch { spec } => form(&CommandForm::Launch { api: is_api(&spec), document: shown(&spec) }),
+            Command::Update { spec } => form(&CommandForm::Update { api: is_api(&spec), document: shown(&spec) }),
+            Command::Delete => form(&CommandForm::Delete),
+            Command::Scale { agent, replicas } => form(&CommandForm::Scale { agent: agent.to_string(), replicas }),
+            Command::Restart { mode, grace, reason } => form(&CommandForm::Restart {
+                rolling: mode == RestartMode::Rolling,
+                grace_ms: in_millis(grace),
+                reason,
+            }),
+            Command::Stop { grace, reason } => form(&CommandForm::Stop { grace_ms: in_millis(grace), reason }),
+            Command::Start => form(&CommandForm::Start),
+            Command::Pause => form(&CommandForm::Pause),
+            Command::Resume => form(&CommandForm::Resume),
         };
         let requested_by = match &operation.requested_by {
             Requester::Http { peer } => RequesterForm::Http(peer.clone()),
@@ -294,13 +304,13 @@ impl From<&Operation> for OperationForm {
             ok: step.result.clone().ok(),
             error: step.result.clone().err(),
         };
-        Self {
-            command,
+        Ok(Self {
+            command: command?,
             target: operation.target.to_string(),
             requested_by,
             steps: operation.steps.iter().map(step).collect(),
             error: operation.error.clone(),
-        }
+        })
     }
 }
 
@@ -320,27 +330,16 @@ impl OperationColumns {
             state: state_word(operation.state).to_owned(),
             requested_at: millis(operation.requested_at),
             ended_at: operation.ended_at.map(millis),
-            body: to_json(&OperationForm::from(operation))?,
+            body: OperationForm::of(operation).and_then(|form| serde_json::to_string(&form)).map_err(no_json)?,
         })
     }
 
     pub(super) fn operation(&self) -> Result<Operation, StoreError> {
         let form: OperationForm = from_json(&self.body)?;
-        let grace = |ms: Option<u64>| ms.map(Duration::from_millis);
-        let command = match form.command {
-            CommandForm::Launch { api, document } => Command::Launch { spec: meant(api, *document)? },
-            CommandForm::Update { api, document } => Command::Update { spec: meant(api, *document)? },
-            CommandForm::Delete => Command::Delete,
-            CommandForm::Scale { agent, replicas } => Command::Scale { agent: parse(&agent)?, replicas },
-            CommandForm::Restart { rolling, grace_ms, reason } => {
-                let mode = if rolling { RestartMode::Rolling } else { RestartMode::All };
-                Command::Restart { mode, grace: grace(grace_ms), reason }
-            }
-            CommandForm::Stop { grace_ms, reason } => Command::Stop { grace: grace(grace_ms), reason },
-            CommandForm::Start => Command::Start,
-            CommandForm::Pause => Command::Pause,
-            CommandForm::Resume => Command::Resume,
-        };
+        let command = command_of(form.command.get()).unwrap_or_else(|error| Command::Unreadable {
+            raw: form.command.get().into(),
+            why: error.to_string().into(),
+        });
         // An agent's id holds a slash, a swarm's name can't.
         let target = if form.target.contains('/') {
             Target::Agent(parse::<AgentId>(&form.target)?)
@@ -371,6 +370,25 @@ impl OperationColumns {
             error: form.error,
         })
     }
+}
+
+/// The command of a stored [`CommandForm`].
+fn command_of(text: &str) -> Result<Command, StoreError> {
+    let grace = |ms: Option<u64>| ms.map(Duration::from_millis);
+    Ok(match from_json::<CommandForm>(text)? {
+        CommandForm::Launch { api, document } => Command::Launch { spec: meant(api, *document)? },
+        CommandForm::Update { api, document } => Command::Update { spec: meant(api, *document)? },
+        CommandForm::Delete => Command::Delete,
+        CommandForm::Scale { agent, replicas } => Command::Scale { agent: parse(&agent)?, replicas },
+        CommandForm::Restart { rolling, grace_ms, reason } => {
+            let mode = if rolling { RestartMode::Rolling } else { RestartMode::All };
+            Command::Restart { mode, grace: grace(grace_ms), reason }
+        }
+        CommandForm::Stop { grace_ms, reason } => Command::Stop { grace: grace(grace_ms), reason },
+        CommandForm::Start => Command::Start,
+        CommandForm::Pause => Command::Pause,
+        CommandForm::Resume => Command::Resume,
+    })
 }
 
 /// A document lies in an operation as it lies beside its swarm.

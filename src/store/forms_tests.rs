@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use super::*;
 use crate::{model::OperationId, store::suite};
@@ -82,4 +82,24 @@ fn every_command_and_state_comes_back() {
 fn a_damaged_text_is_called_damaged() {
     assert!(matches!(from_json::<ExitForm>("{\"code\":"), Err(StoreError::Corrupt(_))));
     assert!(matches!(state_of("asleep"), Err(StoreError::Corrupt(_))));
+}
+
+/// A document of a later version, say. All else of the operation is read, and what is not stays as it is.
+#[test]
+fn a_command_that_cannot_be_read_is_kept_as_it_is() {
+    let kept = suite::operation("review", 1_700_000_000_000);
+    let mut columns = OperationColumns::of(&kept).unwrap();
+    let raw = r#"{"update":{"api":true,"document":{"name":"review","colour":"red"}}}"#;
+    let mut body: serde_json::Value = from_json(&columns.body).unwrap();
+    body["command"] = from_json(raw).unwrap();
+    columns.body = to_json(&body).unwrap();
+    let read = columns.operation().unwrap();
+    let Command::Unreadable { raw: found, why } = &read.command else { panic!("{read:?}") };
+    assert!(why.contains("colour"), "{why}");
+    let same = |text: &str| from_json::<serde_json::Value>(text).unwrap();
+    assert_eq!(same(found), same(raw));
+    assert_eq!(Operation { command: kept.command.clone(), ..read.clone() }, kept);
+    assert_eq!(same(&OperationColumns::of(&read).unwrap().body), body);
+    columns.body = "{}".to_owned();
+    assert!(matches!(columns.operation(), Err(StoreError::Corrupt(_))));
 }

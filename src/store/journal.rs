@@ -80,9 +80,9 @@ pub trait Journal: Send + Sync {
     fn update_operation(&self, operation: &Operation) -> Answer<'_, ()>;
     /// One operation.
     fn operation(&self, id: OperationId) -> Answer<'_, Option<Operation>>;
-    /// Youngest first.
+    /// Youngest first. One of which not even the target can be read is passed over, and logged.
     fn operations(&self, query: OperationQuery) -> Answer<'_, Vec<Operation>>;
-    /// Accepted or running, oldest first: an earlier daemon's end has cut them off.
+    /// Accepted or running, oldest first: an earlier daemon's end has cut them off. What can't be read is passed over as in [`Journal::operations`].
     fn unfinished_operations(&self) -> Answer<'_, Vec<Operation>>;
 
     /// Keeps events. One with a number that is there already is passed over.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{time::Rfc3339, words};
+use super::{health::json_or_text, schema::Anything, time::Rfc3339, words};
 use crate::model::{Command, Operation, RestartMode, Step};
 
 /// Steps in an event: more than there are between two of them, most of the time, and some kilobytes at most.
@@ -35,10 +36,22 @@ pub struct OperationView<'a> {
     grace_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// Of one whose `kind` is `unreadable`: what the journal has, and why this version can't read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<UnreadableView<'a>>,
     /// What was done, oldest first; in an event no more than the youngest few.
     steps: Vec<StepView<'a>>,
     steps_total: usize,
     error: Option<&'a str>,
+}
+
+/// A command that this version can't read.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Unreadable)]
+pub struct UnreadableView<'a> {
+    why: &'a str,
+    #[schema(value_type = Anything)]
+    command: Box<RawValue>,
 }
 
 /// One thing that was done for an operation.
@@ -74,6 +87,10 @@ fn operation_of(operation: &Operation, steps_max: usize) -> OperationView<'_> {
         Command::Restart { mode: RestartMode::Rolling, .. } => Some("rolling"),
         _ => None,
     };
+    let unreadable = match &operation.command {
+        Command::Unreadable { raw, why } => Some(UnreadableView { why, command: json_or_text(raw) }),
+        _ => None,
+    };
     OperationView {
         id: operation.id.to_string(),
         kind: operation.command.word(),
@@ -87,6 +104,7 @@ fn operation_of(operation: &Operation, steps_max: usize) -> OperationView<'_> {
         replicas,
         grace_ms: grace.map(millis),
         reason,
+        unreadable,
         steps: operation.steps.iter().skip(operation.steps.len().saturating_sub(steps_max)).map(step).collect(),
         steps_total: operation.steps.len(),
         error: operation.error.as_deref(),

@@ -112,6 +112,12 @@ impl Office {
                     OperationState::Failed,
                     Some("the daemon ended before this was done, and the configuration file says something else now"),
                 ),
+                Resumption::Unreadable => (
+                    OperationState::Failed,
+                    Some(
+                        "the daemon ended before this was done, and this version can't read what was asked for; ask for it anew",
+                    ),
+                ),
             };
             operation.state = state;
             operation.error = error.map(str::to_owned);
@@ -306,6 +312,7 @@ fn held_by(command: &Command) -> &'static str {
         Command::Delete => "the swarm has stopped and is being forgotten",
         Command::Launch { .. } | Command::Restart { .. } | Command::Start => "a stop overtakes it",
         Command::Stop { .. } => "what it stops is told already; a start behind it undoes it",
+        Command::Unreadable { .. } => "it can't be read",
         Command::Pause => "a resume behind it undoes it",
         Command::Resume => "a pause behind it undoes it",
     }

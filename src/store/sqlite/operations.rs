@@ -89,7 +89,14 @@ fn many(db: &Connection, which: &str, params: &[&dyn ToSql]) -> Result<Vec<Opera
     let mut rows = statement.query(params)?;
     let mut operations = Vec::new();
     while let Some(row) = rows.next()? {
-        operations.push(columns(row)?.operation()?);
+        let columns = columns(row)?;
+        match columns.operation() {
+            Ok(operation) => operations.push(operation),
+            // It must not hide the others, and a daemon that will not start for it helps nobody.
+            Err(error) => {
+                tracing::error!(operation = %columns.id, %error, "an operation in the journal can't be read; it is passed over")
+            }
+        }
     }
     Ok(operations)
 }

@@ -141,3 +141,43 @@ fn a_daemon_does_not_start_on_a_full_disk() {
     disk.fill();
     does_not_start(&hive, &["no space left", disk.path().to_str().unwrap()]);
 }
+
+#[test]
+fn an_operation_that_cannot_be_read_hides_no_other_and_ends_as_failed() {
+    let mut hive = Hive::start(AGENTS);
+    let pid = hive.agent_pid("s/a");
+    let good = hive.command("/swarms/s/start");
+    hive.kill();
+    let db = settle(&hive);
+    let change = |id: &str, command: &str, target: &str, state: &str| {
+        let body =
+            format!(r#"{{"command":{command},"target":{target},"requested_by":"daemon","steps":[],"error":null}}"#);
+        let sql = "INSERT INTO operations (id, state, requested_at_ms, body) VALUES (?1, ?2, 1, ?3)";
+        db.execute(sql, [id, state, &body]).unwrap();
+    };
+    let id = |n: u32| format!("0199a1b2-0000-7000-8000-00000000000{n}");
+    let update = r#"{"update":{"api":true,"document":{"name":"s","colour":"red"}}}"#;
+    change(&id(1), update, r#""s""#, "running");
+    change(&id(2), r#""dance""#, r#""s""#, "succeeded");
+    change(&id(3), r#""start""#, "7", "accepted");
+    drop(db);
+    hive.boot();
+    assert_eq!(hive.agent_pid("s/a"), pid);
+    let listed = hive.get("/api/v1/operations").body;
+    let listed = listed["operations"].as_array().unwrap();
+    let kinds: Vec<_> = listed.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["start", "unreadable", "unreadable"], "{listed:#?}");
+    assert_eq!(listed[0]["id"], good["id"]);
+    let failed = hive.get(&format!("/api/v1/operations/{}", id(1))).body;
+    assert_eq!((failed["state"].as_str(), failed["target"].as_str()), (Some("failed"), Some("s")), "{failed:#}");
+    assert!(failed["error"].as_str().unwrap().contains("ask for it anew"), "{failed:#}");
+    assert_eq!(failed["unreadable"]["command"], serde_json::from_str::<serde_json::Value>(update).unwrap());
+    assert!(failed["unreadable"]["why"].as_str().unwrap().contains("colour"), "{failed:#}");
+    assert_eq!(
+        hive.get(&format!("/api/v1/operations/{}", id(2))).body["state"],
+        "succeeded",
+        "what has ended stays so"
+    );
+    assert!(hive.log().contains(&id(3)), "what is passed over is logged");
+    assert_eq!(hive.terminate().code(), Some(0));
+}
