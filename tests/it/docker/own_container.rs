@@ -279,7 +279,9 @@ struct Image(&'static str);
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["image", "rm", "--force", self.0]).output();
+        // The second is the first one without its executable.
+        let _ =
+            Command::new("docker").args(["image", "rm", "--force", self.0, &format!("{}-runtime", self.0)]).output();
     }
 }
 
