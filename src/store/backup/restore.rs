@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufReader},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown},
     path::{Component, Path, PathBuf},
     time::SystemTime,
 };
@@ -15,43 +15,106 @@ use super::{
     manifest::{Entry, FORMAT, Manifest, NAME},
 };
 use crate::store::{
-    data_dir::{files, prepare},
+    data_dir::{RESTORING, files, make},
     forms, sqlite,
 };
 
 /// Longer than the manifest of a hundred thousand log segments; what claims to be longer is none.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
-/// Makes `data_dir`, which must be new or empty, out of a backup. It is there whole or not at all, and its epoch is above that of any daemon that led
-/// this hive so far: the next one on it fences them off wherever it meets what they launched. Blocks.
+/// What a restored directory has beside its log books.
+const FILES: [&str; 4] = ["hive.db", "history.sqlite", "hive-id", "epoch"];
+
+/// Makes `data_dir`, which must be new or empty, out of a backup. It is there whole, or no daemon starts on it, and its epoch is above that of any daemon
+/// that led this hive so far: the next one on it fences them off wherever it meets what they launched. What was there before stays: the directory, which
+/// may be where a volume is mounted, and whose it is. Blocks.
 ///
 /// # Errors
 /// Why nothing was restored.
 pub fn restore(file: &Path, data_dir: &Path) -> Result<Manifest, BackupError> {
-    let data_dir = prepare(data_dir)?;
+    let made = !data_dir.exists();
+    let data_dir = make(data_dir)?;
     refuse_used(&data_dir)?;
-    let mut name = data_dir.as_os_str().to_owned();
-    name.push(".restoring");
-    let beside = Beside(PathBuf::from(name));
-    DirBuilder::new().mode(0o700).create(&beside.0).map_err(BackupError::io(&beside.0))?;
-    let manifest = unpack(file, &beside.0)?;
+    let target = Target { dir: data_dir, made, whole: false };
+    clear(&target.dir).map_err(BackupError::io(&target.dir))?;
+    let beside = target.dir.join(RESTORING);
+    DirBuilder::new().mode(0o700).create(&beside).map_err(BackupError::io(&beside))?;
+    let manifest = unpack(file, &beside)?;
     let unusable = |why: String| BackupError::Unusable { path: file.to_owned(), why };
-    let named = fs::read_to_string(beside.0.join("hive-id")).map_err(BackupError::io(&beside.0))?;
+    let named = fs::read_to_string(beside.join("hive-id")).map_err(BackupError::io(&beside))?;
     check_words(&manifest, &named).map_err(unusable)?;
-    let database = beside.0.join("hive.db");
+    let database = beside.join("hive.db");
     sqlite::check_schema(&database).map_err(BackupError::database(&database))?;
     let epoch = forms::unsigned(forms::millis(SystemTime::now()));
-    files::replace(&beside.0.join("epoch"), &format!("{epoch}\n"))?;
-    let settle = || {
-        sync_directories(&beside.0)?;
-        fs::rename(&beside.0, &data_dir)?;
-        files::sync_parent(&data_dir)
-    };
-    settle().map_err(BackupError::io(&data_dir))?;
+    files::replace(&beside.join("epoch"), &format!("{epoch}\n"))?;
+    target.settle(&beside)?;
     Ok(manifest)
 }
 
-/// Refuses a directory in which anything is.
+/// A directory that becomes a data directory; emptied again when this is dropped before.
+struct Target {
+    dir: PathBuf,
+    /// By us, a moment ago.
+    made: bool,
+    whole: bool,
+}
+
+impl Target {
+    /// Puts what was unpacked in its place, synced, and given to whom the directory belongs: an operator may restore for a daemon of another user.
+    fn settle(mut self, beside: &Path) -> Result<(), BackupError> {
+        let settle = || {
+            let owner = fs::metadata(&self.dir)?;
+            hand_over(beside, &owner)?;
+            for entry in fs::read_dir(beside)? {
+                let entry = entry?;
+                fs::rename(entry.path(), self.dir.join(entry.file_name()))?;
+            }
+            File::open(&self.dir)?.sync_all()?;
+            fs::remove_dir(beside)?;
+            File::open(&self.dir)?.sync_all()?;
+            files::sync_parent(&self.dir)
+        };
+        settle().map_err(BackupError::io(&self.dir))?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.whole {
+            return;
+        }
+        // Whatever stays keeps a daemon from starting here, and the next attempt takes it away.
+        let _ = clear(&self.dir);
+        if self.made {
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// Takes away what a restore that did not end has left, its mark last.
+fn clear(dir: &Path) -> io::Result<()> {
+    let beside = dir.join(RESTORING);
+    if !beside.exists() {
+        return Ok(());
+    }
+    for name in FILES {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    for below in [dir.join("logs"), beside] {
+        match fs::remove_dir_all(below) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a directory in which anything is, save what a restore that did not end has left.
 fn refuse_used(data_dir: &Path) -> Result<(), BackupError> {
     let mut entries = match fs::read_dir(data_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -61,6 +124,9 @@ fn refuse_used(data_dir: &Path) -> Result<(), BackupError> {
         && lock.try_lock_shared().is_err()
     {
         return Err(BackupError::Living { path: data_dir.to_owned() });
+    }
+    if data_dir.join(RESTORING).exists() {
+        return Ok(());
     }
     match entries.next() {
         None => Ok(()),
@@ -155,25 +221,19 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// The names in all directories, so that a power cut takes none of them.
-fn sync_directories(dir: &Path) -> io::Result<()> {
+/// Gives a directory and all in it to an owner, and syncs the names in it, so that a power cut takes none of them.
+fn hand_over(dir: &Path, owner: &fs::Metadata) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_directories(&entry.path())?;
+        let path = entry?.path();
+        let found = fs::symlink_metadata(&path)?;
+        if found.is_dir() {
+            hand_over(&path, owner)?;
+        }
+        if (found.uid(), found.gid()) != (owner.uid(), owner.gid()) {
+            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
         }
     }
     File::open(dir)?.sync_all()
-}
-
-/// The directory while it is being filled; gone when this is dropped, unless it was renamed.
-struct Beside(PathBuf);
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // After the rename there is none of that name.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::*;
 use crate::{
@@ -106,6 +106,43 @@ fn a_used_directory_and_a_living_daemon_s_are_refused() {
     fs::remove_file(used.join("notes")).unwrap();
     restore(&file, &used).unwrap();
     assert!(why(take(&hive.path("nowhere"), &file, false)).contains("no hive.db"));
+}
+
+/// A volume is mounted where it is: it can be neither replaced nor put beside, and belongs to whom the daemon runs as.
+#[test]
+fn a_directory_that_is_there_stays_and_gives_its_owner_to_what_is_restored() {
+    let hive = Hive::new();
+    let (file, back) = (hive.path("b.tar"), hive.path("back"));
+    take(hive.data.path(), &file, true).unwrap();
+    fs::create_dir(&back).unwrap();
+    // Only root can give a directory away.
+    let _ = std::os::unix::fs::chown(&back, Some(10001), Some(10001));
+    let before = fs::metadata(&back).unwrap();
+    restore(&file, &back).unwrap();
+    let after = fs::metadata(&back).unwrap();
+    assert_eq!(before.ino(), after.ino());
+    for name in ["hive.db", "hive-id", "epoch", "logs", "logs/review/coder-1/00001.log"] {
+        let found = fs::metadata(back.join(name)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (before.uid(), before.gid()), "{name}");
+    }
+    assert!(!back.join("restoring").exists());
+}
+
+#[test]
+fn no_daemon_starts_on_half_a_restore_and_the_next_one_mends_it() {
+    let hive = Hive::new();
+    let (file, back) = (hive.path("b.tar"), hive.path("back"));
+    take(hive.data.path(), &file, true).unwrap();
+    // As a power cut leaves it: some names are in their place, others not yet.
+    fs::create_dir_all(back.join("restoring/logs")).unwrap();
+    fs::create_dir_all(back.join("logs/review/old")).unwrap();
+    fs::write(back.join("hive-id"), "of another backup").unwrap();
+    let refused = DataDir::open(&back, "test", Options::default()).unwrap_err().to_string();
+    assert!(refused.contains("run `hivekeeper restore` again"), "{refused}");
+    restore(&file, &back).unwrap();
+    assert!(!back.join("logs/review/old").exists());
+    let data = DataDir::open(&back, "test", Options::default()).unwrap();
+    assert_eq!(data.hive_id(), hive.data.hive_id());
 }
 
 #[test]

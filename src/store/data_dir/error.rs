@@ -25,6 +25,12 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// A backup is being restored into it, or was when the power went.
+    #[error("a restore into data directory {} has not ended; wait for it, or run `hivekeeper restore` again", path.display())]
+    Restoring {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Unix sockets go below it, whose paths the kernel bounds at 108 bytes.
     #[error("data directory path {} is {len} bytes long, at most {max} leave room for sockets below it; choose a shorter one", path.display())]
     TooLong {

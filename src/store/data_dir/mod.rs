@@ -9,6 +9,7 @@
 //! | `history.sqlite` | the history |
 //! | `endpoints.json` | the bound addresses, while a daemon serves |
 //! | `notify/` | what each notifier has told, a file of JSON each |
+//! | `restoring/` | a backup that is being unpacked; no daemon starts beside it |
 //! | `run/`, `logs/`, `work/` | sockets and exit records of launchers; log books; working directories of swarms |
 
 mod error;
@@ -17,8 +18,8 @@ mod lock;
 mod open;
 
 pub use error::DataDirError;
-pub(in crate::store) use open::prepare;
 pub use open::{DataDir, Fence, Options};
+pub(in crate::store) use open::{RESTORING, make};
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,9 @@ use crate::{
 /// A unix socket's path has 108 bytes with its end (`sun_path`); `/run/`, a UUID and `.sock` take 46, and 60 is a round number below the rest.
 const PATH_LEN_MAX: usize = 60;
 
+/// Where a backup is unpacked below the directory that it becomes. While it is there, the rest is not whole.
+pub(in crate::store) const RESTORING: &str = "restoring";
+
 /// When a holder counts as dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -54,6 +57,9 @@ impl DataDir {
     /// Why the directory can't be had.
     pub fn open(path: &Path, name: &str, options: Options) -> Result<Self, DataDirError> {
         let path = make(path)?;
+        if path.join(RESTORING).exists() {
+            return Err(DataDirError::Restoring { path });
+        }
         let _opening = lock::take_opening(&path)?;
         let (lock, usurped) = lock::take(&path, options.stale, options.watch)?;
         for below in ["run", "logs", "work", "notify"] {
@@ -214,7 +220,7 @@ impl Fence {
 }
 
 /// The absolute path of a directory that is to be a data directory; what is above it is made.
-pub(in crate::store) fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
+fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
     let io = |e| DataDirError::io(path, e);
     let absolute = std::path::absolute(path).map_err(io)?;
     check_length(&absolute)?;
@@ -225,7 +231,7 @@ pub(in crate::store) fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
 }
 
 /// The directory itself, absolute, without links.
-fn make(path: &Path) -> Result<PathBuf, DataDirError> {
+pub(in crate::store) fn make(path: &Path) -> Result<PathBuf, DataDirError> {
     let io = |e| DataDirError::io(path, e);
     let absolute = prepare(path)?;
     match DirBuilder::new().mode(0o700).create(&absolute) {
