@@ -290,8 +290,9 @@ fn a_new_image_takes_over_what_the_old_one_left_at_usr2() {
     if !here() {
         return;
     }
-    let boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
+    // First, and so the last to go: a container that is there keeps its image.
     let newer = Image("hivekeeper-test:newer");
+    let boxed = Boxed::new(&swarm("tmpfs = [\"/tmp\", \"/out\"]"));
     // Another executable to everybody who looks at its bytes, and so another launcher.
     let executable = boxed.dir.path().join("newer");
     fs::copy(env!("CARGO_BIN_EXE_hivekeeper"), &executable).unwrap();
