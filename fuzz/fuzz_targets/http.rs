@@ -37,7 +37,8 @@ unsafe impl Send for Server {}
 
 fn server() -> &'static Hive {
     let made = HIVE.get_or_init(|| {
-        let mut setup = Setup::default();
+        // A run of hours is not forgotten.
+        let mut setup = Setup { life: Some(Duration::from_secs(24 * 60 * 60)), ..Setup::default() };
         setup.limits.rates.reads_per_second = NonZeroU32::MAX;
         setup.limits.rates.commands_per_second = NonZeroU32::MAX;
         Server(hive(setup))

@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) hosts: Vec<String>,
     pub(crate) limits: Limits,
     pub(crate) tls: Option<TlsFiles>,
+    /// How long it may run before it is taken for forgotten; five minutes where nothing is said.
+    pub(crate) life: Option<Duration>,
     /// Routes of other rooms; what stands in for them when a test brings none.
     pub(crate) sockets: Option<Routes>,
 }
@@ -131,13 +133,14 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
         metrics: Arc::clone(&desk) as Arc<dyn MetricsReader>,
         notifiers: hivekeeper::notify::Notifiers::default(),
     };
+    let life = setup.life.unwrap_or(Duration::from_secs(300));
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
             let on_failure = Box::new(|_: &mut Context<Server>, why: String| panic!("the server ended: {why}"));
             let server = Server::new(&listener, deps, on_failure).unwrap().start();
             started.send(server.clone()).unwrap();
-            let deadline = Instant::now() + Duration::from_secs(300);
+            let deadline = Instant::now() + life;
             while server.connected() {
                 assert!(Instant::now() < deadline, "the server was never stopped");
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -21,6 +21,7 @@ mod history;
 mod hive;
 mod hostile;
 mod hostile_floods;
+mod hostile_page;
 mod hostile_storm;
 mod house;
 mod http;

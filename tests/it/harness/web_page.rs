@@ -1,9 +1,11 @@
 //! What stands before a server for a browser, as a reverse proxy does: it serves a page of the test's own, takes what that page asks of the test,
-//! and passes everything else on as it is.
+//! and passes everything else on as it is. And the browser.
 
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
+    process::{Child, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +16,11 @@ use std::{
 };
 
 use serde_json::Value;
+
+use super::{
+    outside::{command, succeed},
+    skipped,
+};
 
 /// What a page asks of its test. Answers are the texts of its requests.
 pub(crate) enum Asked {
@@ -168,4 +175,42 @@ fn pass(stream: TcpStream, head: &str, rest: &[u8], shared: &Arc<Shared>) {
     let _gone = std::io::copy(&mut &stream, &mut behind);
     let _ended = behind.shutdown(Shutdown::Both);
     let _joined = back.join();
+}
+
+/// A browser on a page, in a directory of its own. Killed and reaped with the test.
+pub(crate) struct Browser {
+    child: Child,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// Whether there is one on this machine; says that the test is left out where there is none.
+    pub(crate) fn is_there() -> bool {
+        let there = succeed(&mut [command("chromium", &["--version"])]);
+        if !there {
+            skipped("needs Chromium (Debian: apt-get install chromium)");
+        }
+        there
+    }
+
+    /// `names` are rules of its resolver, such as `MAP hive.example 127.0.0.1`.
+    pub(crate) fn open(url: &str, names: &str) -> Self {
+        let profile = tempfile::Builder::new().prefix("hk").tempdir().unwrap();
+        let mut browser =
+            command("chromium", &["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
+        browser.arg(format!("--user-data-dir={}", profile.path().display()));
+        browser.arg(format!("--host-resolver-rules={names}")).arg(url);
+        // A group of its own, so that its helpers can be ended with it.
+        browser.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { child: browser.spawn().unwrap(), _profile: profile }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: kill has no memory effects; the group was made for this child, which has not been reaped.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+        let _reaped = self.child.wait();
+    }
 }
