@@ -67,6 +67,11 @@ impl Swarm {
         self.untold = self.told.as_ref().is_none_or(|(told, _)| *told != self.doc);
     }
 
+    /// The document as it was told last: whoever follows the changes has the same as whoever asks.
+    fn shown(&self) -> &Arc<SwarmHealth> {
+        self.told.as_ref().map_or(&self.doc, |(told, _)| told)
+    }
+
     /// Whether its document is to be told now. Agents that come and go by the hundred change the reasons hundreds of times a second, and each
     /// of these agents is told of by itself: reasons alone are told no more often than measured values are.
     fn is_due(&self, now: Now) -> bool {
@@ -379,7 +384,7 @@ impl Fold {
             reasons: self.reasons.clone(),
             control_plane: self.control_plane.clone(),
             data_plane: self.data_plane.clone(),
-            swarms: self.swarms.values().map(|swarm| Arc::clone(&swarm.doc)).collect(),
+            swarms: self.swarms.values().map(|swarm| Arc::clone(swarm.shown())).collect(),
             agents: Vec::new(),
             sources: self.sources.docs(),
             disk: self.disk_used.clone(),

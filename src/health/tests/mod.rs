@@ -192,8 +192,9 @@ impl Bench {
         self.fold.hive().agents.into_iter().find(|doc| doc.id == *agent).expect("a known agent")
     }
 
+    /// As it was derived last; what is told of it may lag behind.
     pub(super) fn swarm(&self) -> Arc<SwarmHealth> {
-        self.fold.hive().swarms.into_iter().next().expect("a swarm")
+        Arc::clone(&self.fold.swarms.values().next().expect("a swarm").doc)
     }
 }
 
