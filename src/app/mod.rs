@@ -2,7 +2,7 @@
 //!
 //! `serve` is the life of a daemon in order; `boot` opens what outlives it and takes over what an earlier one left; `tree` makes the supervision
 //! tree; `sinks` carries what one room tells to those that listen; `steward` keeps the data directory; `follower` follows the engine; `measures` reads for `/metrics`; `reload` reads the configuration again; `greeting` tells the operator what there
-//! is; `service` speaks to the service manager; `machine` sets up the process.
+//! is; `service` speaks to the service manager; `signals` are what the daemon is asked by; `machine` sets up the process.
 
 mod boot;
 mod follower;
@@ -12,6 +12,7 @@ mod measures;
 mod reload;
 mod serve;
 mod service;
+mod signals;
 #[cfg(test)]
 mod simulation;
 mod sinks;

@@ -12,14 +12,14 @@ use anyhow::Context as _;
 use futures_util::future::join_all;
 use hivekeeper_actors::ChildId;
 use parking_lot::RwLock;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     boot, greeting,
-    machine::{HangUp, LaunchThread, hang_up, open_files_allowed, raise_open_files, start_log},
+    machine::{LaunchThread, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
     reload::Configuration,
     service,
+    signals::{Order, Signals},
     sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
@@ -59,8 +59,6 @@ const PLANE_GRACE: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long the open buckets of the history may take then: a thousand agents' take some ten milliseconds.
 const LAST_MEASURES: Duration = Duration::from_secs(1);
-/// Signals this soon after the first are the same word said twice, as timeout(1) does.
-const ECHO: Duration = Duration::from_secs(1);
 /// How long the engine may take to remove the containers in which nothing lives any more: each takes a tenth of a second.
 const EMPTY: Duration = Duration::from_secs(20);
 /// How long the engine may be silent while swarms are to stop, before they are left to their leases.
@@ -380,70 +378,6 @@ fn fenced() -> Arc<dyn Fn() + Send + Sync> {
         tracing::error!("a younger daemon leads this hive; this one ends and touches nothing");
         std::process::exit(FENCED_EXIT);
     })
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// SIGTERM, SIGINT, and SIGHUP when the terminal goes away.
-    Stop,
-    /// SIGUSR2.
-    HandOver,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// SIGHUP where it means that our terminal goes away.
-    hang_up: Option<Signal>,
-    /// SIGHUP where it means that the configuration is to be read again.
-    reload: Option<Signal>,
-    hand_over: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        let (hang_up, reload) = match hang_up() {
-            HangUp::Ignored => (None, None),
-            HangUp::Stops => (Some(signal(SignalKind::hangup())?), None),
-            HangUp::Reloads => (None, Some(signal(SignalKind::hangup())?)),
-        };
-        Ok(Self {
-            hang_up,
-            reload,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hand_over: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    async fn next(&mut self) -> Order {
-        let hang_up = async {
-            match &mut self.hang_up {
-                Some(hang_up) => hang_up.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = hang_up => Order::Stop,
-            _ = self.terminate.recv() => Order::Stop,
-            _ = self.interrupt.recv() => Order::Stop,
-            _ = self.hand_over.recv() => Order::HandOver,
-        }
-    }
-}
-
-impl Signals {
-    /// A signal that is not the echo of the first: some senders signal the process and then its group.
-    async fn later(&mut self) -> Order {
-        let echoes = Instant::now() + ECHO;
-        loop {
-            let order = self.next().await;
-            if Instant::now() >= echoes {
-                return order;
-            }
-        }
-    }
 }
 
 impl Daemon {

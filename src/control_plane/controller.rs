@@ -10,12 +10,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use hivekeeper_actors::{ChildState, SupervisorRef};
 
-use super::{
-    execute,
-    office::Office,
-    plan::{self, PlannedSwarm},
-    recover, swarm,
-};
+use super::{execute, office::Office, plan::PlannedSwarm, recover, seeds, swarm};
 use crate::{
     health,
     model::{Operation, OperationState, SwarmName},
@@ -147,10 +142,10 @@ pub(super) async fn start_swarm(office: &Office, swarms: &SupervisorRef, plan: P
     let now = SystemTime::now();
     let ledgers =
         recover::ledgers(&*office.deps().journal, &plan, now).await.map_err(|error| failed(error.to_string()))?;
-    for (agent, seed) in plan::health_seeds(&plan, &ledgers, now) {
+    for (agent, seed) in seeds::health_seeds(&plan, &ledgers, now) {
         office.health().report(health::Report::Settled { agent, standing: seed.standing });
     }
-    let made = swarm::child(office.deps(), &plan, plan::seeds(&plan, &ledgers, now));
+    let made = swarm::child(office.deps(), &plan, seeds::seeds(&plan, &ledgers, now));
     office.under_supervision(name, &made);
     match tokio::time::timeout(SWARM_START_WAIT, swarms.add_child(made.child)).await {
         Ok(Err(error)) => return Err(failed(error.to_string())),

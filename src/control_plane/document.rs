@@ -11,7 +11,7 @@ use super::{
     execute::{Ask, Done, HEAL_WAIT, Progress, came_up, ended, gave_up, judge, look_at},
     office::Office,
     plan::{self, PlannedAgent, PlannedSwarm, Scaled},
-    recover, swarm,
+    recover, seeds, swarm,
 };
 use crate::{
     health,
@@ -287,7 +287,7 @@ async fn respecify(office: &Office, plan: &PlannedSwarm) -> Result<(), String> {
     loop {
         let present = supervisors.borrow_and_update().clone();
         if let Some(supervisor) = present {
-            let made = swarm::parts(office.deps(), plan, plan::seeds(plan, &ledgers, now));
+            let made = swarm::parts(office.deps(), plan, seeds::seeds(plan, &ledgers, now));
             match supervisor.change(made.flags, made.children).await {
                 Ok(()) => {
                     office.know_agents(name, made.agents);

@@ -1,6 +1,6 @@
 //! Desired state into steps on a runtime, and the desk where commands are handed in.
 //!
-//! `plan` decides (pure); `recover` performs it at boot; `swarm` puts a document into the supervisor's words; `office` is the memory and the desk;
+//! `plan` and `seeds` decide (pure); `recover` performs it at boot; `swarm` puts a document into the supervisor's words; `office` is the memory and the desk;
 //! `controller` is the actor that carries out operations (`execute`) and keeps the tree as it is desired; `chronicle` writes the journal behind
 //! the feed, `historian` the history; `keyring` knows who may use the API.
 
@@ -16,6 +16,7 @@ mod office;
 pub mod plan;
 pub mod recover;
 mod reload;
+pub mod seeds;
 mod swarm;
 
 pub use changes::{Change, changes};

@@ -8,7 +8,10 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
-use super::plan::{self, BootPlan, PlannedSwarm};
+use super::{
+    plan::{BootPlan, PlannedSwarm},
+    seeds,
+};
 use crate::{
     health,
     model::{AgentId, ExitCause, ExitRecord, Observation, Target, exit::LAST_LINES_MAX},
@@ -88,7 +91,7 @@ pub(super) async fn declare_one(
     health.report(health::Report::Declared {
         spec: Arc::clone(&swarm.spec),
         desired: swarm.desired,
-        seeds: plan::health_seeds(swarm, &ledgers, now),
+        seeds: seeds::health_seeds(swarm, &ledgers, now),
     });
     for agent in swarm.agents.iter().filter(|agent| agent.desired != swarm.desired) {
         health.report(health::Report::Desired { target: Target::Agent(agent.id.clone()), desired: agent.desired });
@@ -183,7 +186,7 @@ async fn adopt_one(deps: &Arc<AgentDeps>, open: &IncarnationRow) -> Result<Fate,
 /// It ended with its daemon, or with a container in which it had never shown a sign of life.
 fn is_no_failure(open: &IncarnationRow, record: &ExitRecord) -> bool {
     let unborn = open.alive_at.is_none() && matches!(record.cause, ExitCause::ContainerLost { .. });
-    unborn || plan::ended_with_the_daemon(record)
+    unborn || seeds::ended_with_the_daemon(record)
 }
 
 /// Counts output that went with a launcher which nobody led.

@@ -7,7 +7,10 @@ use hivekeeper_actors::{
     SupervisorRef,
 };
 
-use super::plan::{PlannedAgent, PlannedSwarm, SwarmSeed};
+use super::{
+    plan::{PlannedAgent, PlannedSwarm},
+    seeds::SwarmSeed,
+};
 use crate::{
     model::{AgentId, Home, SwarmSpec, command::GRACE_MAX},
     runtime::{AgentActor, AgentDeps, Job},

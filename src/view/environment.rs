@@ -9,7 +9,7 @@ use super::document::DocumentError;
 use crate::model::{EnvValue, Environment, SecretRef};
 
 /// `env`
-pub type EnvironmentDocument = BTreeMap<String, EnvValueDocument>;
+pub(super) type EnvironmentDocument = BTreeMap<String, EnvValueDocument>;
 
 /// `"C.UTF-8"`, `{ "file": "/run/secrets/key" }` or `{ "env": "NAME" }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
