@@ -20,7 +20,6 @@ const KEPT_MAX: usize = 4;
 type Entry = (Arc<SwarmSpec>, Desired, SystemTime);
 
 /// What an answer was made of.
-#[derive(Clone)]
 pub(super) struct Key {
     /// Path and query.
     asked: String,

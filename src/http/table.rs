@@ -1,7 +1,7 @@
 //! What a row of the table of routes is. A route is its method, its path, who may use it, what it does and who serves it; none of these can be left out.
 
 use actix_web::{
-    FromRequest, Handler, Responder,
+    FromRequest, Handler, Responder, Route,
     dev::ResourceDef,
     guard,
     http::Method,
@@ -29,65 +29,60 @@ pub(super) struct Row {
     pub(super) doc: Doc,
     /// The methods that it answers, as `Allow` names them.
     allow: &'static str,
-    route: actix_web::Route,
+    route: Route,
 }
 
+/// Who serves a route.
+pub(super) trait Serves<Args>: Handler<Args, Output: Responder + 'static> {}
+
+impl<Args, F: Handler<Args, Output: Responder + 'static>> Serves<Args> for F {}
+
 /// A route that is read. It answers HEAD, too.
-pub(super) fn get<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
+pub(super) fn get<Args: FromRequest + 'static>(path: &str, scope: Scope, handler: impl Serves<Args>, doc: Doc) -> Row {
     let reads = guard::Any(guard::Get()).or(guard::Head());
-    Row {
-        method: Method::GET,
-        path: path.to_owned(),
-        scope,
-        doc,
-        allow: "GET, HEAD",
-        route: web::route().guard(reads).to(handler),
-    }
+    row(Method::GET, "GET, HEAD", web::route().guard(reads), path, scope, handler, doc)
 }
 
 /// A route that is watched: its answer has no end, so there is no HEAD of it.
-pub(super) fn watch<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    Row { method: Method::GET, path: path.to_owned(), scope, doc, allow: "GET", route: web::get().to(handler) }
+pub(super) fn watch<Args: FromRequest + 'static>(
+    path: &str,
+    scope: Scope,
+    handler: impl Serves<Args>,
+    doc: Doc,
+) -> Row {
+    row(Method::GET, "GET", web::get(), path, scope, handler, doc)
 }
 
 /// A route that is posted to.
-pub(super) fn post<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    Row { method: Method::POST, path: path.to_owned(), scope, doc, allow: "POST", route: web::post().to(handler) }
+pub(super) fn post<Args: FromRequest + 'static>(path: &str, scope: Scope, handler: impl Serves<Args>, doc: Doc) -> Row {
+    row(Method::POST, "POST", web::post(), path, scope, handler, doc)
 }
 
 /// A route that is put.
-pub(super) fn put<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    Row { method: Method::PUT, path: path.to_owned(), scope, doc, allow: "PUT", route: web::put().to(handler) }
+pub(super) fn put<Args: FromRequest + 'static>(path: &str, scope: Scope, handler: impl Serves<Args>, doc: Doc) -> Row {
+    row(Method::PUT, "PUT", web::put(), path, scope, handler, doc)
 }
 
 /// A route that is deleted.
-pub(super) fn delete<F, Args>(path: &str, scope: Scope, handler: F, doc: Doc) -> Row
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    Row { method: Method::DELETE, path: path.to_owned(), scope, doc, allow: "DELETE", route: web::delete().to(handler) }
+pub(super) fn delete<Args: FromRequest + 'static>(
+    path: &str,
+    scope: Scope,
+    handler: impl Serves<Args>,
+    doc: Doc,
+) -> Row {
+    row(Method::DELETE, "DELETE", web::delete(), path, scope, handler, doc)
+}
+
+fn row<Args: FromRequest + 'static>(
+    method: Method,
+    allow: &'static str,
+    route: Route,
+    path: &str,
+    scope: Scope,
+    handler: impl Serves<Args>,
+    doc: Doc,
+) -> Row {
+    Row { method, path: path.to_owned(), scope, doc, allow, route: route.to(handler) }
 }
 
 /// Registers every row. A method that no row of a path has is a 405 that names those which are there.
