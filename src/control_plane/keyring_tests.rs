@@ -150,4 +150,21 @@ async fn the_last_use_is_kept_to_the_minute() {
         ground.ring.tidy(at(now)).await.unwrap();
         assert_eq!(used().await, Some(at(kept)), "{now}");
     }
+    // What is written is not written again.
+    ground.journal.fail_writes(Some(StoreError::Full));
+    ground.ring.tidy(at(100)).await.unwrap();
+    ground.ring.judge(minted.secret.reveal(), at(130)).unwrap();
+    ground.ring.tidy(at(130)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn tokens_are_bounded_and_those_that_ended_make_room() {
+    let ground = ground();
+    for n in 0..TOKENS_MAX {
+        let expires_at = (n == 7).then(|| at(60));
+        ground.ring.admit(name(&format!("t{n}")), Scope::Read, expires_at, at(0)).unwrap();
+    }
+    let more = async |now| ground.ring.mint(name("more"), Scope::Read, None, at(now)).await;
+    assert!(matches!(more(59).await, Err(ControlError::Conflict { why }) if why.contains("1000 tokens")));
+    more(61).await.unwrap();
 }

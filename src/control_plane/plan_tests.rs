@@ -219,6 +219,12 @@ fn another_document_touches_whom_it_changes() {
     let mut other = one.clone();
     Arc::make_mut(&mut other.agents[0]).command = vec!["true".to_owned()];
     assert_eq!(told(Some(&one), &other), said(&[("a", Change::Replace), ("coder-1", Change::Keep)]));
+    let mut told_else = one.clone();
+    let variable = || ("KEY".to_owned(), crate::model::EnvValue::Plain("else".to_owned()));
+    Arc::make_mut(&mut told_else.agents[0]).env.extend([variable()]);
+    assert_eq!(told(Some(&one), &told_else), said(&[("a", Change::Replace), ("coder-1", Change::Keep)]));
+    let all_told = SwarmSpec { env: [variable()].into(), ..one.clone() };
+    assert_eq!(told(Some(&one), &all_told), said(&[("a", Change::Replace), ("coder-1", Change::Replace)]));
     Arc::make_mut(&mut other.agents[1]).stop_grace = Duration::from_secs(1);
     assert_eq!(told(Some(&one), &other), said(&[("a", Change::Replace), ("coder-1", Change::Adjust)]));
     let rules = SwarmSpec { intensity: 9, ..one.clone() };

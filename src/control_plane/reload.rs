@@ -121,3 +121,64 @@ fn followed(before: Option<&SwarmSpec>, spec: SwarmSpec) -> SwarmChange {
     };
     SwarmChange { swarm, change, agents, operation: None }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::model::{AgentSpec, Backoff, Home, OnExceeded, OnStuck, Ready, RestartType, Strategy};
+
+    fn swarm(name: &str, origin: Origin, replicas: usize) -> SwarmSpec {
+        let agent = AgentSpec {
+            name: "a".parse().unwrap(),
+            replicas: Some(u32::try_from(replicas).unwrap()),
+            command: vec!["sleep".to_owned()],
+            env: BTreeMap::new(),
+            restart: RestartType::Permanent,
+            ready: Ready::Process,
+            start_timeout: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_secs(15),
+            progress_timeout: Duration::ZERO,
+            on_stuck: OnStuck::Report,
+            stop_grace: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
+        };
+        SwarmSpec {
+            name: name.parse().unwrap(),
+            origin,
+            home: Home::Process { workdir: None },
+            strategy: Strategy::OneForOne,
+            intensity: 5,
+            period: Duration::from_secs(60),
+            on_exceeded: OnExceeded::Fail,
+            backoff: Backoff::default(),
+            env: BTreeMap::new(),
+            agents: vec![Arc::new(agent)],
+        }
+    }
+
+    /// What of the file's word on one swarm is refused, beside what there is.
+    fn refused(file: SwarmSpec, present: &[SwarmSpec]) -> Vec<String> {
+        let present: Vec<_> = present.iter().map(|spec| (Arc::new(spec.clone()), Scaled::new())).collect();
+        match plan(&[file], &present) {
+            Ok(_) => Vec::new(),
+            Err(ReloadError::Invalid(mistakes)) => mistakes.into_iter().map(|mistake| mistake.key).collect(),
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
+    #[test]
+    fn the_file_and_the_api_together_have_a_bounded_number_of_agents() {
+        let (file, of_api) = (|n| swarm("file", Origin::Config, n), |n| swarm("api", Origin::Api, n));
+        assert_eq!(refused(file(AGENTS_MAX), &[]), [""; 0]);
+        assert_eq!(refused(file(AGENTS_MAX + 1), &[]), ["swarm"]);
+        assert_eq!(refused(file(AGENTS_MAX - 2), &[of_api(2)]), [""; 0]);
+        assert_eq!(refused(file(AGENTS_MAX - 2), &[of_api(3)]), ["swarm"]);
+        assert_eq!(refused(file(AGENTS_MAX - 2), &[file(5), of_api(2)]), [""; 0], "what it replaces is not counted");
+        let gone = swarm("gone", Origin::Config, 5);
+        assert_eq!(refused(file(AGENTS_MAX - 2), &[gone, of_api(2)]), [""; 0], "what goes is not counted");
+        assert_eq!(refused(swarm("api", Origin::Config, 1), &[of_api(1)]), ["swarm[api].name"]);
+    }
+}

@@ -212,6 +212,7 @@ mod tests {
         for n in 0..100 {
             pace.refused(Peer::At(std::net::Ipv4Addr::new(10, 0, 0, n).into())).unwrap();
         }
+        pace.token(&"0123456789ab".parse().unwrap(), Scope::Read).unwrap();
         pace.tidy();
         assert_eq!(
             (pace.known(one), pace.known(two), pace.known(Peer::Local)),
@@ -225,5 +226,6 @@ mod tests {
             pace.tidy();
         }
         assert_eq!(pace.known(one), one);
+        assert!(pace.tokens.reads.is_empty(), "a token that does not ask is forgotten, too");
     }
 }

@@ -137,6 +137,11 @@ fn an_attempt_that_fails_is_made_again_ever_later() {
     assert!(sent(&mut outbox, at).is_some());
     assert_eq!(outbox.failed(&asked, at, 0.5), []);
     assert_eq!(outbox.next(at, &speaker()), Next::Wait(at + Duration::from_secs(100)));
+    at += Duration::from_secs(100);
+    assert!(sent(&mut outbox, at).is_some());
+    let forever = Failure { retry_after: Some(HOUR), ..Failure::of("never") };
+    assert_eq!(outbox.failed(&forever, at, 0.5), []);
+    assert_eq!(outbox.next(at, &speaker()), Next::Wait(at + ASKED_MAX), "a receiver can't ask for any wait");
     let spread = |chance| {
         let mut outbox = Outbox::new(10, HOUR, now);
         outbox.offer(message(1, "s/a", Topic::Failed), now);
@@ -186,6 +191,25 @@ fn what_the_receiver_refuses_is_let_go_and_counted() {
     assert_eq!(outbox.failed(&refused, now, 0.5).len(), 1);
     assert_eq!((outbox.counts.lost, outbox.counts.failed_attempts), (1, 1));
     assert_eq!(sent(&mut outbox, now).unwrap().id, "1/2");
+}
+
+#[test]
+fn what_waits_to_be_summed_up_is_not_overtaken_and_not_yet_told() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(1, HOUR, now);
+    for n in [1, 5, 6] {
+        outbox.offer(message(n, &format!("s/a-{n}"), Topic::Failed), now);
+    }
+    assert_eq!(sent(&mut outbox, now).unwrap().id, "1/1");
+    outbox.delivered();
+    assert_eq!(outbox.told_upto(Seq(9)), Seq(4), "an event behind it may be forgotten, this one not");
+    outbox.offer(message(8, "s/a-8", Topic::Failed), now);
+    let later = now + Duration::from_secs(61);
+    let summary = sent(&mut outbox, later).unwrap();
+    assert_eq!((summary.id.as_str(), summary.stands_for), ("1/8/summary", 3));
+    let refused = Failure { refused: true, ..Failure::of("400") };
+    assert_eq!(outbox.failed(&refused, later, 0.5).len(), 3);
+    assert_eq!(outbox.counts.lost, 3, "each message that it stands for");
 }
 
 proptest! {

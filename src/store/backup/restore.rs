@@ -242,6 +242,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_archive_holds_what_its_manifest_says_and_nothing_else() {
+        let entry = |path: &str| Entry { path: path.to_owned(), bytes: 1, sha256: "x".to_owned() };
+        let of = |format: u32, said: &[&str], found: &[&str]| {
+            let text = || "x".to_owned();
+            let files = said.iter().map(|path| entry(path)).collect();
+            let manifest = Manifest { format, version: text(), hive_id: text(), begun_at: text(), files };
+            let found = found.iter().map(|path| ((*path).to_owned(), entry(path))).collect();
+            compare(manifest, found).map(drop).map_err(|why| why.split(' ').last().unwrap_or_default().to_owned())
+        };
+        let good = ["hive.db", "hive-id"];
+        assert_eq!(of(FORMAT, &good, &good), Ok(()));
+        assert_eq!(of(FORMAT + 1, &good, &good), Err("1".to_owned()), "a form of a later version");
+        assert_eq!(of(FORMAT, &good, &["hive.db"]), Err("missing".to_owned()));
+        assert_eq!(of(FORMAT, &["hive.db"], &good), Err("name".to_owned()), "a file of which it does not say a word");
+        assert_eq!(of(FORMAT, &["hive-id"], &["hive-id"]), Err("missing".to_owned()), "no hive without its journal");
+    }
+
+    #[test]
+    fn only_names_of_a_data_directory_are_taken() {
+        for good in ["hive.db", "history.sqlite", "hive-id", "logs/demo/clock/00001.log"] {
+            assert!(is_ours(good), "{good}");
+        }
+        for bad in [
+            "epoch",
+            "lock",
+            "logs/demo/1.log",
+            "logs/demo/clock/a/1.log",
+            "logs/../../1.log",
+            "/logs/demo/clock/1.log",
+            "logs/demo/clock/1.txt",
+            "run/demo/clock/1.log",
+            "logs/./clock/1.log",
+        ] {
+            assert!(!is_ours(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_backup_says_plainly_whose_it_is() {
         let id = "01a201de-39cb-74db-a2c1-fdb6fb8fc3e5";
         let said = |hive_id: &str, version: &str, named: &str| {
