@@ -13,6 +13,7 @@
 //! over all, `route` the handlers.
 
 mod body;
+mod bounded;
 mod frame;
 mod hub;
 mod lens;

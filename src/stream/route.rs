@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{
     body::Body,
+    bounded::Bounded,
     hub::{Hub, Kind, Record, Refused},
     protocol::{self, Asked, Objection},
     socket::Socket,
@@ -45,7 +46,8 @@ pub async fn hybrid_health(
     let frame_size = hub.limits().frame_bytes_max;
     // Whoever stands before this route has put the token there that it was opened with.
     let key = request.extensions().get::<Arc<Key>>().cloned();
-    let viewer = Viewer::new(hub.get_ref().clone(), id, record, key);
+    let payload = Bounded::new(payload, frame_size);
+    let viewer = Viewer::new(hub.get_ref().clone(), id, record, key, payload.exceeded());
     let outbox = viewer.outbox();
     let answer = ws::WsResponseBuilder::new(viewer, &request, payload).frame_size(frame_size).start()?;
     Ok(answer.map_body(|_, actor| BoxBody::new(Body::new(actor, outbox))))

@@ -18,6 +18,7 @@ use futures_util::stream;
 
 use super::{
     body::Outbox,
+    bounded::Exceeded,
     frame::{self, Frame, Opcode},
     hub::{Close, Hub, Order, Record},
     protocol::{self, Objection, Said, Topic},
@@ -63,6 +64,7 @@ pub(super) struct Viewer {
     record: Arc<Record>,
     /// What it was let in with; `None` where nobody is asked for a token.
     key: Option<Arc<Key>>,
+    exceeded: Exceeded,
     story: Story,
     feed: Subscription,
     /// There was no room to tell all that the feed had.
@@ -121,7 +123,7 @@ impl Actor for Viewer {
 }
 
 impl Viewer {
-    pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>, key: Option<Arc<Key>>) -> Self {
+    pub(super) fn new(hub: Hub, id: u64, record: Arc<Record>, key: Option<Arc<Key>>, exceeded: Exceeded) -> Self {
         let limits = *hub.limits();
         Self {
             story: Story::new(hub.clone(), id, Seq(0)),
@@ -131,6 +133,7 @@ impl Viewer {
             id,
             record,
             key,
+            exceeded,
             performance_timer: None,
             status_pace: Pace::new(limits.status_interval),
             performance_pace: Pace::new(limits.performance_interval),
@@ -300,6 +303,7 @@ impl StreamHandler<Result<Message, ProtocolError>> for Viewer {
             }
             Ok(Message::Nop) => {}
             Err(ProtocolError::Overflow) => self.end(CloseCode::Size, "message too big", ctx),
+            Err(ProtocolError::Io(_)) if self.exceeded.get() => self.end(CloseCode::Size, "message too big", ctx),
             // The decoder reports text that is not UTF-8 and a broken connection alike; on the latter nobody reads the code.
             Err(ProtocolError::Io(_)) => self.end(CloseCode::Invalid, "text is not UTF-8", ctx),
             Err(error) => self.end(CloseCode::Protocol, &error.to_string(), ctx),

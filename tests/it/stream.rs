@@ -369,6 +369,16 @@ fn performance_comes_at_most_once_an_interval() {
 }
 
 #[test]
+fn a_message_that_is_announced_too_big_is_1009_before_it_comes() {
+    let server = Server::start(quick());
+    let mut viewer = server.greeted();
+    // Its length alone: what the daemon waited for it would have to keep.
+    let head = [&[0x81, 0xff][..], &(1_u64 << 40).to_be_bytes(), &[0; 4]].concat();
+    viewer.socket.get_mut().write_all(&head).unwrap();
+    assert_eq!(viewer.end(), Some(CloseCode::Size));
+}
+
+#[test]
 fn a_message_too_big_is_1009() {
     let server = Server::start(StreamLimits::default());
     let mut viewer = server.greeted();
