@@ -170,7 +170,7 @@ pub(super) async fn hand_in(
     wait: Option<Duration>,
 ) -> Result<HttpResponse, Problem> {
     let idempotency_key = dto::idempotency_key(request)?;
-    let if_match = dto::header_text(request, "if-match")?;
+    let if_match = dto::if_match(request)?;
     let requested_by = guard::requester(request);
     let handed = Request { command, target, requested_by, idempotency_key, if_match };
     let mut operation = deps.control.submit(handed).await?;

@@ -82,7 +82,7 @@ pub(super) async fn update(request: HttpRequest, payload: Payload, deps: Data<De
     if !dry_run {
         return hand_in(&request, &deps, Command::Update { spec }, Target::Swarm(name), wait).await;
     }
-    let UpdatePlan { swarm, agents } = deps.control.plan_update(spec, dto::header_text(&request, "if-match")?)?;
+    let UpdatePlan { swarm, agents } = deps.control.plan_update(spec, dto::if_match(&request)?)?;
     let agents = agents.iter().map(|(agent, change)| AgentChangeView::new(agent, change.word())).collect();
     Ok(guard::told(dry_run, Plan { dry_run, swarm: swarm.to_string(), agents }))
 }

@@ -64,17 +64,26 @@ async fn collect(mut payload: Payload) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// A header's text; `None` when it is not there.
+/// A header's text; `None` when it is not there. Of two a proxy might have read the other one.
 pub(super) fn header_text(request: &HttpRequest, name: &str) -> Result<Option<String>, Problem> {
-    request
-        .headers()
-        .get(name)
-        .map(|value| {
-            let text =
-                value.to_str().map_err(|_| Problem::new(Code::InvalidRequest, format!("{name} is no ASCII text")))?;
-            Ok(text.to_owned())
-        })
-        .transpose()
+    let invalid = |why: &str| Problem::new(Code::InvalidRequest, format!("{name} {why}"));
+    let mut all = request.headers().get_all(name);
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(invalid("is there twice, allowed: once"));
+    }
+    value.to_str().map(|text| Some(text.to_owned())).map_err(|_| invalid("is no ASCII text"))
+}
+
+/// `If-Match`, if there is one.
+pub(super) fn if_match(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let tags = header_text(request, "if-match")?;
+    match &tags {
+        Some(tags) if tags.trim().is_empty() => {
+            Err(Problem::new(Code::InvalidRequest, "if-match is empty, allowed: an ETag of the document, or *"))
+        }
+        _ => Ok(tags),
+    }
 }
 
 /// `Idempotency-Key`, if there is one.

@@ -109,6 +109,25 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[test]
+fn headers_that_two_readers_could_read_differently_are_refused() {
+    let hive = hive(Setup::default());
+    let json = "Content-Type: application/json";
+    for (headers, hint) in [
+        (["If-Match: \"a\"", "If-Match: *"], "if-match is there twice"),
+        (["Idempotency-Key: one", "Idempotency-Key: two"], "idempotency-key is there twice"),
+        (["If-Match:", "X-Other: 1"], "if-match is empty"),
+        (["If-Match:  \t", "X-Other: 1"], "if-match is empty"),
+    ] {
+        let reply = hive.send("POST", "/api/v1/swarms/review/stop", &[json, headers[0], headers[1]], "{}");
+        let detail = reply.problem(400, "invalid_request");
+        assert!(detail.contains(hint), "{headers:?}: {detail}");
+    }
+    let twice = ["Last-Event-ID: 1", "Last-Event-ID: 2"];
+    hive.send("GET", "/api/v1/events", &twice, "").problem(400, "invalid_request");
+    assert!(hive.desk.requests.lock().is_empty());
+}
+
+#[test]
 fn a_route_that_is_not_there_says_which_was_meant() {
     let hive = hive(Setup::default());
     for (path, hint) in [
