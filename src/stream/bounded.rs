@@ -105,10 +105,11 @@ fn announced(head: &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "tests")]
 mod tests {
     use super::*;
 
-    fn measure() -> Measure {
+    fn fresh() -> Measure {
         Measure { max: 1000, head: [0; HEAD_MAX], known: 0, left: 0 }
     }
 
@@ -130,11 +131,11 @@ mod tests {
             bytes.extend(std::iter::repeat_n(0xff, usize::try_from(length).unwrap_or(0)));
         }
         for piece in [1, 3, 7, bytes.len()] {
-            let mut measure = measure();
+            let mut measure = fresh();
             assert!(bytes.chunks(piece).all(|piece| measure.admits(piece)));
             assert_eq!((measure.known, measure.left), (0, 0));
             for long in [1001, 70_000, u64::MAX] {
-                let mut measure = Measure { ..self::measure() };
+                let mut measure = fresh();
                 assert!(bytes.chunks(piece).all(|piece| measure.admits(piece)));
                 assert!(!frame(long).chunks(piece).all(|piece| measure.admits(piece)), "{long} in pieces of {piece}");
             }
