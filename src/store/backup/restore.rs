@@ -249,7 +249,7 @@ mod tests {
             let files = said.iter().map(|path| entry(path)).collect();
             let manifest = Manifest { format, version: text(), hive_id: text(), begun_at: text(), files };
             let found = found.iter().map(|path| ((*path).to_owned(), entry(path))).collect();
-            compare(manifest, found).map(drop).map_err(|why| why.split(' ').last().unwrap_or_default().to_owned())
+            compare(manifest, found).map(drop).map_err(|why| why.split(' ').next_back().unwrap_or_default().to_owned())
         };
         let good = ["hive.db", "hive-id"];
         assert_eq!(of(FORMAT, &good, &good), Ok(()));
