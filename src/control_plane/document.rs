@@ -184,8 +184,11 @@ async fn change_to(
     mut progress: Progress<'_>,
 ) -> Result<Done, String> {
     let text = |error: StoreError| error.to_string();
-    let (name, old) = (&spec.name, Arc::clone(&present.spec));
-    let all = changes(Some(&old), &spec);
+    let name = &spec.name;
+    // Taken up anew, what was done already is not done again.
+    let old = office.left_document(name).unwrap_or_else(|| Arc::clone(&present.spec));
+    let mut all = changes(Some(&old), &spec);
+    all.retain(|(agent, _)| !progress.has_done(agent));
     let next = planned(Arc::clone(&spec), scaled, Some(&present));
     let journal = &*office.deps().journal;
     for (agent, _) in all.iter().filter(|(_, change)| *change == Change::Stop) {
@@ -210,6 +213,7 @@ async fn change_to(
     // Only now: a daemon that dies before finds the old document, and does again what no step tells of. Also when it ended badly, as by a stop that
     // overtook it: this daemon goes by the new document, and so must the next one.
     office.keep_document(name).await;
+    office.has_settled(name);
     Ok(match done? {
         Replaced::All => Done::looked(progress.into_steps()),
         Replaced::Left { done, of } => progress.left(format!(

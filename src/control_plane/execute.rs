@@ -84,9 +84,16 @@ impl<'a> Progress<'a> {
         Done { steps: self.operation.steps, error: Some(format!("cancelled: {what}")), cancelled: true }
     }
 
+    /// Whether a step tells that this agent has got there.
+    pub(super) fn has_done(&self, agent: &AgentId) -> bool {
+        self.operation.steps.iter().any(|step| step.agent == *agent && step.result.is_ok())
+    }
+
     /// One more.
     pub(super) async fn step(&mut self, agent: &AgentId, result: Result<String, String>) {
-        self.operation.steps.push(Step { at: SystemTime::now(), agent: agent.clone(), result });
+        let step = Step { at: SystemTime::now(), agent: agent.clone(), result };
+        self.office.note_step(self.operation.id, step.clone());
+        self.operation.steps.push(step);
         if self.told.elapsed() >= TOLD_EVERY {
             self.told = Instant::now();
             self.office.record(self.operation.clone()).await;

@@ -30,7 +30,9 @@ use super::{
 use crate::{
     events::Feed,
     health,
-    model::{AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, SwarmName, Target},
+    model::{
+        AgentId, Command, Desired, EventKind, Operation, OperationId, OperationState, SwarmName, SwarmSpec, Target,
+    },
     runtime::{AgentActor, AgentDeps},
     store::StoreError,
 };
@@ -47,6 +49,8 @@ struct Entry {
     agents: HashMap<AgentId, ChildRef<AgentActor>>,
     /// An operation is putting it up or taking it down: nobody else may.
     held: bool,
+    /// The document before, while agents may still run it: until an operation has brought all of them to the present one.
+    left: Option<Arc<SwarmSpec>>,
 }
 
 /// The readiness lines of the other rooms.
@@ -111,7 +115,7 @@ impl Office {
             }
             entries.insert(
                 plan.spec.name.clone(),
-                Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new(), held: false },
+                Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new(), held: false, left: None },
             );
         }
         Arc::new_cyclic(|me| Self {

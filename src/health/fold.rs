@@ -73,18 +73,19 @@ impl Swarm {
     }
 
     /// Whether its document is to be told now. Agents that come and go by the hundred change the reasons hundreds of times a second, and each
-    /// of these agents is told of by itself: reasons alone are told no more often than measured values are.
+    /// of these agents is told of by itself: reasons that sum them up are told no more often than measured values are.
     fn is_due(&self, now: Now) -> bool {
         let rests = self.told.as_ref().is_some_and(|(told, at)| {
-            now.mono.saturating_duration_since(*at) < SAMPLES_INTERVAL && same_but_reasons(told, &self.doc)
+            now.mono.saturating_duration_since(*at) < SAMPLES_INTERVAL && same_but_sums(told, &self.doc)
         });
         self.untold && !rests
     }
 }
 
-fn same_but_reasons(a: &SwarmHealth, b: &SwarmHealth) -> bool {
-    (&a.name, a.level, a.since, a.desired, &a.home, &a.agents)
-        == (&b.name, b.level, b.since, b.desired, &b.home, &b.agents)
+fn same_but_sums(a: &SwarmHealth, b: &SwarmHealth) -> bool {
+    let gave_up = |swarm: &SwarmHealth| swarm.reasons.iter().any(|reason| reason.code == level::GAVE_UP);
+    (&a.name, a.level, a.since, a.desired, &a.home, &a.agents, gave_up(a))
+        == (&b.name, b.level, b.since, b.desired, &b.home, &b.agents, gave_up(b))
 }
 
 /// How the last use of something went; `None` before the first.

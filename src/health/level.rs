@@ -7,6 +7,9 @@ use crate::model::{AgentHealth, AgentState, Desired, Level, Reason, SwarmHealth}
 /// Names told in one reason before the rest is only counted: a line that people read.
 const NAMES_MAX: usize = 5;
 
+/// The reason that is the swarm's own: its supervisor has given up. All others sum up its agents.
+pub(super) const GAVE_UP: &str = "swarm_gave_up";
+
 /// Bytes of what is told of one of them: errors of runtimes can be long, and the agent's own document has all of it.
 const DETAIL_BYTES_MAX: usize = 256;
 
@@ -67,7 +70,7 @@ pub(super) fn of_swarm<'a>(
         && bound.peek().is_some()
         && bound.all(|agent| agent.state == AgentState::Failed)
     {
-        found.add(Level::Critical, "swarm_gave_up", || {
+        found.add(Level::Critical, GAVE_UP, || {
             whose.unwrap_or("its agents needed more restarts than its intensity allows").to_owned()
         });
     }

@@ -39,6 +39,31 @@ fn a_start_is_seen_to_its_end_although_the_controller_falls_over_it() {
     });
 }
 
+/// The one who takes it up finds the new document in force already, and only one of the agents brought to it.
+#[test]
+fn an_update_is_seen_to_its_end_although_the_controller_falls_over_it() {
+    run(async {
+        let nest = Nest::start(&[("s", &["a", "b", "c"])]).await;
+        nest.running("s/c", 1).await;
+        let mut spec = (*nest.office.swarm(&"s".parse().unwrap()).unwrap().spec).clone();
+        for agent in &mut spec.agents {
+            Arc::make_mut(agent).command.push("--new".to_owned());
+        }
+        let b: AgentId = "s/b".parse().unwrap();
+        nest.runtime.next(&b, Script::runs().alive_after(SLOW));
+        let update =
+            Request { requested_by: Requester::Reload, ..request(Command::Update { spec: Arc::new(spec) }, "s") };
+        let update = nest.office.submit(update).await.unwrap();
+        starting(&nest, &b, 2).await;
+        nest.refs.controller.run(|_, _| panic!("a bug in the middle")).unwrap();
+        let update = ended(&nest, &update).await;
+        assert_eq!(update.state, OperationState::Succeeded, "{update:?}");
+        nest.running("s/c", 2).await;
+        assert_eq!(nest.live()[0], "s/a 2", "it had been brought to the new document before");
+        nest.end().await;
+    });
+}
+
 /// An operator is impatient: what they start is coming back already.
 #[test]
 fn a_start_of_what_comes_back_by_itself_is_done_when_it_is_back() {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Entry, Office};
 use crate::{
     control_plane::plan::PlannedSwarm,
-    model::{AgentId, Desired, SwarmName},
+    model::{AgentId, Desired, OperationId, Step, SwarmName, SwarmSpec},
     runtime::AgentActor,
 };
 
@@ -23,7 +23,8 @@ impl Office {
         for agent in &plan.agents {
             self.needs.agents.registry.slot(&agent.id).set_paused(agent.desired == Desired::Paused);
         }
-        let entry = Entry { plan, supervisor: watch::Sender::new(None), agents: HashMap::new(), held: true };
+        let supervisor = watch::Sender::new(None);
+        let entry = Entry { plan, supervisor, agents: HashMap::new(), held: true, left: None };
         self.entries.insert(entry.plan.spec.name.clone(), entry);
     }
 
@@ -42,7 +43,30 @@ impl Office {
             for agent in &mut plan.agents {
                 agent.adopt = living.get(&agent.id).copied().flatten();
             }
-            entry.plan = plan;
+            let before = std::mem::replace(&mut entry.plan, plan);
+            entry.left.get_or_insert(before.spec);
+        }
+    }
+
+    /// The document that agents of a swarm may still run although it has another one: the controller fell over whoever was bringing them to that.
+    pub(in crate::control_plane) fn left_document(&self, name: &SwarmName) -> Option<Arc<SwarmSpec>> {
+        self.entries.get(name)?.left.clone()
+    }
+
+    /// An operation has come one step further: for whoever takes it up if the controller falls before this is told.
+    pub(in crate::control_plane) fn note_step(&self, id: OperationId, step: Step) {
+        if let Some(sender) = self.under_way.get(&id) {
+            sender.send_if_modified(|operation| {
+                operation.steps.push(step);
+                false
+            });
+        }
+    }
+
+    /// Nothing is to be brought to the present document any more.
+    pub(in crate::control_plane) fn has_settled(&self, name: &SwarmName) {
+        if let Some(mut entry) = self.entries.get_mut(name) {
+            entry.left = None;
         }
     }
 
