@@ -144,6 +144,18 @@ uuid_id!(
     /// One accepted command.
     OperationId
 );
+uuid_id!(
+    /// One task.
+    TaskId
+);
+uuid_id!(
+    /// One attempt to lock, from its asking to its release.
+    LockId
+);
+uuid_id!(
+    /// One message as its sender knows it; each recipient has a copy under the same id.
+    MessageId
+);
 
 /// Orders daemons on one data directory; incremented there before a daemon binds anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -15,6 +15,7 @@ pub mod source;
 pub mod spec;
 pub mod telemetry;
 pub mod token;
+pub mod work;
 
 pub use command::{Command, Operation, OperationState, Requester, RestartMode, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
@@ -26,7 +27,8 @@ pub use health::{
     Level, Measured, Reason, Source, SwarmHealth, TelemetryHealth,
 };
 pub use ids::{
-    AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, NotifierName, OperationId, Seq, SourceName, SwarmName,
+    AgentId, AgentName, Epoch, HiveId, InvalidName, LaunchId, LockId, MessageId, NotifierName, OperationId, Seq,
+    SourceName, SwarmName, TaskId,
 };
 pub use notify::{NotifierStatus, NotifySpec, Receiver, Topic, UrlSpec, Webhook};
 pub use observation::Observation;
@@ -44,3 +46,7 @@ pub use telemetry::{
     LogLevel, LogRecord, LogRecords, Lost, Spent, Telemetry, TelemetryKind, Usage, UsageReport, UsageTally,
 };
 pub use token::{ApiToken, InvalidTokenId, InvalidTokenName, Scope, TokenId, TokenName};
+pub use work::{
+    Attempt, AttemptEnd, Claim, Delivery, Fence, Grant, Lock, LockMode, Message, MessageKind, OnDependencyFailure,
+    Party, Priority, Retry, SendKey, Settled, Settlement, Task, TaskProgress, TaskSpec, TaskState,
+};

@@ -10,6 +10,8 @@ pub mod journal;
 pub mod logbook;
 pub mod records;
 pub mod sqlite;
+pub mod work;
+mod work_forms;
 mod worker;
 
 #[cfg(test)]
@@ -18,6 +20,10 @@ pub mod failing;
 pub mod suite;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+pub mod work_memory;
+#[cfg(test)]
+pub mod work_suite;
 
 pub use budget::{DiskBudget, DiskLimits};
 pub use data_dir::{DataDir, DataDirError, Fence, Options};
@@ -30,3 +36,4 @@ pub use records::{
     Pruned, PutOutcome, Retention, Standing, StandingState, StoredEvent, SwarmRow,
 };
 pub use sqlite::{SqliteJournal, journal_schema};
+pub use work::{WorkBatch, WorkKept, WorkStore};

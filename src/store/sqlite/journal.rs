@@ -63,6 +63,16 @@ impl SqliteJournal {
     }
 }
 
+impl SqliteJournal {
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
 /// Device and number of the file that has this name now.
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))

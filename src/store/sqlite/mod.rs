@@ -14,6 +14,7 @@ pub(super) mod reader;
 mod schema;
 mod swarms;
 mod tokens;
+mod work;
 pub(super) mod writer;
 
 pub use journal::SqliteJournal;

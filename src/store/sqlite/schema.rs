@@ -12,13 +12,22 @@ use crate::store::{
 };
 
 /// See [`database::open`].
-const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS, SCALED, RUNS];
+const MIGRATIONS: &[&str] = &[FIRST, USAGE, TOKENS, SCALED, RUNS, WORK];
 
 /// What each incarnation runs.
 const RUNS: &str = "ALTER TABLE incarnations ADD COLUMN runs BLOB";
 
 /// What the operator made of the file's numbers of agents.
 const SCALED: &str = "ALTER TABLE swarms ADD COLUMN scaled TEXT";
+
+/// Tasks, locks that are held, and the copies of messages that each recipient has.
+const WORK: &str = "
+    CREATE TABLE tasks (id BLOB PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE locks (id BLOB PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE messages (
+        id BLOB NOT NULL, recipient TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (id, recipient)
+    ) STRICT, WITHOUT ROWID;
+";
 
 /// The journal's youngest schema that this version knows, as the database counts it.
 pub fn journal_schema() -> u32 {

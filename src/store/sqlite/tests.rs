@@ -6,9 +6,10 @@ use super::*;
 use crate::{
     model::{Epoch, Seq},
     store::{
-        DataDir, Journal, Options, Retention, StoreError,
+        DataDir, Journal, Options, Retention, StoreError, WorkStore,
         suite::{self, at, event},
         testing::{DIR, Second, SmallDisk, short_dir},
+        work_suite,
     },
 };
 
@@ -17,6 +18,15 @@ async fn keeps_the_contract() {
     suite::contract(|| {
         let (dir, journal) = suite::scratch();
         (dir, Box::new(journal) as Box<dyn Journal>)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_of_coordination() {
+    work_suite::contract(|| {
+        let (dir, journal) = suite::scratch();
+        (dir, Box::new(journal) as Box<dyn WorkStore>)
     })
     .await;
 }
@@ -178,7 +188,7 @@ fn refuses_what_it_does_not_know() {
     let first = Claim { hive_id: None, epoch: None, first_epoch: Epoch(7) };
     claim(&path, "test", first).unwrap();
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert_eq!(claim(&path, "test", first), Err(StoreError::Newer { found: 99, known: 5 }));
+    assert_eq!(claim(&path, "test", first), Err(StoreError::Newer { found: 99, known: i64::from(journal_schema()) }));
     std::fs::write(
         &path,
         b"this is no database, and long enough to be seen as none........................................",
