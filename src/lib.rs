@@ -4,6 +4,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod coordination;
 pub mod data_plane;
 pub mod events;
 pub mod health;

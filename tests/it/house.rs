@@ -16,6 +16,7 @@ const RANKS: &[(&str, u32)] = &[
     ("store", 4),
     ("runtime", 5),
     ("health", 5),
+    ("coordination", 5),
     ("control_plane", 6),
     ("data_plane", 7),
     ("stream", 7),

@@ -1,0 +1,299 @@
+//! What the doors hold: a call goes in, and its answer comes once what it says is written down. Behind it is the [`Clerk`].
+//!
+//! Signs of life cost nothing here: who has given one is noted, and looked at when a lease would end. What becomes of a holder is noted as well, and holds
+//! until it has been written down, whatever the store says meanwhile.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use dashmap::{DashMap, DashSet};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::{
+    Counter, Refused,
+    board::{Board, BoardChanges},
+    clerk::Clerk,
+    locks::{Ask, Asked, Change, LockChanges, Locks},
+    mail::{Mail, MailChanges},
+};
+use crate::{
+    model::{AgentId, AgentName, Lock, LockId, Party, SwarmName},
+    store::{StoreError, WorkStore},
+};
+
+/// Calls that may wait; a caller beyond waits for a place.
+const QUEUE_MAX: usize = 1024;
+/// How long a caller waits for an answer, save for a lock.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkError {
+    /// The rules refuse it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It can't be written down now, and so it was not done; with [`StoreError::Busy`] it may have been.
+    #[error("coordination is not available: {0}")]
+    Unavailable(StoreError),
+    /// The daemon ends.
+    #[error("the daemon is shutting down")]
+    Closed,
+}
+
+/// What the rules work on.
+#[derive(Debug)]
+pub struct Cores {
+    /// Tasks and claims.
+    pub board: Board,
+    /// Locks.
+    pub locks: Locks,
+    /// Messages.
+    pub mail: Mail,
+    /// Numbers and fencing tokens.
+    pub counter: Counter,
+}
+
+/// What one batch has changed.
+#[derive(Debug, Default)]
+pub struct WorkChanges {
+    /// Of tasks.
+    pub board: BoardChanges,
+    /// Of locks.
+    pub locks: LockChanges,
+    /// Of messages.
+    pub mail: MailChanges,
+}
+
+/// Hears what has happened, once it is written down. The composition root implements it: the feed tells.
+pub trait WorkWitness: Send + Sync {
+    /// Takes what one batch has changed. Must not block.
+    fn changed(&self, changes: &WorkChanges);
+}
+
+/// What somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bell {
+    /// That a task becomes ready in a swarm.
+    Work(SwarmName),
+    /// That a message comes for a recipient.
+    Mail(SwarmName, AgentName),
+}
+
+/// What becomes of a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its incarnation is proven dead.
+    Ended,
+    /// It is paused.
+    Paused,
+    /// It goes on.
+    Resumed,
+}
+
+/// Whoever waits for a lock.
+pub(super) type Waiting = oneshot::Sender<Result<Arc<Lock>, WorkError>>;
+
+/// What both sides look at.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Each counts up when it rings.
+    pub(super) bells: DashMap<Bell, watch::Sender<u64>>,
+    /// Who has given a sign of life since the clerk looked last.
+    pub(super) alive: DashSet<Party>,
+    /// What has become of holders, in order, and is not written down yet.
+    pub(super) fates: Mutex<Vec<(Party, Fate)>>,
+    /// A fate waits.
+    pub(super) called: Notify,
+    /// Incarnations that have taken something and are not known to have ended.
+    pub(super) holders: DashSet<Party>,
+    /// The last incarnation of each agent that is known to have ended: what was on its way here from one of them is taken back.
+    pub(super) ended: DashMap<AgentId, u64>,
+    /// Who waits for which lock.
+    pub(super) waiting: DashMap<LockId, Waiting>,
+}
+
+impl Shared {
+    pub(super) fn call_for(&self, party: &Party, fate: Fate) {
+        self.fates.lock().push((party.clone(), fate));
+        self.called.notify_one();
+    }
+}
+
+/// What the doors hold.
+#[derive(Clone)]
+pub struct Desk {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Desk {
+    /// A desk and its clerk, who must be [`run`](Clerk::run).
+    pub fn new(store: Arc<dyn WorkStore>, witness: Arc<dyn WorkWitness>) -> (Self, Clerk) {
+        let (sender, jobs) = mpsc::channel(QUEUE_MAX);
+        let shared = Arc::<Shared>::default();
+        let clerk = Clerk::new(store, witness, jobs, Arc::clone(&shared));
+        (Self { jobs: sender, shared }, clerk)
+    }
+
+    /// Lets the rules decide; the answer comes once what it says is written down.
+    ///
+    /// # Errors
+    /// Why it is refused, or was not done.
+    pub async fn call<T, F>(&self, decide: F) -> Result<T, WorkError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Cores, SystemTime) -> Result<T, Refused> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call = Box::new(Call { decide: Some(decide), outcome: None, reply });
+        let round_trip = async {
+            self.jobs.send(call).await.map_err(|_| WorkError::Closed)?;
+            answer.await.map_err(|_| WorkError::Closed)?
+        };
+        timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(WorkError::Unavailable(StoreError::Busy)))
+    }
+
+    /// Asks for a lock and waits for it as long as the asking says. Who drops this has given up; what he was given meanwhile is given back.
+    ///
+    /// # Errors
+    /// Why it is refused, or was not done.
+    pub async fn lock(&self, ask: Ask) -> Result<Arc<Lock>, WorkError> {
+        let (id, swarm, wait) = (ask.id, ask.holder.id.swarm.clone(), ask.wait);
+        self.wait_for(id, swarm, wait, move |cores, now| cores.locks.ask(&mut cores.counter, ask, now)).await
+    }
+
+    /// Asks for another mode of a lock, and waits for it in the same way.
+    ///
+    /// # Errors
+    /// Why it is refused, or was not done. The lock stays as it was.
+    pub async fn change_lock(&self, swarm: SwarmName, change: Change) -> Result<Arc<Lock>, WorkError> {
+        let of = swarm.clone();
+        let decide = move |cores: &mut Cores, now| cores.locks.change(&mut cores.counter, &of, change, now);
+        self.wait_for(change.id, swarm, change.wait, decide).await
+    }
+
+    async fn wait_for<F>(&self, id: LockId, swarm: SwarmName, wait: Duration, decide: F) -> Result<Arc<Lock>, WorkError>
+    where
+        F: FnOnce(&mut Cores, SystemTime) -> Result<Asked, Refused> + Send + 'static,
+    {
+        let (sender, given) = oneshot::channel();
+        self.shared.waiting.insert(id, sender);
+        let mut waits = Waits { desk: self, id, swarm, over: false };
+        let asked = self.call(decide).await;
+        let outcome = match asked {
+            Ok(Asked::Granted(lock)) => Ok(lock),
+            Ok(Asked::Waiting(_)) => {
+                // The rules end the wait in time; this is for a clerk that does not come back.
+                match timeout(wait + ANSWER_WAIT_MAX, given).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) => Err(WorkError::Closed),
+                    Err(_) => Err(WorkError::Unavailable(StoreError::Busy)),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        waits.over = !matches!(outcome, Err(WorkError::Unavailable(StoreError::Busy)));
+        outcome
+    }
+
+    /// A party has given a sign of life: its leases are renewed when they would end.
+    pub fn alive(&self, party: &Party) {
+        if self.shared.holders.contains(party) {
+            self.shared.alive.insert(party.clone());
+        }
+    }
+
+    /// Something has become of a holder; of one who has taken nothing it is only noted that it has ended.
+    pub fn fate(&self, party: &Party, fate: Fate) {
+        if let (Fate::Ended, Some(incarnation)) = (fate, party.incarnation) {
+            let mut last = self.shared.ended.entry(party.id.clone()).or_insert(incarnation);
+            *last = incarnation.max(*last);
+        }
+        if self.shared.holders.contains(party) {
+            self.shared.call_for(party, fate);
+        }
+    }
+
+    /// Incarnations that have taken something and are not known to have ended: at the start of a daemon those that the last one knew.
+    pub fn holders(&self) -> Vec<Party> {
+        self.shared.holders.iter().map(|party| party.clone()).collect()
+    }
+
+    /// Changes when this rings.
+    pub fn listen(&self, bell: Bell) -> watch::Receiver<u64> {
+        self.shared.bells.entry(bell).or_default().subscribe()
+    }
+}
+
+/// Somebody waits for a lock.
+struct Waits<'a> {
+    desk: &'a Desk,
+    id: LockId,
+    swarm: SwarmName,
+    /// The answer has come.
+    over: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.desk.shared.waiting.remove(&self.id);
+        if self.over {
+            return;
+        }
+        let (id, swarm) = (self.id, self.swarm.clone());
+        let decide = move |cores: &mut Cores, now| {
+            if !cores.locks.give_up(&mut cores.counter, &swarm, id, now)
+                && let Some(view) = cores.locks.get(&swarm, id)
+                && let Some(grant) = view.lock.grant
+            {
+                // It was given and nobody has heard of it.
+                cores.locks.release(&mut cores.counter, &swarm, id, grant.fence, now)?;
+            }
+            Ok(())
+        };
+        let (reply, _) = oneshot::channel();
+        // Where the queue is full its lease ends it.
+        let _ = self.desk.jobs.try_send(Box::new(Call { decide: Some(decide), outcome: None, reply }));
+    }
+}
+
+/// One call on its way through the queue.
+pub(super) trait Job: Send {
+    fn decide(&mut self, cores: &mut Cores, now: SystemTime);
+    /// Tells the caller, once the fate of what was decided is known.
+    fn answer(self: Box<Self>, undone: Option<StoreError>);
+}
+
+struct Call<T, F> {
+    decide: Option<F>,
+    outcome: Option<Result<T, Refused>>,
+    reply: oneshot::Sender<Result<T, WorkError>>,
+}
+
+impl<T, F> Job for Call<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Cores, SystemTime) -> Result<T, Refused> + Send,
+{
+    fn decide(&mut self, cores: &mut Cores, now: SystemTime) {
+        self.outcome = self.decide.take().map(|decide| decide(cores, now));
+    }
+
+    fn answer(self: Box<Self>, undone: Option<StoreError>) {
+        let answer = match (undone, self.outcome) {
+            // A refusal changes nothing, so there is nothing that was not written.
+            (_, Some(Err(refused))) => Err(WorkError::Refused(refused)),
+            (Some(error), _) => Err(WorkError::Unavailable(error)),
+            (None, Some(Ok(answer))) => Ok(answer),
+            (None, None) => Err(WorkError::Closed),
+        };
+        // The caller may have gone away; what was decided stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
