@@ -82,6 +82,8 @@ pub(super) async fn update(request: HttpRequest, payload: Payload, deps: Data<De
     if !dry_run {
         return hand_in(&request, &deps, Command::Update { spec }, Target::Swarm(name), wait).await;
     }
+    // A dry run refuses what the update itself would refuse.
+    dto::idempotency_key(&request)?;
     let UpdatePlan { swarm, agents } = deps.control.plan_update(spec, dto::if_match(&request)?)?;
     let agents = agents.iter().map(|(agent, change)| AgentChangeView::new(agent, change.word())).collect();
     Ok(guard::told(dry_run, Plan { dry_run, swarm: swarm.to_string(), agents }))

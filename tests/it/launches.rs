@@ -55,6 +55,15 @@ fn a_swarm_is_launched_updated_scaled_restarted_and_deleted() {
     let all = json!([told("a", "replace"), told("b-1", "keep"), told("b-2", "keep")]);
     assert_eq!((plan.status, &plan.body["agents"]), (200, &all), "{plan:?}");
     assert_eq!(agents(&hive, "api"), before, "a dry run changes nothing");
+    let long = "k".repeat(256);
+    for path in ["/swarms/api?dry_run=true", "/swarms/api"] {
+        let refused = send(&hive, "PUT", path, &[("idempotency-key", &long)], &second);
+        assert_eq!(
+            (refused.status, refused.body["code"].as_str()),
+            (400, Some("invalid_request")),
+            "{path}: {refused:?}"
+        );
+    }
     let stale = send(&hive, "PUT", "/swarms/api", &[("if-match", "\"0000000000000000\"")], &second);
     assert_eq!((stale.status, stale.body["code"].as_str()), (412, Some("precondition_failed")), "{stale:?}");
     done(&hive, "PUT", "/swarms/api", &second);
