@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use dashmap::{DashMap, DashSet};
+use dashmap::{DashMap, DashSet, Entry};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -23,7 +23,7 @@ use super::{
     mail::{Mail, MailChanges},
 };
 use crate::{
-    model::{AgentId, AgentName, Lock, LockId, Party, SwarmName},
+    model::{AgentId, AgentName, Fence, Lock, LockId, Party, SwarmName},
     store::{StoreError, WorkStore},
 };
 
@@ -165,7 +165,7 @@ impl Desk {
     /// Why it is refused, or was not done.
     pub async fn lock(&self, ask: Ask) -> Result<Arc<Lock>, WorkError> {
         let (id, swarm, wait) = (ask.id, ask.holder.id.swarm.clone(), ask.wait);
-        self.wait_for(id, swarm, wait, move |cores, now| cores.locks.ask(&mut cores.counter, ask, now)).await
+        self.wait_for(id, None, swarm, wait, move |cores, now| cores.locks.ask(&mut cores.counter, ask, now)).await
     }
 
     /// Asks for another mode of a lock, and waits for it in the same way.
@@ -175,16 +175,30 @@ impl Desk {
     pub async fn change_lock(&self, swarm: SwarmName, change: Change) -> Result<Arc<Lock>, WorkError> {
         let of = swarm.clone();
         let decide = move |cores: &mut Cores, now| cores.locks.change(&mut cores.counter, &of, change, now);
-        self.wait_for(change.id, swarm, change.wait, decide).await
+        self.wait_for(change.id, Some(change.fence), swarm, change.wait, decide).await
     }
 
-    async fn wait_for<F>(&self, id: LockId, swarm: SwarmName, wait: Duration, decide: F) -> Result<Arc<Lock>, WorkError>
+    /// `known` is the token that the caller has of this lock already.
+    async fn wait_for<F>(
+        &self,
+        id: LockId,
+        known: Option<Fence>,
+        swarm: SwarmName,
+        wait: Duration,
+        decide: F,
+    ) -> Result<Arc<Lock>, WorkError>
     where
         F: FnOnce(&mut Cores, SystemTime) -> Result<Asked, Refused> + Send + 'static,
     {
         let (sender, given) = oneshot::channel();
-        self.shared.waiting.insert(id, sender);
-        let mut waits = Waits { desk: self, id, swarm, over: false };
+        match self.shared.waiting.entry(id) {
+            Entry::Vacant(place) => drop(place.insert(sender)),
+            Entry::Occupied(_) => {
+                let (found, allowed) = ("another change of it that waits".to_owned(), "one at a time".to_owned());
+                return Err(Refused::Invalid { key: "lock".to_owned(), found, allowed }.into());
+            }
+        }
+        let mut waits = Waits { desk: self, id, known, swarm, over: false };
         let asked = self.call(decide).await;
         let outcome = match asked {
             Ok(Asked::Granted(lock)) => Ok(lock),
@@ -235,6 +249,8 @@ impl Desk {
 struct Waits<'a> {
     desk: &'a Desk,
     id: LockId,
+    /// The token that he has already.
+    known: Option<Fence>,
     swarm: SwarmName,
     /// The answer has come.
     over: bool,
@@ -246,11 +262,11 @@ impl Drop for Waits<'_> {
         if self.over {
             return;
         }
-        let (id, swarm) = (self.id, self.swarm.clone());
+        let (id, known, swarm) = (self.id, self.known, self.swarm.clone());
         let decide = move |cores: &mut Cores, now| {
             if !cores.locks.give_up(&mut cores.counter, &swarm, id, now)
                 && let Some(view) = cores.locks.get(&swarm, id)
-                && let Some(grant) = view.lock.grant
+                && let Some(grant) = view.lock.grant.filter(|grant| Some(grant.fence) != known)
             {
                 // It was given and nobody has heard of it.
                 cores.locks.release(&mut cores.counter, &swarm, id, grant.fence, now)?;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::{
     Bell, Clerk, Cores, Desk, Fate, Refused, WorkChanges, WorkError, WorkWitness,
     board::{Asking, NewTask},
-    locks::Ask,
+    locks::{Ask, Change},
     mail::{Letter, LetterKind, To, Wanted},
 };
 use crate::{
@@ -453,4 +453,34 @@ async fn whoever_waits_for_a_lock_is_told_when_everything_is_read_anew() {
         .unwrap_err();
     assert_eq!(waits.await.unwrap(), Err(WorkError::Unavailable(StoreError::ReadOnly)));
     *office.store.fails.lock() = None;
+}
+
+#[tokio::test]
+async fn whoever_goes_while_he_waits_for_more_keeps_what_he_has() {
+    let office = Office::open();
+    let read = |name| Ask { mode: LockMode::Read, ..ask(name, "a", WAIT) };
+    let mine = office.desk.lock(read("x")).await.unwrap();
+    office.desk.lock(read("y")).await.unwrap();
+    let fence = mine.grant.unwrap().fence;
+    let change = Change { id: mine.id, fence, mode: LockMode::Write, wait: WAIT };
+    let waits = tokio::spawn({
+        let desk = office.desk.clone();
+        async move { desk.change_lock(swarm(), change).await }
+    });
+    until_waiting(&office, 1).await;
+    let second = office.desk.change_lock(swarm(), change).await.unwrap_err();
+    assert!(matches!(second, WorkError::Refused(Refused::Invalid { .. })), "{second}");
+    waits.abort();
+    assert!(waits.await.unwrap_err().is_cancelled());
+    until_waiting(&office, 0).await;
+    // It was never heard of, and so it is not known whether it was carried out.
+    *office.store.fails.lock() = Some(StoreError::Busy);
+    office.desk.change_lock(swarm(), change).await.unwrap_err();
+    *office.store.fails.lock() = None;
+    let until = tokio::time::Instant::now() + WAIT;
+    while office.desk.call(|cores, _| Ok(cores.locks.counts(&swarm()))).await != Ok((2, 0)) {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(locks(&office).await, (2, 0));
 }

@@ -1,7 +1,7 @@
 //! How tasks come into being, and how dependencies do.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -265,14 +265,5 @@ impl Board {
         self.settle(id, now);
         self.weigh_before(&[id]);
         self.get(swarm, id)
-    }
-
-    /// How many tasks of a swarm stand where.
-    pub fn counts(&self, swarm: &SwarmName) -> HashMap<TaskState, usize> {
-        let mut counts = HashMap::new();
-        for task in self.list(swarm, 0) {
-            *counts.entry(task.state).or_default() += 1;
-        }
-        counts
     }
 }
