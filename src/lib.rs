@@ -16,5 +16,6 @@ pub mod runtime;
 pub mod store;
 pub mod stream;
 pub mod tls;
+pub mod tools;
 pub mod view;
 pub mod wire;

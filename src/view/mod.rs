@@ -20,6 +20,7 @@ pub mod time;
 mod token;
 pub mod tree;
 pub mod words;
+pub mod work;
 
 pub use change::AgentChangeView;
 pub use document::{AgentDocument, DocumentError, SwarmDocument, document, document_tag};

@@ -18,21 +18,23 @@ const RANKS: &[(&str, u32)] = &[
     ("health", 5),
     ("coordination", 5),
     ("control_plane", 6),
-    ("data_plane", 7),
-    ("stream", 7),
-    ("notify", 7),
-    ("http", 8),
-    ("config", 9),
-    ("app", 10),
-    ("cli", 11),
-    ("launcher", 12),
+    ("tools", 7),
+    ("mcp", 8),
+    ("data_plane", 9),
+    ("stream", 9),
+    ("notify", 9),
+    ("http", 10),
+    ("config", 11),
+    ("app", 12),
+    ("cli", 13),
+    ("launcher", 14),
 ];
 
 /// Rooms that may name only these, whatever their rank.
 const ONLY: &[(&str, &[&str])] = &[("launcher", &["wire"])];
 
 /// The edges decode; they never reach for a store, a runtime or the supervision crate.
-const EDGES: &[&str] = &["data_plane", "stream", "http"];
+const EDGES: &[&str] = &["mcp", "data_plane", "stream", "http"];
 const CLOSED_TO_EDGES: &[&str] = &["store", "runtime", "hivekeeper_actors"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
