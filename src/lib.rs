@@ -10,6 +10,7 @@ pub mod events;
 pub mod health;
 pub mod http;
 pub mod launcher;
+pub mod mcp;
 pub mod model;
 pub mod notify;
 pub mod runtime;

@@ -31,11 +31,11 @@ pub(super) fn start_log(config: &LogConfig) {
     };
 }
 
-/// Libraries are heard when something is wrong with them, or when everything is asked for. What `actix_http` calls an error is a client that
-/// speaks no HTTP, each time it does; that must not fill our log.
+/// Libraries are heard when something is wrong with them, or when everything is asked for. What `actix_http` and `rmcp` call an error is a client
+/// that breaks the rules or leaves, each time it does; that must not fill our log.
 fn concerns_us(what: &Metadata<'_>) -> bool {
     let (target, level) = (what.target(), *what.level());
-    let is_wrong = level <= Level::WARN && !target.starts_with("actix_http");
+    let is_wrong = level <= Level::WARN && !["actix_http", "rmcp"].iter().any(|library| target.starts_with(library));
     target.starts_with("hivekeeper") || is_wrong || level == Level::TRACE
 }
 

@@ -40,6 +40,7 @@ mod launcher_output;
 mod launcher_relay;
 mod launcher_sweep;
 mod launches;
+mod mcp;
 mod metrics;
 mod notify;
 mod openapi;
