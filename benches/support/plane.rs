@@ -11,13 +11,14 @@ use std::{
 use actix::System;
 use anyhow::{Context, bail, ensure};
 use hivekeeper::{
-    app::Said,
+    app::{Said, Signs},
+    coordination::{Desk, WorkChanges, WorkWitness},
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits},
     events::Feed,
     health::{self, Report},
     model::{Admission, AgentId, Desired, EventKind, HiveId, Origin, Refusal, Seq},
     runtime::{Registry, Veil},
-    store::{DataDir, LogBook, LogLimits, Options},
+    store::{DataDir, LogBook, LogLimits, Options, SqliteJournal},
     view::SwarmDocument,
 };
 use hivekeeper_actors::{Child, ChildSpec, EventSink, Placement, Root, Strategy, SupervisionEvent, SupervisorFlags};
@@ -29,6 +30,13 @@ use super::clock;
 pub const SWARM: &str = "bench";
 /// How long anything may take that should happen.
 const WAIT: Duration = Duration::from_secs(60);
+
+/// Nothing happens here that somebody would have to hear.
+struct Deaf;
+
+impl WorkWitness for Deaf {
+    fn changed(&self, _: &WorkChanges) {}
+}
 
 /// Lets everybody in.
 struct OpenHouse;
@@ -89,7 +97,11 @@ impl Plane {
         for number in 1..=agents {
             registry.slot(&format!("bench/a-{number}").parse()?).set_veil(Veil::new([0; 32], &[]));
         }
-        let said = Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
+        // Nobody has work here, and nobody gives any: what it costs to look is part of what is measured.
+        let work = Arc::new(SqliteJournal::open(&data.database(), data.epoch())?);
+        let (desk, _clerk) = Desk::new(work, Arc::new(Deaf));
+        let signs = Signs { desk, registry: registry.clone() };
+        let said = Said { health: health.clone(), logs: logs.clone(), registry, signs };
         let handle = DataPlaneHandle::new(Arc::new(OpenHouse), Arc::new(said), limits);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;

@@ -14,7 +14,7 @@ use crate::{
     },
     model::{Operation, Seq, SwarmSpec},
     runtime::{AgentDeps, Runtimes},
-    store::{DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, StoreError, SwarmRow},
+    store::{DataDir, Journal, LogBook, LogLimits, Options, SqliteJournal, StoreError, SwarmRow, WorkStore},
     view::SwarmDocument,
 };
 
@@ -27,6 +27,8 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=4 * 1024 * 1024
 pub(super) struct Ground {
     pub(super) data: Arc<DataDir>,
     pub(super) journal: Arc<dyn Journal>,
+    /// The same file.
+    pub(super) work: Arc<dyn WorkStore>,
     pub(super) logs: LogBook,
 }
 
@@ -35,14 +37,14 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Ground> {
     let path = &config.hive.data_dir;
     let data = DataDir::open(path, &config.hive.name, Options::default())
         .with_context(|| format!("failed to take the data directory {}", path.display()))?;
-    let journal = SqliteJournal::open(&data.database(), data.epoch()).context("failed to open the journal")?;
+    let journal = Arc::new(SqliteJournal::open(&data.database(), data.epoch()).context("failed to open the journal")?);
     let limits = LogLimits {
         bytes_per_agent: config.log.agent_bytes_max,
         total_bytes: config.log.total_bytes_max,
         segment_bytes: (config.log.agent_bytes_max / SEGMENTS).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()),
     };
     let logs = LogBook::open(&data.logs_dir(), limits, data.fence()).context("failed to open the log books")?;
-    Ok(Ground { data: Arc::new(data), journal: Arc::new(journal), logs })
+    Ok(Ground { data: Arc::new(data), work: Arc::clone(&journal) as _, journal, logs })
 }
 
 /// The first number of this daemon's feed, and up to which number it may go without asking again.

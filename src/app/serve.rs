@@ -23,6 +23,7 @@ use super::{
     sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
+    work::{Household, Overseer, Signs},
 };
 use crate::{
     config::{Config, DataPlaneConfig, Loader},
@@ -31,6 +32,7 @@ use crate::{
         chronicle::{Scribe, Standings, save_usage},
         recover,
     },
+    coordination::Desk,
     data_plane::{DataPlaneHandle, PlaneLimits, dialer::DialerHandle},
     events::Feed,
     health,
@@ -43,6 +45,7 @@ use crate::{
     },
     store::{DiskBudget, DiskLimits, Journal, Retention},
     stream::{Hub, StreamLimits},
+    tools::Tools,
 };
 
 /// Exit code of a daemon that a younger one has fenced off: like any failure, and nothing was stopped.
@@ -86,6 +89,7 @@ pub fn serve(config: Config, load: Loader) -> anyhow::Result<ExitCode> {
 struct Daemon {
     trunk: Trunk,
     office: Arc<Office>,
+    desk: Desk,
     hub: Hub,
     plane: DataPlaneHandle,
     feed: Feed,
@@ -103,7 +107,7 @@ struct Daemon {
 async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &LaunchThread) -> anyhow::Result<ExitCode> {
     // Before anything is started, so that no signal finds the default, which would end us without a word.
     let mut signals = Signals::listen().context("failed to listen for signals")?;
-    let boot::Ground { data, journal, logs } = ground;
+    let boot::Ground { data, journal, work, logs } = ground;
     let sockets = Arc::new(bind(&config)?);
     let (first, reserved) = boot::numbers(&*journal).await?;
     let feed = Feed::new(data.epoch(), first);
@@ -131,7 +135,11 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     };
     let history = History::open(options, SystemTime::now());
     let registry = Registry::default();
-    let said = Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
+    let (desk, clerk) = Desk::new(work, Arc::new(Overseer(registry.clone())));
+    let signs = Signs { desk: desk.clone(), registry: registry.clone() };
+    let household = Household::new(health.clone(), registry.clone());
+    let tools = Tools::new(desk.clone(), Arc::clone(&household) as _);
+    let said = Said { health: health.clone(), logs: logs.clone(), registry: registry.clone(), signs: signs.clone() };
     let limits = plane_limits(&config.data_plane);
     let plane =
         DataPlaneHandle::with_tls(Arc::new(registry.clone()), Arc::new(said), limits, config.data_plane.tls.clone());
@@ -169,7 +177,7 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
         runtimes: Runtimes::with_docker(Arc::clone(&runtime) as Arc<dyn Runtime>, Arc::clone(&docker)),
         journal: Arc::clone(&journal),
         logs,
-        witness: Arc::new(Seen(health.clone())),
+        witness: Arc::new(Seen { health: health.clone(), signs }),
         secrets: Secrets::new(config.secrets.clone()),
         drain: Arc::new(plane.clone()),
         registry,
@@ -193,9 +201,18 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     plan.swarms.iter().try_for_each(|swarm| deps.runtimes.house(&swarm.spec))?;
     let services = Services::default();
     let checks = checks(&journal, &sockets, &plane, &services);
-    let needs =
-        OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
+    // Before anybody takes anything: what is kept of others is of swarms that are gone.
+    desk.know_swarms(plan.swarms.iter().map(|swarm| swarm.spec.name.clone()));
+    let needs = OfficeDeps {
+        agents: deps,
+        health: health.clone(),
+        feed: feed.clone(),
+        desk: desk.clone(),
+        history: history.clone(),
+        checks,
+    };
     let office = Office::new(needs, plan.swarms);
+    household.know(&office);
     office.resume(unfinished).await;
     stuck.know(&office);
     let hub = Hub::new(StreamLimits::with_open_files(open_files_allowed()), feed.clone(), health.clone());
@@ -240,6 +257,8 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
         fenced: Arc::clone(&fenced),
         scribe: scribe.clone(),
         standings: standings.clone(),
+        coordination: (desk.clone(), clerk, config.coordination.keep),
+        tools,
         history: history.clone(),
         retention,
         health: health.clone(),
@@ -264,6 +283,7 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     let daemon = Daemon {
         trunk,
         office,
+        desk,
         hub,
         plane,
         feed,
@@ -412,6 +432,7 @@ impl Daemon {
     /// Swarms first, side by side and while everybody can still watch, then the services in reverse order.
     async fn stop(&self) -> ExitCode {
         let stopped = self.stop_swarms().await;
+        self.desk.close();
         self.hub.shutdown().await;
         self.plane.shutdown(PLANE_GRACE).await;
         if let Err(error) = self.trunk.root().shutdown().await {

@@ -9,6 +9,7 @@ use std::{
 use hivekeeper_actors::{EventKind as Supervised, EventSink, SupervisionEvent};
 use parking_lot::Mutex;
 
+use super::work::Signs;
 use crate::{
     control_plane::{Check, Office, chronicle::Standings},
     events::Feed,
@@ -22,12 +23,16 @@ use crate::{
     store::LogBook,
 };
 
-/// What the runtime room sees of agents, for health.
-pub(super) struct Seen(pub(super) Handle);
+/// What the runtime room sees of agents, for health, and for whoever works with them.
+pub(super) struct Seen {
+    pub(super) health: Handle,
+    pub(super) signs: Signs,
+}
 
 impl Witness for Seen {
     fn saw(&self, agent: &AgentId, incarnation: u64, what: Observation) {
-        self.0.report(Report::Runtime { agent: agent.clone(), incarnation, event: what });
+        self.signs.saw(agent, incarnation, &what);
+        self.health.report(Report::Runtime { agent: agent.clone(), incarnation, event: what });
     }
 }
 
@@ -58,7 +63,7 @@ impl EngineWitness for Engines {
     }
 }
 
-/// What agents say: log records into their books, all of it to health.
+/// What agents say: log records into their books, all of it to health, and that they speak to whoever gave them work.
 pub struct Said {
     /// Who folds.
     pub health: Handle,
@@ -66,10 +71,16 @@ pub struct Said {
     pub logs: LogBook,
     /// Who knows what is hidden of them.
     pub registry: Registry,
+    /// Who is told that they live.
+    pub signs: Signs,
 }
 
 impl TelemetrySink for Said {
     fn accept(&self, mut batch: Vec<Telemetry>) {
+        // A batch is of one session.
+        if let Some(said) = batch.last().filter(|said| !matches!(said.kind, TelemetryKind::SessionClosed)) {
+            self.signs.spoke(&said.agent, said.incarnation);
+        }
         for said in &mut batch {
             if let Some(veil) = self.registry.veil(&said.agent) {
                 hide(&veil, &mut said.kind);

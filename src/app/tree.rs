@@ -15,13 +15,16 @@ use hivekeeper_actors::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward};
+use super::{
+    follower::Follower, machine::open_files_allowed, measures::Measures, steward::Steward, work::Coordination,
+};
 use crate::{
     config::HttpConfig,
     control_plane::{
         Chronicle, Controller, Historian, History, Keyring, Office,
         chronicle::{Scribe, Standings},
     },
+    coordination::{Clerk, Desk},
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
@@ -30,6 +33,7 @@ use crate::{
     runtime::docker::DockerRuntime,
     store::{DataDir, DiskBudget, Retention},
     stream::{Hub, Warden},
+    tools::Tools,
 };
 
 /// The child under which the swarms are.
@@ -56,6 +60,9 @@ pub(super) struct Parts {
     pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
     pub(super) scribe: Scribe,
     pub(super) standings: Standings,
+    /// Who takes what is wanted, who decides, and how long tasks that have ended are kept.
+    pub(super) coordination: (Desk, Clerk, Duration),
+    pub(super) tools: Tools,
     pub(super) history: History,
     pub(super) retention: Retention,
     pub(super) health: health::Handle,
@@ -97,6 +104,7 @@ pub(super) fn start(parts: Parts, sink: Arc<dyn EventSink>) -> Result<Trunk, Sta
         steward,
         chronicle(&parts).0,
         monitor(&parts.health).0,
+        coordination(&parts).0,
         historian(&parts.history).0,
         warden(&parts.hub).0,
         data_plane(&parts).0,
@@ -204,6 +212,14 @@ fn chronicle(parts: &Parts) -> (Child, ChildRef<Chronicle>) {
     Child::actor(service("journal"), move |_| Ok(chronicle()))
 }
 
+fn coordination(parts: &Parts) -> (Child, ChildRef<Coordination>) {
+    let ((desk, clerk, keep), fenced) = (parts.coordination.clone(), Arc::clone(&parts.fenced));
+    // All decisions are made on its thread, a burst of them at a time: it must not hold up the services beside it.
+    let spec = ChildSpec { placement: Placement::Dedicated, ..service("coordination") };
+    let made = move || Coordination { desk: desk.clone(), clerk: clerk.clone(), keep, fenced: Arc::clone(&fenced) };
+    Child::actor(spec, move |_| Ok(made()))
+}
+
 fn monitor(health: &health::Handle) -> (Child, ChildRef<health::Monitor>) {
     let health = health.clone();
     Child::actor(service("health"), move |_| Ok(health.monitor()))
@@ -256,7 +272,19 @@ fn controller(office: &Arc<Office>) -> (Child, ChildRef<Controller>) {
 
 fn http(parts: Parts) -> (Child, ChildRef<Server>) {
     let Parts {
-        documents, swarm_documents, reloader, feed, hub, office, sockets, keys, web, measures, notifiers, ..
+        documents,
+        swarm_documents,
+        reloader,
+        feed,
+        hub,
+        office,
+        tools,
+        sockets,
+        keys,
+        web,
+        measures,
+        notifiers,
+        ..
     } = parts;
     let hub = web::Data::new(hub);
     let deps = http::Deps {
@@ -264,6 +292,7 @@ fn http(parts: Parts) -> (Child, ChildRef<Server>) {
         health: documents,
         documents: swarm_documents,
         reloader,
+        tools,
         feed,
         keys,
         hosts: web.hosts,

@@ -111,6 +111,9 @@ fn a_panic_in_each_service_is_survived_by_it_and_by_the_others() {
         nest.runtime.strike(&"s/a".parse().unwrap());
         nest.running("s/a", 2).await;
 
+        struck(&nest, "coordination", || refs.coordination.run(|_, _| panic!("a bug in coordination"))).await;
+        assert_eq!(nest.desk.call(|_, _| Ok(())).await, Ok(()));
+
         struck(&nest, "history", || refs.history.run(|_, _| panic!("a bug in history"))).await;
         nest.runtime.strike(&"s/b".parse().unwrap());
         nest.running("s/b", 2).await;

@@ -1,8 +1,8 @@
 //! What of a configuration only another daemon takes up.
 
 use super::settings::{
-    Config, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig,
-    RuntimeConfig,
+    Config, CoordinationConfig, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig,
+    JournalConfig, LogConfig, RuntimeConfig,
 };
 use crate::{model::SecretRights, tls::TlsFiles};
 
@@ -26,6 +26,7 @@ impl Config {
             docker: DockerConfig { socket, allow_mounts },
             secrets: SecretRights { files, env },
             journal: JournalConfig { events_max, operations_max, incarnations_max, age_max, bytes_max: journal_max },
+            coordination: CoordinationConfig { keep },
             history: HistoryConfig { bytes_max: history_max },
             disk: DiskConfig { bytes_max: disk_max, free_bytes_min },
             log: LogConfig { level, format, agent_bytes_max, total_bytes_max },
@@ -70,6 +71,7 @@ impl Config {
             ("journal.incarnations_max", *incarnations_max != new.journal.incarnations_max),
             ("journal.age_max", *age_max != new.journal.age_max),
             ("journal.max", *journal_max != new.journal.bytes_max),
+            ("coordination.keep", *keep != new.coordination.keep),
             ("history.max", *history_max != new.history.bytes_max),
             ("disk.max", *disk_max != new.disk.bytes_max),
             ("disk.free_min", *free_bytes_min != new.disk.free_bytes_min),

@@ -12,8 +12,8 @@ use super::{
     read::{self, choice, duration, integer, size},
     secret,
     settings::{
-        DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig, LogFormat, LogLevel,
-        RuntimeConfig,
+        CoordinationConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig,
+        LogFormat, LogLevel, RuntimeConfig,
     },
     swarm::{AgentSlots, SwarmSlots},
     tls::TlsSlots,
@@ -45,6 +45,7 @@ pub(super) struct Draft {
     allow_env: Slot<Vec<String>>,
     pub(super) swarm_defaults: SwarmSlots,
     pub(super) agent_defaults: AgentSlots,
+    keep: Slot<Duration>,
     events_max: Slot<i64>,
     operations_max: Slot<i64>,
     incarnations_max: Slot<i64>,
@@ -116,6 +117,9 @@ impl Draft {
             fields.set("age_max", &mut draft.age_max, duration(Duration::from_secs(60 * 60)..=DAY * 3650));
             // The least holds some thousand events beside the database's own log.
             fields.set("max", &mut draft.journal_max, size(16 * MIB..=16 * GIB));
+        });
+        self.table(&mut root, "coordination", |draft, fields| {
+            fields.set("keep", &mut draft.keep, duration(Duration::from_secs(60)..=DAY * 3650));
         });
         self.table(&mut root, "disk", |draft, fields| {
             // Below the least a history and a journal of some agents do not fit beside a log.
@@ -195,6 +199,11 @@ impl Draft {
             age_max: self.age_max.as_ref()?.value,
             bytes_max: self.journal_max.as_ref()?.value,
         })
+    }
+
+    /// `[coordination]`
+    pub(super) fn coordination(&self) -> Option<CoordinationConfig> {
+        Some(CoordinationConfig { keep: self.keep.as_ref()?.value })
     }
 
     /// `[disk]`

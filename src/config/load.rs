@@ -130,6 +130,7 @@ impl Config {
                 docker: DockerConfig { socket: socket.clone(), ..draft.docker()? },
                 secrets: draft.secrets()?,
                 journal: draft.journal()?,
+                coordination: draft.coordination()?,
                 history: draft.history()?,
                 disk: draft.disk()?,
                 log: draft.log()?,

@@ -31,7 +31,7 @@ pub use api::Documents;
 pub use load::{COMPILED_IN, FILE_NAME, FlagValue, LoadArgs, Loader, read_file, resolve_path};
 pub use problem::{ConfigErrors, Place, Problem};
 pub use settings::{
-    Config, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig, JournalConfig, LogConfig,
-    LogFormat, LogLevel, RuntimeConfig, Token,
+    Config, CoordinationConfig, DataPlaneConfig, DiskConfig, DockerConfig, HistoryConfig, HiveConfig, HttpConfig,
+    JournalConfig, LogConfig, LogFormat, LogLevel, RuntimeConfig, Token,
 };
 pub use suggest::nearest;

@@ -27,6 +27,8 @@ pub struct Config {
     pub secrets: SecretRights,
     /// `[journal]`
     pub journal: JournalConfig,
+    /// `[coordination]`
+    pub coordination: CoordinationConfig,
     /// `[history]`
     pub history: HistoryConfig,
     /// `[disk]`
@@ -116,6 +118,13 @@ pub struct JournalConfig {
     pub age_max: Duration,
     /// Bytes of the file that holds it.
     pub bytes_max: u64,
+}
+
+/// `[coordination]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoordinationConfig {
+    /// How long tasks that have ended are kept.
+    pub keep: Duration,
 }
 
 /// `[history]`

@@ -28,6 +28,7 @@ use super::{
     swarm::SwarmChild,
 };
 use crate::{
+    coordination::Desk,
     events::Feed,
     health,
     model::{
@@ -64,6 +65,8 @@ pub struct OfficeDeps {
     pub health: health::Handle,
     /// Where operations are told.
     pub feed: Feed,
+    /// Who keeps what agents share of work.
+    pub desk: Desk,
     /// What was measured over time.
     pub history: History,
     /// Readiness beside the first reconcile pass.

@@ -3,22 +3,22 @@
 //! What waits while a batch is written is decided next and written together, so that a burst costs one commit. A decision that can't be written down is
 //! undone by reading everything anew: nobody hears of it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use tokio::{
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     time::{Duration, Instant, sleep_until},
 };
 
 use super::{
     Counter,
     board::Board,
-    desk::{Bell, Cores, Fate, Job, Shared, WorkChanges, WorkError, WorkWitness},
+    desk::{Bell, Cores, Fate, Job, Shared, Word, WorkChanges, WorkError, WorkWitness},
     locks::Locks,
     mail::Mail,
 };
 use crate::{
-    model::Party,
+    model::{AgentId, Party, SwarmName},
     store::{StoreError, WorkBatch, WorkKept, WorkStore},
 };
 
@@ -74,6 +74,27 @@ impl Cores {
         }
     }
 
+    fn hear(&mut self, word: &Word, now: SystemTime) {
+        match word {
+            Word::Of(party, fate) => self.fate(party, *fate, now),
+            Word::AgentGone(AgentId { swarm, name }) => {
+                self.mail.forget_recipient(&mut self.counter, swarm, name, now);
+            }
+            Word::SwarmGone(swarm) => self.forget(swarm, now),
+            Word::Swarms(known) => {
+                let kept = self.board.swarms().chain(self.locks.swarms()).chain(self.mail.swarms());
+                let gone: BTreeSet<SwarmName> = kept.filter(|swarm| !known.contains(*swarm)).cloned().collect();
+                gone.iter().for_each(|swarm| self.forget(swarm, now));
+            }
+        }
+    }
+
+    fn forget(&mut self, swarm: &SwarmName, now: SystemTime) {
+        self.board.forget_swarm(swarm);
+        self.locks.swarm_removed(&mut self.counter, swarm, now);
+        self.mail.forget_swarm(swarm);
+    }
+
     /// Nobody could give a sign of life for a while.
     fn renew_all(&mut self, now: SystemTime) {
         self.board.renew_all(now);
@@ -86,37 +107,42 @@ impl Cores {
     }
 }
 
-/// What lies behind a [`Desk`](super::Desk).
+/// What lies behind a [`Desk`](super::Desk). Clones are the same clerk, of whom one at a time works: what waits outlives a fall.
+#[derive(Clone)]
 pub struct Clerk {
     store: Arc<dyn WorkStore>,
     witness: Arc<dyn WorkWitness>,
-    jobs: mpsc::Receiver<Box<dyn Job>>,
+    jobs: Arc<Mutex<Jobs>>,
     shared: Arc<Shared>,
     began: (SystemTime, Instant),
-    /// Up to where numbers are set aside in the store.
-    ahead: u64,
 }
+
+type Jobs = mpsc::Receiver<Box<dyn Job>>;
 
 impl Clerk {
     pub(super) fn new(
         store: Arc<dyn WorkStore>,
         witness: Arc<dyn WorkWitness>,
-        jobs: mpsc::Receiver<Box<dyn Job>>,
+        jobs: Jobs,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { store, witness, jobs, shared, began: (SystemTime::now(), Instant::now()), ahead: 0 }
+        let jobs = Arc::new(Mutex::new(jobs));
+        Self { store, witness, jobs, shared, began: (SystemTime::now(), Instant::now()) }
     }
 
-    /// Works until the last desk is gone.
+    /// Works until the last desk is gone, from what is written down.
     ///
     /// # Errors
     /// `Fenced` when the store is no longer this daemon's.
-    pub async fn run(mut self) -> Result<(), StoreError> {
-        let Some(mut cores) = self.restore().await? else { return Ok(()) };
+    pub async fn run(self) -> Result<(), StoreError> {
+        let mut jobs = self.jobs.lock().await;
+        // Attempts that wait are written down nowhere: they went with whoever worked here before.
+        self.shared.turn_away(&WorkError::Unavailable(StoreError::Busy));
+        let Some((mut cores, mut ahead)) = self.restore(&mut jobs).await? else { return Ok(()) };
         loop {
             let due = cores.next_due().map(|due| self.instant(due));
             let first = tokio::select! {
-                job = self.jobs.recv() => match job {
+                job = jobs.recv() => match job {
                     Some(job) => Some(job),
                     None => return Ok(()),
                 },
@@ -125,7 +151,7 @@ impl Clerk {
             };
             let mut batch: Vec<Box<dyn Job>> = first.into_iter().collect();
             while batch.len() < BATCH_MAX {
-                let Ok(job) = self.jobs.try_recv() else { break };
+                let Ok(job) = jobs.try_recv() else { break };
                 batch.push(job);
             }
             let now = self.now();
@@ -133,25 +159,27 @@ impl Clerk {
                 cores.renew_all(now);
             }
             // What is due is looked at by every rule, so signs of life come first.
-            let fates = self.shared.fates.lock().clone();
+            let words = self.shared.words.lock().clone();
             if cores.next_due().is_some_and(|due| due <= now) {
                 self.shared.alive.retain(|party| {
                     cores.heartbeat(party, now);
                     false
                 });
             }
-            for (party, fate) in &fates {
-                cores.fate(party, *fate, now);
+            for word in &words {
+                cores.hear(word, now);
             }
             for job in &mut batch {
                 job.decide(&mut cores, now);
             }
             cores.tick(now);
-            let undone = self.write(&mut cores).await.err();
+            let undone = self.write(&mut cores, &mut ahead).await.err();
             if undone.is_none() {
-                self.shared.fates.lock().drain(..fates.len());
-                for (party, _) in fates.iter().filter(|(_, fate)| *fate == Fate::Ended) {
-                    self.shared.holders.remove(party);
+                self.shared.words.lock().drain(..words.len());
+                for word in &words {
+                    if let Word::Of(party, Fate::Ended) = word {
+                        self.shared.holders.remove(party);
+                    }
                 }
             }
             for job in batch {
@@ -163,9 +191,9 @@ impl Clerk {
                 Some(error) => {
                     tracing::warn!(%error, "a decision could not be written down and is undone");
                     // Attempts that wait are written down nowhere.
-                    self.turn_away(&error);
-                    match self.restore().await? {
-                        Some(restored) => cores = restored,
+                    self.shared.turn_away(&WorkError::Unavailable(error));
+                    match self.restore(&mut jobs).await? {
+                        Some(restored) => (cores, ahead) = restored,
                         None => return Ok(()),
                     }
                 }
@@ -174,17 +202,18 @@ impl Clerk {
     }
 
     /// Reads everything anew, however long that takes; whoever asks meanwhile is told why not. `None`: the last desk is gone.
-    async fn restore(&mut self) -> Result<Option<Cores>, StoreError> {
+    /// With it comes up to where numbers are set aside in the store.
+    async fn restore(&self, jobs: &mut Jobs) -> Result<Option<(Cores, u64)>, StoreError> {
         loop {
             let error = match self.store.load().await {
                 Ok(kept) => {
-                    self.ahead = kept.counter;
                     for holder in holders(&kept) {
-                        self.shared.holders.insert(holder.clone());
+                        self.shared.take_on(holder, || self.witness.has_ended(holder));
                     }
-                    // What could not be written down of holders' fates is still to be.
+                    // What was told and could not be written down is still to be.
                     self.shared.called.notify_one();
-                    return Ok(Some(Cores::restore(kept, self.now())));
+                    let ahead = kept.counter;
+                    return Ok(Some((Cores::restore(kept, self.now()), ahead)));
                 }
                 Err(error @ StoreError::Fenced) => return Err(error),
                 Err(error) => error,
@@ -194,7 +223,7 @@ impl Clerk {
             loop {
                 tokio::select! {
                     () = sleep_until(again) => break,
-                    job = self.jobs.recv() => match job {
+                    job = jobs.recv() => match job {
                         Some(job) => job.answer(Some(error.clone())),
                         None => return Ok(None),
                     },
@@ -203,17 +232,8 @@ impl Clerk {
         }
     }
 
-    fn turn_away(&self, error: &StoreError) {
-        let ids: Vec<_> = self.shared.waiting.iter().map(|waiting| *waiting.key()).collect();
-        for id in ids {
-            if let Some((_, waiting)) = self.shared.waiting.remove(&id) {
-                let _ = waiting.send(Err(WorkError::Unavailable(error.clone())));
-            }
-        }
-    }
-
     /// Writes what has changed down and tells of it.
-    async fn write(&mut self, cores: &mut Cores) -> Result<(), StoreError> {
+    async fn write(&self, cores: &mut Cores, ahead: &mut u64) -> Result<(), StoreError> {
         let changes = cores.drain();
         let mut batch = WorkBatch {
             tasks: changes.board.put.clone(),
@@ -224,13 +244,13 @@ impl Clerk {
             messages_gone: changes.mail.removed.clone(),
             counter: 0,
         };
-        if cores.counter.last() > self.ahead {
+        if cores.counter.last() > *ahead {
             batch.counter = cores.counter.last() + NUMBERS_AHEAD;
         }
         if batch != WorkBatch::default() {
-            let ahead = self.ahead.max(batch.counter);
+            let next = batch.counter.max(*ahead);
             self.store.commit(batch).await?;
-            self.ahead = ahead;
+            *ahead = next;
         }
         self.tell(changes);
         Ok(())
@@ -242,13 +262,8 @@ impl Clerk {
         let taken =
             changes.mail.put.iter().filter_map(|message| message.delivery.as_ref()).map(|delivery| &delivery.to);
         for party in claims.chain(held).chain(taken).filter(|party| party.incarnation.is_some()) {
-            if self.shared.holders.contains(party) {
-                continue;
-            }
-            self.shared.holders.insert(party.clone());
-            // Looked at behind the insertion: whoever notes the end looks at the holders behind that.
-            if self.shared.ended.get(&party.id).is_some_and(|last| party.incarnation <= Some(*last)) {
-                self.shared.call_for(party, Fate::Ended);
+            if !self.shared.holders.contains(party) {
+                self.shared.take_on(party, || false);
             }
         }
         for lock in std::mem::take(&mut changes.locks.granted) {

@@ -4,7 +4,11 @@
 //! until it has been written down, whatever the store says meanwhile.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -74,6 +78,12 @@ pub struct WorkChanges {
 pub trait WorkWitness: Send + Sync {
     /// Takes what one batch has changed. Must not block.
     fn changed(&self, changes: &WorkChanges);
+
+    /// Whether an incarnation that holds something is proven dead. Asked when everything is read: it may have died while nobody looked, and then nobody
+    /// tells of it. Where nothing is known, it may live.
+    fn has_ended(&self, _holder: &Party) -> bool {
+        false
+    }
 }
 
 /// What somebody waits for.
@@ -96,6 +106,19 @@ pub enum Fate {
     Resumed,
 }
 
+/// What the desk is told of the house. It holds until it is written down, whatever the store says meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Something has become of a holder.
+    Of(Party, Fate),
+    /// An agent is no longer part of its swarm.
+    AgentGone(AgentId),
+    /// A swarm is no longer part of the hive.
+    SwarmGone(SwarmName),
+    /// These are the swarms that there are.
+    Swarms(BTreeSet<SwarmName>),
+}
+
 /// Whoever waits for a lock.
 pub(super) type Waiting = oneshot::Sender<Result<Arc<Lock>, WorkError>>;
 
@@ -106,22 +129,52 @@ pub(super) struct Shared {
     pub(super) bells: DashMap<Bell, watch::Sender<u64>>,
     /// Who has given a sign of life since the clerk looked last.
     pub(super) alive: DashSet<Party>,
-    /// What has become of holders, in order, and is not written down yet.
-    pub(super) fates: Mutex<Vec<(Party, Fate)>>,
-    /// A fate waits.
+    /// What was told of the house, in order, and is not written down yet.
+    pub(super) words: Mutex<Vec<Word>>,
+    /// A word waits.
     pub(super) called: Notify,
     /// Incarnations that have taken something and are not known to have ended.
     pub(super) holders: DashSet<Party>,
     /// The last incarnation of each agent that is known to have ended: what was on its way here from one of them is taken back.
     pub(super) ended: DashMap<AgentId, u64>,
+    /// Who is paused, whether or not he holds anything yet.
+    pub(super) paused: DashSet<Party>,
+    /// Nothing more is taken.
+    closed: AtomicBool,
     /// Who waits for which lock.
     pub(super) waiting: DashMap<LockId, Waiting>,
 }
 
 impl Shared {
-    pub(super) fn call_for(&self, party: &Party, fate: Fate) {
-        self.fates.lock().push((party.clone(), fate));
+    pub(super) fn note(&self, word: Word) {
+        self.words.lock().push(word);
         self.called.notify_one();
+    }
+
+    /// This incarnation holds something. What became of it before anybody knew that is made up for.
+    pub(super) fn take_on(&self, party: &Party, has_ended: impl FnOnce() -> bool) {
+        self.holders.insert(party.clone());
+        // Looked at behind the insertion: whoever tells of it looks at the holders behind that.
+        if self.ended.get(&party.id).is_some_and(|last| party.incarnation <= Some(*last)) || has_ended() {
+            self.note(Word::Of(party.clone(), Fate::Ended));
+        } else if self.paused.contains(party) {
+            self.note(Word::Of(party.clone(), Fate::Paused));
+        }
+    }
+
+    /// Whoever waits for a lock is told why he does not get it.
+    pub(super) fn turn_away(&self, why: &WorkError) {
+        let ids: Vec<_> = self.waiting.iter().map(|waiting| *waiting.key()).collect();
+        for id in ids {
+            if let Some((_, waiting)) = self.waiting.remove(&id) {
+                let _ = waiting.send(Err(why.clone()));
+            }
+        }
+    }
+
+    /// Why a call that was taken has no answer: who was to give it has fallen over it or another, and it may have been done.
+    fn gone(&self) -> WorkError {
+        if self.closed.load(Ordering::Acquire) { WorkError::Closed } else { WorkError::Unavailable(StoreError::Busy) }
     }
 }
 
@@ -133,7 +186,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A desk and its clerk, who must be [`run`](Clerk::run).
+    /// A desk and its clerk, who must be [`run`](Clerk::run); again, should he fall.
     pub fn new(store: Arc<dyn WorkStore>, witness: Arc<dyn WorkWitness>) -> (Self, Clerk) {
         let (sender, jobs) = mpsc::channel(QUEUE_MAX);
         let shared = Arc::<Shared>::default();
@@ -150,11 +203,14 @@ impl Desk {
         T: Send + 'static,
         F: FnOnce(&mut Cores, SystemTime) -> Result<T, Refused> + Send + 'static,
     {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(WorkError::Closed);
+        }
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Call { decide: Some(decide), outcome: None, reply });
         let round_trip = async {
             self.jobs.send(call).await.map_err(|_| WorkError::Closed)?;
-            answer.await.map_err(|_| WorkError::Closed)?
+            answer.await.map_err(|_| self.shared.gone())?
         };
         timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(WorkError::Unavailable(StoreError::Busy)))
     }
@@ -206,13 +262,14 @@ impl Desk {
                 // The rules end the wait in time; this is for a clerk that does not come back.
                 match timeout(wait + ANSWER_WAIT_MAX, given).await {
                     Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) => Err(WorkError::Closed),
+                    Ok(Err(_)) => Err(self.shared.gone()),
                     Err(_) => Err(WorkError::Unavailable(StoreError::Busy)),
                 }
             }
             Err(error) => Err(error),
         };
-        waits.over = !matches!(outcome, Err(WorkError::Unavailable(StoreError::Busy)));
+        // What may still wait there is taken back.
+        waits.over = !matches!(outcome, Err(WorkError::Unavailable(StoreError::Busy) | WorkError::Closed));
         outcome
     }
 
@@ -223,14 +280,44 @@ impl Desk {
         }
     }
 
-    /// Something has become of a holder; of one who has taken nothing it is only noted that it has ended.
+    /// Something has become of an incarnation; of one that has taken nothing it is kept in mind, for what is on its way here.
     pub fn fate(&self, party: &Party, fate: Fate) {
-        if let (Fate::Ended, Some(incarnation)) = (fate, party.incarnation) {
-            let mut last = self.shared.ended.entry(party.id.clone()).or_insert(incarnation);
-            *last = incarnation.max(*last);
+        match (fate, party.incarnation) {
+            (Fate::Paused, _) => _ = self.shared.paused.insert(party.clone()),
+            (Fate::Resumed, _) => _ = self.shared.paused.remove(party),
+            (Fate::Ended, None) => {}
+            (Fate::Ended, Some(incarnation)) => {
+                self.shared.paused.remove(party);
+                let mut last = self.shared.ended.entry(party.id.clone()).or_insert(incarnation);
+                *last = incarnation.max(*last);
+            }
         }
         if self.shared.holders.contains(party) {
-            self.shared.call_for(party, fate);
+            self.shared.note(Word::Of(party.clone(), fate));
+        }
+    }
+
+    /// An agent is no longer part of its swarm: what waits for it is given up, and who has sent it is told.
+    pub fn forget_agent(&self, agent: &AgentId) {
+        self.shared.note(Word::AgentGone(agent.clone()));
+    }
+
+    /// A swarm is no longer part of the hive: nothing is kept of its work.
+    pub fn forget_swarm(&self, swarm: &SwarmName) {
+        self.shared.note(Word::SwarmGone(swarm.clone()));
+    }
+
+    /// These are the swarms that there are. To be told before anybody asks for anything: one may have been removed by a daemon that died over it.
+    pub fn know_swarms(&self, swarms: impl IntoIterator<Item = SwarmName>) {
+        self.shared.note(Word::Swarms(swarms.into_iter().collect()));
+    }
+
+    /// The daemon ends: whoever waits is told so, and nothing more is taken. What becomes of holders is still written down.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.turn_away(&WorkError::Closed);
+        for bell in &self.shared.bells {
+            bell.send_modify(|count| *count += 1);
         }
     }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod house;
+
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
@@ -44,11 +46,19 @@ impl WorkStore for Failing {
 }
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<(Option<TaskState>, TaskState)>>);
+struct Heard {
+    turns: Mutex<Vec<(Option<TaskState>, TaskState)>>,
+    /// Who has died while nobody looked.
+    ended: Vec<Party>,
+}
 
 impl WorkWitness for Heard {
+    fn has_ended(&self, holder: &Party) -> bool {
+        self.ended.contains(holder)
+    }
+
     fn changed(&self, changes: &WorkChanges) {
-        self.0.lock().extend(changes.board.news.iter().map(|news| (news.from, news.task.state)));
+        self.turns.lock().extend(changes.board.news.iter().map(|news| (news.from, news.task.state)));
     }
 }
 
@@ -57,6 +67,7 @@ struct Office {
     store: Arc<Failing>,
     heard: Arc<Heard>,
     desk: Desk,
+    successor: Clerk,
     clerk: JoinHandle<Result<(), StoreError>>,
 }
 
@@ -73,20 +84,25 @@ impl Office {
 
     fn on(dir: Option<tempfile::TempDir>, inner: Arc<dyn WorkStore>) -> Self {
         let store = Failing { inner, fails: Mutex::default(), commits: Mutex::default() };
-        Self::over(dir, Arc::new(store))
+        Self::over(dir, Arc::new(store), Heard::default())
     }
 
-    fn over(dir: Option<tempfile::TempDir>, store: Arc<Failing>) -> Self {
-        let heard = Arc::<Heard>::default();
+    fn over(dir: Option<tempfile::TempDir>, store: Arc<Failing>, heard: Heard) -> Self {
+        let heard = Arc::new(heard);
         let (desk, clerk): (Desk, Clerk) = Desk::new(Arc::clone(&store) as _, Arc::clone(&heard) as _);
-        Self { _dir: dir, store, heard, desk, clerk: tokio::spawn(clerk.run()) }
+        Self { _dir: dir, store, heard, desk, successor: clerk.clone(), clerk: tokio::spawn(clerk.run()) }
     }
 
     /// The next daemon on the same data.
     async fn reopen(self) -> Self {
+        self.reopen_without(Vec::new()).await
+    }
+
+    /// The same, where these have died meanwhile.
+    async fn reopen_without(self, ended: Vec<Party>) -> Self {
         drop(self.desk);
         self.clerk.await.unwrap().unwrap();
-        Self::over(self._dir, self.store)
+        Self::over(self._dir, self.store, Heard { ended, ..Heard::default() })
     }
 
     async fn create(&self, titles: &[&str]) -> Vec<TaskId> {
@@ -163,7 +179,7 @@ async fn what_was_answered_is_known_to_the_next_daemon() {
 async fn a_decision_that_cannot_be_written_down_is_undone_and_nobody_hears_of_it() {
     let office = Office::open();
     let id = office.create(&["a"]).await[0];
-    let heard = office.heard.0.lock().len();
+    let heard = office.heard.turns.lock().len();
     *office.store.fails.lock() = Some(StoreError::Full);
     let asking = Asking { party: party("x"), categories: Vec::new(), max: 1, lease: LEASE };
     let claimed = office.desk.call(move |cores, now| cores.board.claim(&mut cores.counter, &asking, now)).await;
@@ -179,7 +195,7 @@ async fn a_decision_that_cannot_be_written_down_is_undone_and_nobody_hears_of_it
         }
     };
     assert_eq!((shown.state, &shown.claim), (TaskState::Ready, &None));
-    assert_eq!(office.heard.0.lock().len(), heard);
+    assert_eq!(office.heard.turns.lock().len(), heard);
     assert_eq!(office.desk.holders(), []);
 }
 
@@ -225,7 +241,7 @@ async fn a_lease_ends_by_itself() {
     ready.mark_unchanged();
     tokio::time::timeout(Duration::from_secs(5), ready.changed()).await.unwrap().unwrap();
     assert_eq!(office.state(ids[0]).await, TaskState::Ready);
-    let heard = office.heard.0.lock().clone();
+    let heard = office.heard.turns.lock().clone();
     assert_eq!(heard.last(), Some(&(Some(TaskState::Claimed), TaskState::Ready)));
 }
 
@@ -403,7 +419,7 @@ async fn all_that_a_dead_holder_had_goes_on_even_if_that_could_not_be_written_do
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!((office.state(id).await, locks(&office).await), (TaskState::Ready, (0, 0)));
-    assert_eq!(*office.desk.shared.fates.lock(), [], "it is done once");
+    assert_eq!(*office.desk.shared.words.lock(), [], "it is done once");
     assert_eq!(receive(&office).await, 1);
 }
 

@@ -235,6 +235,11 @@ impl Locks {
         self.halls.values_mut().for_each(|hall| hall.renew_all(now));
     }
 
+    /// Swarms for which something is kept.
+    pub fn swarms(&self) -> impl Iterator<Item = &SwarmName> {
+        self.halls.keys()
+    }
+
     /// Whether whoever shows this token may write to this resource now.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ use crate::{
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
     notify::Notifiers,
     tls::{Stamps, TlsFiles},
+    tools::Tools,
 };
 
 /// Threads that serve. Requests are small and never block: one would do, the second keeps probes answered beside a large document.
@@ -137,6 +138,8 @@ pub trait HealthReader: Send + Sync {
 pub struct Deps {
     /// Where commands are handed in and desired state is read.
     pub control: Arc<dyn Control>,
+    /// What work that agents share is asked for with.
+    pub tools: Tools,
     /// What was seen.
     pub health: Arc<dyn HealthReader>,
     /// Reads swarm documents.

@@ -232,6 +232,21 @@ impl Registry {
 }
 
 impl Registry {
+    /// Whether this incarnation may live: it does, or its end is not proven.
+    pub fn may_live(&self, agent: &AgentId, incarnation: u64) -> bool {
+        let Some(slot) = self.slots.get(agent) else { return false };
+        let state = slot.state.lock();
+        state.ticket.as_ref().is_some_and(|ticket| ticket.incarnation == incarnation)
+            || state.unproven.is_some_and(|open| open.incarnation == incarnation)
+    }
+
+    /// Whether this incarnation lives and has had a session since this daemon began.
+    pub fn speaks(&self, agent: &AgentId, incarnation: u64) -> bool {
+        let Some(slot) = self.slots.get(agent) else { return false };
+        let state = slot.state.lock();
+        state.ticket.as_ref().is_some_and(|ticket| ticket.incarnation == incarnation && *ticket.opened.borrow())
+    }
+
     /// What is hidden of what an agent says; nothing of one that nobody has launched.
     pub fn veil(&self, agent: &AgentId) -> Option<Arc<Veil>> {
         self.slots.get(agent).and_then(|slot| slot.veil())
@@ -288,8 +303,12 @@ mod tests {
         assert_eq!(registry.admit(&agent(), 2, "t"), Ok(()));
         assert!(*opened.borrow());
         assert!(registry.lives(&agent(), 2) && !registry.lives(&agent(), 1));
+        assert!(registry.speaks(&agent(), 2) && !registry.speaks(&agent(), 1));
         slot.revoke();
-        assert!(!registry.lives(&agent(), 2));
+        assert!(!registry.lives(&agent(), 2) && !registry.speaks(&agent(), 2) && !registry.may_live(&agent(), 2));
+        let launch = OpenLaunch { launch_id: LaunchId::mint(), incarnation: 2, runtime: RuntimeKind::Process };
+        slot.set_unproven(Some(launch));
+        assert!(registry.may_live(&agent(), 2) && !registry.may_live(&agent(), 1), "nobody has proven its end");
         assert_eq!(registry.admit(&agent(), 2, "t"), Err(Refusal::StaleIncarnation));
     }
 }

@@ -14,11 +14,13 @@ use actix_web::{HttpRequest, HttpResponse, web, web::ServiceConfig};
 use actix_web_actors::ws;
 use hivekeeper::{
     control_plane::{Control, Keyring},
+    coordination::{self, WorkChanges, WorkWitness},
     events::Feed,
     http::{Deps, DocumentReader, HealthReader, Limits, MetricsReader, Reloader, Server},
-    model::{Epoch, Seq},
-    store::{DataDir, Journal, Options, SqliteJournal},
+    model::{AgentId, AgentName, Epoch, HiveHealth, Seq, SwarmHealth, SwarmName},
+    store::{DataDir, Options, SqliteJournal, WorkStore},
     tls::TlsFiles,
+    tools::{House, Tools},
 };
 
 pub(crate) use crate::http_desk::*;
@@ -50,6 +52,34 @@ pub(crate) struct Hive {
     server: Addr<Server>,
     thread: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
+}
+
+/// Nothing happens here that somebody would have to hear.
+struct Unheard;
+
+impl WorkWitness for Unheard {
+    fn changed(&self, _: &WorkChanges) {}
+}
+
+/// A house whose swarms have no agent.
+struct Empty(Arc<Desk>);
+
+impl House for Empty {
+    fn agents(&self, swarm: &SwarmName) -> Option<Vec<AgentName>> {
+        HealthReader::swarm(&*self.0, swarm).map(|_| Vec::new())
+    }
+
+    fn lives(&self, _: &AgentId, _: u64) -> bool {
+        false
+    }
+
+    fn hive(&self) -> Arc<HiveHealth> {
+        HealthReader::hive(&*self.0)
+    }
+
+    fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>> {
+        HealthReader::swarm(&*self.0, name)
+    }
 }
 
 /// A WebSocket that says what it hears.
@@ -117,13 +147,15 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
     let feed = Feed::new(Epoch(7), Seq(100));
     let dir = tempfile::Builder::new().prefix("hk").tempdir_in("/tmp").unwrap();
     let data = DataDir::open(dir.path(), "test", Options::default()).unwrap();
-    let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap());
+    let journal = Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap());
+    let (work, _clerk) = coordination::Desk::new(Arc::clone(&journal) as Arc<dyn WorkStore>, Arc::new(Unheard));
     let keys = Keyring::new(journal, setup.token);
     let deps = Deps {
         control: Arc::clone(&desk) as Arc<dyn Control>,
         health: Arc::clone(&desk) as Arc<dyn HealthReader>,
         documents: Arc::clone(&desk) as Arc<dyn DocumentReader>,
         reloader: Arc::clone(&desk) as Arc<dyn Reloader>,
+        tools: Tools::new(work, Arc::new(Empty(Arc::clone(&desk)))),
         feed: feed.clone(),
         keys: keys.clone(),
         hosts: setup.hosts,

@@ -15,9 +15,9 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 
 use super::super::{
-    super::{boot, measures::Measures, sinks},
-    Follower, Parts, Sockets, Trunk, chronicle, controller, data_plane, follower, historian, http, monitor, sources,
-    steward, swarms, warden,
+    super::{boot, measures::Measures, sinks, work},
+    Coordination, Follower, Parts, Sockets, Trunk, chronicle, controller, coordination, data_plane, follower,
+    historian, http, monitor, sources, steward, swarms, warden,
 };
 use crate::{
     config::HttpConfig,
@@ -26,6 +26,7 @@ use crate::{
         chronicle::{Scribe, Standings},
         recover,
     },
+    coordination::Desk,
     data_plane::{DataPlane, DataPlaneHandle, PlaneLimits},
     events::Feed,
     health,
@@ -41,9 +42,10 @@ use crate::{
     },
     store::{
         DataDir, DiskBudget, DiskLimits, Journal, LogBook, LogLimits, Options, Retention, SqliteJournal,
-        failing::FailingJournal,
+        failing::FailingJournal, work_memory::MemoryWork,
     },
     stream::{Hub, StreamLimits, Warden},
+    tools::Tools,
 };
 
 /// Far above what anything takes on a loaded machine.
@@ -103,6 +105,7 @@ pub(super) struct Refs {
     pub(super) steward: ChildRef<super::Steward>,
     pub(super) journal: ChildRef<Chronicle>,
     pub(super) health: ChildRef<health::Monitor>,
+    pub(super) coordination: ChildRef<Coordination>,
     pub(super) history: ChildRef<Historian>,
     pub(super) viewers: ChildRef<Warden>,
     pub(super) data_plane: ChildRef<DataPlane>,
@@ -124,6 +127,7 @@ pub(super) struct Nest {
     pub(super) journal: Arc<FailingJournal>,
     pub(super) data: Arc<DataDir>,
     pub(super) health: health::Handle,
+    pub(super) desk: Desk,
     pub(super) office: Arc<Office>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) refs: Refs,
@@ -256,7 +260,15 @@ impl Egg {
             on_stuck: Arc::new(|_, _| ()),
         });
         let registry = Registry::default();
-        let said = sinks::Said { health: health.clone(), logs: logs.clone(), registry: registry.clone() };
+        let (desk, clerk) = Desk::new(Arc::<MemoryWork>::default(), Arc::new(work::Overseer(registry.clone())));
+        let signs = work::Signs { desk: desk.clone(), registry: registry.clone() };
+        let household = work::Household::new(health.clone(), registry.clone());
+        let said = sinks::Said {
+            health: health.clone(),
+            logs: logs.clone(),
+            registry: registry.clone(),
+            signs: signs.clone(),
+        };
         let limits = DiskLimits { bytes_max: 1 << 30, free_min: 0, logs_max: 1 << 20, journal_max: 1 << 28 };
         let disk =
             DiskBudget::new(data.path().to_owned(), limits, Arc::clone(&journal) as Arc<dyn Journal>, logs.clone());
@@ -266,7 +278,7 @@ impl Egg {
             runtimes: Runtimes::one(Arc::new(runtime.clone())),
             journal: Arc::clone(&shared),
             logs,
-            witness: Arc::new(sinks::Seen(health.clone())),
+            witness: Arc::new(sinks::Seen { health: health.clone(), signs }),
             secrets: Secrets::new(SecretRights::default()),
             drain: Arc::new(plane.clone()),
             registry,
@@ -291,8 +303,14 @@ impl Egg {
             health: health.clone(),
         };
         let history = History::open(options, SystemTime::now());
-        let needs =
-            OfficeDeps { agents: deps, health: health.clone(), feed: feed.clone(), history: history.clone(), checks };
+        let needs = OfficeDeps {
+            agents: deps,
+            health: health.clone(),
+            feed: feed.clone(),
+            desk: desk.clone(),
+            history: history.clone(),
+            checks,
+        };
         let office = Office::new(needs, plan.swarms);
         let engine = Arc::new(DockerRuntime::new(DockerOptions {
             // Nobody lives in containers here, so nobody asks it.
@@ -328,6 +346,8 @@ impl Egg {
             fenced: Arc::new(|| panic!("fenced")),
             scribe,
             standings: standings.clone(),
+            coordination: (desk.clone(), clerk, Duration::from_secs(3600)),
+            tools: Tools::new(desk.clone(), household),
             history,
             retention: Retention {
                 events_max: 1000,
@@ -368,6 +388,7 @@ impl Egg {
         let (steward, steward_ref) = steward(&parts);
         let (chronicle, journal_ref) = chronicle(&parts);
         let (monitor, health_ref) = monitor(&parts.health);
+        let (clerk, coordination_ref) = coordination(&parts);
         let (historian, history_ref) = historian(&parts.history);
         let (warden, viewers_ref) = warden(&parts.hub);
         let (listener, data_plane_ref) = data_plane(&parts);
@@ -377,7 +398,8 @@ impl Egg {
         let (controller, controller_ref) = controller(&parts.office);
         let (server, http_ref) = http(parts);
         let children = vec![
-            steward, chronicle, monitor, historian, warden, listener, sources, follower, swarms, controller, server,
+            steward, chronicle, monitor, clerk, historian, warden, listener, sources, follower, swarms, controller,
+            server,
         ];
         let handles = (swarms_ref.clone(), controller_ref.clone(), steward_ref.clone());
         let trunk = Arc::new(Trunk::plant(children, handles, (Arc::clone(&office), measures), Arc::new(sink)).unwrap());
@@ -386,6 +408,7 @@ impl Egg {
             steward: steward_ref,
             journal: journal_ref,
             health: health_ref,
+            coordination: coordination_ref,
             history: history_ref,
             viewers: viewers_ref,
             data_plane: data_plane_ref,
@@ -395,7 +418,7 @@ impl Egg {
             http: http_ref,
         };
         until("the first pass ends", async || office.reconciled().then_some(())).await;
-        Nest { runtime, journal, data, health, office, sockets, refs, feed, standings, trunk, keeper, _dir: dir }
+        Nest { runtime, journal, data, health, desk, office, sockets, refs, feed, standings, trunk, keeper, _dir: dir }
     }
 }
 

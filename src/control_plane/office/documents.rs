@@ -84,6 +84,7 @@ impl Office {
     pub(in crate::control_plane) fn dismiss(&self, name: &SwarmName) {
         if let Some((_, entry)) = self.entries.remove(name) {
             self.forget_agents(entry.plan.agents.iter().map(|agent| &agent.id));
+            self.needs.desk.forget_swarm(name);
         }
     }
 
@@ -91,6 +92,7 @@ impl Office {
     pub(in crate::control_plane) fn forget_agents<'a>(&self, agents: impl Iterator<Item = &'a AgentId>) {
         for agent in agents {
             self.needs.agents.registry.remove(agent);
+            self.needs.desk.forget_agent(agent);
         }
     }
 

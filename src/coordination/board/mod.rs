@@ -226,6 +226,11 @@ impl Board {
         self.timers.first().map(|(at, _)| *at)
     }
 
+    /// Swarms for which something is kept.
+    pub fn swarms(&self) -> impl Iterator<Item = &SwarmName> {
+        self.shelves.keys()
+    }
+
     /// The greatest number or token in any document.
     pub fn greatest(&self) -> u64 {
         let of = |task: &Task| {

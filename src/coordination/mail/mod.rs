@@ -175,6 +175,11 @@ impl Mail {
         self.shelf.counts(swarm)
     }
 
+    /// Swarms for which something is kept.
+    pub fn swarms(&self) -> impl Iterator<Item = &SwarmName> {
+        self.shelf.swarms()
+    }
+
     /// The time at which [`tick`](Self::tick) has something to do.
     pub fn next_due(&self) -> Option<SystemTime> {
         self.shelf.next_due()

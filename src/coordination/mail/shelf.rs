@@ -266,6 +266,10 @@ impl Shelf {
         self.copies.get(&(*id, Some(to.clone())))
     }
 
+    pub(super) fn swarms(&self) -> impl Iterator<Item = &SwarmName> {
+        self.posts.keys()
+    }
+
     pub(super) fn post(&self, swarm: &SwarmName) -> Option<&Post> {
         self.posts.get(swarm)
     }
