@@ -264,6 +264,9 @@ impl Clerk {
         for party in claims.chain(held).chain(taken).filter(|party| party.incarnation.is_some()) {
             if !self.shared.holders.contains(party) {
                 self.shared.take_on(party, || false);
+            } else if self.shared.has_ended(party) {
+                // A known holder may have taken this behind the end of all that he had, when both came together.
+                self.shared.note(Word::Of(party.clone(), Fate::Ended));
             }
         }
         for lock in std::mem::take(&mut changes.locks.granted) {

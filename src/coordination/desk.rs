@@ -155,11 +155,16 @@ impl Shared {
     pub(super) fn take_on(&self, party: &Party, has_ended: impl FnOnce() -> bool) {
         self.holders.insert(party.clone());
         // Looked at behind the insertion: whoever tells of it looks at the holders behind that.
-        if self.ended.get(&party.id).is_some_and(|last| party.incarnation <= Some(*last)) || has_ended() {
+        if self.has_ended(party) || has_ended() {
             self.note(Word::Of(party.clone(), Fate::Ended));
         } else if self.paused.contains(party) {
             self.note(Word::Of(party.clone(), Fate::Paused));
         }
+    }
+
+    /// Whether this incarnation is known to have ended.
+    pub(super) fn has_ended(&self, party: &Party) -> bool {
+        self.ended.get(&party.id).is_some_and(|last| party.incarnation <= Some(*last))
     }
 
     /// Whoever waits for a lock is told why he does not get it.

@@ -453,6 +453,24 @@ async fn what_was_on_its_way_from_a_dead_incarnation_comes_back_too() {
 }
 
 #[tokio::test]
+async fn what_comes_together_with_the_end_of_a_holder_comes_back_like_all_that_he_had() {
+    let office = Office::open();
+    let ids = office.create(&["a", "b"]).await;
+    office.claim("x").await.unwrap();
+    let mut second = Box::pin(office.claim("x"));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    drop(second);
+    office.desk.fate(&party("x"), Fate::Ended);
+    for id in ids {
+        let until = tokio::time::Instant::now() + WAIT;
+        while office.state(id).await != TaskState::Ready {
+            assert!(tokio::time::Instant::now() < until);
+        }
+    }
+    assert_eq!(office.desk.holders(), []);
+}
+
+#[tokio::test]
 async fn whoever_waits_for_a_lock_is_told_when_everything_is_read_anew() {
     let office = Office::open();
     office.desk.lock(ask("x", "a", WAIT)).await.unwrap();
