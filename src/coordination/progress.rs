@@ -6,8 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::board::Board;
-use crate::model::{SwarmName, Task, TaskId, TaskState};
+use super::board::{REACH_MAX, graph::reach};
+use crate::model::{Task, TaskId, TaskState};
 
 /// The time over which throughput is measured.
 pub const WINDOW: Duration = Duration::from_secs(3600);
@@ -44,16 +44,48 @@ pub struct Blocker {
     pub holds_up: u32,
 }
 
-/// The progress of each group of a swarm, by name; those without a group come first.
-pub fn of_swarm(board: &Board, swarm: &SwarmName, now: SystemTime) -> Vec<Progress> {
-    let mut groups: BTreeMap<Option<Arc<str>>, Vec<&Arc<Task>>> = BTreeMap::new();
-    for task in board.list(swarm, 0) {
-        groups.entry(task.spec.group.clone()).or_default().push(task);
+impl Progress {
+    /// How many are done.
+    pub fn done(&self) -> usize {
+        self.states.get(TaskState::Done.word()).copied().unwrap_or(0)
     }
-    groups.into_iter().map(|(group, tasks)| of_group(board, group, &tasks, now)).collect()
 }
 
-fn of_group(board: &Board, group: Option<Arc<str>>, tasks: &[&Arc<Task>], now: SystemTime) -> Progress {
+/// The progress of each group of a swarm by all its tasks, in the order of names; those without a group come first.
+pub fn of_tasks(tasks: &[Arc<Task>], now: SystemTime) -> Vec<Progress> {
+    let mut all = All { tasks: HashMap::new(), dependents: HashMap::new() };
+    let mut groups: BTreeMap<Option<&Arc<str>>, Vec<&Arc<Task>>> = BTreeMap::new();
+    for task in tasks {
+        all.tasks.insert(task.id, task);
+        for before in &task.depends_on {
+            all.dependents.entry(*before).or_default().push(task.id);
+        }
+        groups.entry(task.spec.group.as_ref()).or_default().push(task);
+    }
+    groups.into_iter().map(|(group, tasks)| of_group(&all, group.cloned(), &tasks, now)).collect()
+}
+
+/// Whether a task can't go on unless somebody intervenes: its reasons name one that has failed, was cancelled, or can't go on itself.
+pub fn is_stuck(task: &Task) -> bool {
+    task.state == TaskState::Blocked && task.reasons.iter().any(|reason| reason.starts_with("dependency_"))
+}
+
+/// All tasks of a swarm.
+struct All<'a> {
+    tasks: HashMap<TaskId, &'a Arc<Task>>,
+    dependents: HashMap<TaskId, Vec<TaskId>>,
+}
+
+impl All<'_> {
+    /// How many that have not ended wait for this one.
+    fn unblocks(&self, id: TaskId) -> u32 {
+        let open = |id: &TaskId| self.tasks.get(id).is_some_and(|task| !task.state.ended());
+        let behind = |id: TaskId| self.dependents.get(&id).into_iter().flatten().copied().filter(open).collect();
+        reach(id, REACH_MAX, behind)
+    }
+}
+
+fn of_group(all: &All<'_>, group: Option<Arc<str>>, tasks: &[&Arc<Task>], now: SystemTime) -> Progress {
     let mut states = BTreeMap::new();
     for task in tasks {
         *states.entry(task.state.word()).or_default() += 1;
@@ -67,7 +99,7 @@ fn of_group(board: &Board, group: Option<Arc<str>>, tasks: &[&Arc<Task>], now: S
     let done_per_hour = window
         .filter(|_| recently_done >= MEASURED_MIN)
         .map(|window| f64::from(u32::try_from(recently_done).unwrap_or(u32::MAX)) * 3600.0 / window.as_secs_f64());
-    let left = tasks.iter().filter(|task| !task.state.ended() && !board.is_stuck(task.id)).count();
+    let left = tasks.iter().filter(|task| !task.state.ended() && !is_stuck(task)).count();
     let remaining = done_per_hour.filter(|_| left > 0).and_then(|rate| {
         Duration::try_from_secs_f64(f64::from(u32::try_from(left).unwrap_or(u32::MAX)) * 3600.0 / rate).ok()
     });
@@ -78,7 +110,7 @@ fn of_group(board: &Board, group: Option<Arc<str>>, tasks: &[&Arc<Task>], now: S
         recently_done,
         done_per_hour,
         remaining,
-        blockers: blockers(board, tasks),
+        blockers: blockers(all, tasks),
     }
 }
 
@@ -88,14 +120,14 @@ fn begun(task: &Task) -> Option<SystemTime> {
     first.or_else(|| task.claim.as_ref().map(|claim| claim.since))
 }
 
-fn blockers(board: &Board, tasks: &[&Arc<Task>]) -> Vec<Blocker> {
+fn blockers(all: &All<'_>, tasks: &[&Arc<Task>]) -> Vec<Blocker> {
     let mut found: HashMap<TaskId, Blocker> = HashMap::new();
-    for task in tasks.iter().filter(|task| board.is_stuck(task.id)) {
+    for task in tasks.iter().filter(|task| is_stuck(task)) {
         for dependency in &task.depends_on {
-            let Ok(other) = board.get(&task.swarm, *dependency) else { continue };
+            let Some(other) = all.tasks.get(dependency) else { continue };
             if matches!(other.state, TaskState::Failed | TaskState::Cancelled) {
-                let holds_up = board.unblocks(other.id);
-                found.entry(other.id).or_insert(Blocker { task: other, holds_up });
+                let blocker = || Blocker { task: Arc::clone(other), holds_up: all.unblocks(other.id) };
+                found.entry(other.id).or_insert_with(blocker);
             }
         }
     }

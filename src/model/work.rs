@@ -122,6 +122,19 @@ pub enum OnDependencyFailure {
     Continue,
 }
 
+impl OnDependencyFailure {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Block, Self::Continue];
+
+    /// Its name on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Continue => "continue",
+        }
+    }
+}
+
 /// When a failed attempt is followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
@@ -142,7 +155,7 @@ pub struct TaskSpec {
     pub category: Arc<str>,
     /// How urgent.
     pub priority: Priority,
-    /// What to do: a JSON object as text.
+    /// What to do: JSON text.
     pub payload: Arc<str>,
     /// What it belongs to, for progress and reports.
     pub group: Option<Arc<str>>,

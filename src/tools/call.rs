@@ -1,18 +1,28 @@
 //! One call: who asks, for whom, and how it is answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     error::ToolError,
+    form::{Arguments, members, wrong},
     list::{Effect, Who, find},
 };
 use crate::{
-    coordination::Desk,
+    coordination::{Cores, Desk, Refused},
     model::{AgentId, AgentName, HiveHealth, Party, SwarmHealth, SwarmName},
 };
+
+/// How long a call may wait: longer than a client's usual patience, and short enough that whoever is gone is noticed.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Between two words to whoever waits.
+const WORD_EVERY: Duration = Duration::from_secs(1);
 
 /// What the tools ask of the house. The composition root implements it.
 pub trait House: Send + Sync {
@@ -102,9 +112,9 @@ impl Tools {
         if *caller == (Caller::Client { control: false }) && tool.effect != Effect::Reads {
             return Err(ToolError::ReadOnly(tool.name));
         }
-        let mut arguments: Map<String, Value> = serde_json::from_str(arguments).map_err(unreadable)?;
+        let mut arguments = members("arguments", arguments)?;
         let (swarm, party) = self.who(caller, tool.who, &mut arguments)?;
-        (tool.run)(Call { tools: self, swarm, party, patience }, arguments).await
+        (tool.run)(Call { tools: self, swarm, party, patience }, &arguments).await
     }
 
     /// Whose work it is and who acts, taken out of the arguments.
@@ -112,12 +122,22 @@ impl Tools {
         &self,
         caller: &Caller,
         who: Who,
-        arguments: &mut Map<String, Value>,
+        arguments: &mut Arguments,
     ) -> Result<(Option<SwarmName>, Option<Party>), ToolError> {
         let swarm: Option<SwarmName> = name(arguments, "swarm")?;
         if let Caller::Agent(party) = caller {
+            let own = |key, found: String| {
+                Err(wrong(key, found, format!("nothing else than {party}, whose session this is")))
+            };
             if let Some(found) = swarm.filter(|swarm| *swarm != party.id.swarm) {
-                return Err(wrong("swarm", found, format!("{}, to which this session belongs", party.id.swarm)));
+                return own("swarm", found.to_string());
+            }
+            if let Some(found) = name(arguments, "agent")?.filter(|agent: &AgentName| *agent != party.id.name) {
+                return own("agent", found.to_string());
+            }
+            let incarnation = value(arguments, "incarnation");
+            if !incarnation.is_null() && incarnation.as_u64() != party.incarnation {
+                return own("incarnation", incarnation.to_string());
             }
             return match party.incarnation {
                 Some(incarnation) if !self.house.lives(&party.id, incarnation) => {
@@ -138,7 +158,7 @@ impl Tools {
             return Ok((Some(swarm), None));
         }
         let agent: Option<AgentName> = name(arguments, "agent")?;
-        let incarnation = arguments.remove("incarnation").unwrap_or_default();
+        let incarnation = value(arguments, "incarnation");
         let Some(agent) = agent else {
             return match who {
                 Who::Party => Err(wrong("agent", "nothing", "the name of an agent, or another for a client")),
@@ -149,7 +169,7 @@ impl Tools {
         let id = AgentId { swarm: swarm.clone(), name: agent };
         let incarnation = match (is_agent, incarnation) {
             (false, Value::Null) => None,
-            (false, found) => return Err(wrong("incarnation", found, format!("nothing: {id} is no agent"))),
+            (false, found) => return Err(wrong("incarnation", found, format!("nothing, for {id} is no agent"))),
             (true, found) => match found.as_u64() {
                 Some(incarnation) if self.house.lives(&id, incarnation) => Some(incarnation),
                 Some(incarnation) => return Err(ToolError::NotAlive { agent: id, incarnation }),
@@ -182,31 +202,56 @@ impl Call<'_> {
     pub(super) fn party(&self) -> Result<&Party, ToolError> {
         self.party.as_ref().ok_or_else(|| wrong("agent", "nothing", "a name"))
     }
+
+    /// Lets the rules decide.
+    ///
+    /// # Errors
+    /// Why it is refused, or was not done.
+    pub(super) async fn decide<T, F>(&self, decide: F) -> Result<T, ToolError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Cores, SystemTime) -> Result<T, Refused> + Send + 'static,
+    {
+        Ok(self.tools.desk.call(decide).await?)
+    }
+
+    /// Waits for something, and says so every second.
+    pub(super) async fn attend<T>(&self, what: &str, for_it: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let mut for_it = std::pin::pin!(for_it);
+        loop {
+            match timeout(WORD_EVERY, &mut for_it).await {
+                Ok(there) => return there,
+                Err(_) => self.patience.waits(began.elapsed(), what),
+            }
+        }
+    }
+
+    /// Waits for something until then at most, and says so every second.
+    pub(super) async fn attend_until(&self, until: Instant, what: &str, for_it: impl Future) {
+        // Whether it came or the time is over, the caller looks again.
+        let _ = self.attend(what, timeout_at(until, for_it)).await;
+    }
 }
 
-/// Reads what is the tool's own of the arguments.
-///
-/// # Errors
-/// What is wrong with them.
-pub(super) fn form<T: DeserializeOwned>(arguments: Map<String, Value>) -> Result<T, ToolError> {
-    serde_json::from_value(Value::Object(arguments)).map_err(unreadable)
+/// What a name may be.
+const NAMES: &str = "a name: 1 to 63 of a-z, 0-9 and '-', not at the ends";
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
-pub(super) fn wrong(key: &str, found: impl ToString, allowed: impl ToString) -> ToolError {
-    ToolError::Arguments { key: key.to_owned(), found: found.to_string(), allowed: allowed.to_string() }
-}
-
-fn unreadable(error: serde_json::Error) -> ToolError {
-    wrong("arguments", error, "a JSON object as the schema of the tool says")
+fn value(arguments: &mut Arguments, key: &str) -> Value {
+    arguments.remove(key).and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()
 }
 
 fn name<T: std::str::FromStr<Err: std::fmt::Display>>(
-    arguments: &mut Map<String, Value>,
-    key: &'static str,
+    arguments: &mut Arguments,
+    key: &str,
 ) -> Result<Option<T>, ToolError> {
-    match arguments.remove(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => text.parse().map(Some).map_err(|why| wrong(key, format!("{text:?}"), why)),
-        Some(other) => Err(wrong(key, other, "a name")),
+    match value(arguments, key) {
+        Value::Null => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(|_| wrong(key, format!("{:?}", short(&text)), NAMES)),
+        other => Err(wrong(key, short(&other.to_string()), NAMES)),
     }
 }

@@ -1,12 +1,13 @@
 //! The list of tools.
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     call::{Answer, Call},
     error::ToolError,
-    tasks,
+    form::Arguments,
+    locks, messages, overview, tasks,
 };
 
 /// For whom a tool works.
@@ -49,12 +50,14 @@ pub struct Tool {
     pub arguments: fn() -> Value,
     /// The JSON Schema of its answer.
     pub answer: fn() -> Value,
-    pub(super) run: for<'a> fn(Call<'a>, Map<String, Value>) -> BoxFuture<'a, Result<Answer, ToolError>>,
+    pub(super) run: for<'a> fn(Call<'a>, &'a Arguments) -> BoxFuture<'a, Result<Answer, ToolError>>,
 }
 
 /// Every tool.
 pub fn all() -> impl Iterator<Item = &'static Tool> {
-    [tasks::TOOLS].into_iter().flatten()
+    [tasks::CREATING, tasks::WORKING, tasks::LOOKING, locks::TOOLS, messages::TOOLS, overview::TOOLS]
+        .into_iter()
+        .flatten()
 }
 
 /// The tool of this name.

@@ -6,7 +6,13 @@
 
 mod call;
 mod error;
+mod form;
 mod list;
+mod locks;
+mod messages;
+mod overview;
+mod pile;
+mod report;
 mod schema;
 mod tasks;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ATTEMPTS_KEPT_MAX, Board, CLAIMED_MAX, HELD_MAX, LOSSES_MAX,
+    ATTEMPTS_KEPT_MAX, Board, CLAIMED_BYTES_MAX, CLAIMED_MAX, HELD_MAX, LOSSES_MAX,
     intake::{DOCUMENT_MAX, NOTE_MAX, size, time},
     rules::pause,
 };
@@ -49,8 +49,13 @@ impl Board {
             return Err(Refused::Full { what: "tasks that one party holds", max: HELD_MAX });
         }
         let mut claimed = Vec::new();
+        let mut bytes = 0;
         while claimed.len() < asking.max.min(room) {
             let Some(id) = self.first(&asking.party.id.swarm, &asking.categories) else { break };
+            bytes += self.entries.get(&id).map_or(0, |entry| entry.task.spec.payload.len());
+            if bytes > CLAIMED_BYTES_MAX && !claimed.is_empty() {
+                break;
+            }
             self.give(counter, id, asking, now);
             claimed.extend(self.entries.get(&id).map(|entry| Arc::clone(&entry.task)));
         }

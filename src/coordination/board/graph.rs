@@ -39,7 +39,7 @@ pub(super) fn circle<N: Copy + Eq + Hash>(from: &[N], edges: impl Fn(N) -> Vec<N
 }
 
 /// How many nodes can be reached from one, itself not counted, at most `max`.
-pub(super) fn reach<N: Copy + Eq + Hash>(from: N, max: u32, edges: impl Fn(N) -> Vec<N>) -> u32 {
+pub(in crate::coordination) fn reach<N: Copy + Eq + Hash>(from: N, max: u32, edges: impl Fn(N) -> Vec<N>) -> u32 {
     let mut seen = HashSet::from([from]);
     let mut ahead = VecDeque::from([from]);
     let mut count = 0;

@@ -4,7 +4,7 @@
 //! token that every later call must show (`claims`). Time moves nothing by itself: [`Board::tick`] does, when [`Board::next_due`] says so.
 
 mod claims;
-mod graph;
+pub(super) mod graph;
 mod intake;
 mod rules;
 #[cfg(test)]
@@ -33,10 +33,14 @@ pub const DEPENDENCIES_MAX: usize = 20;
 pub const CREATED_MAX: usize = 1_000;
 /// Tasks that one request may claim.
 pub const CLAIMED_MAX: usize = 100;
+/// Bytes of their payloads, unless one alone has more: half of the longest line of the data plane.
+pub const CLAIMED_BYTES_MAX: usize = 512 * 1024;
 /// Tasks that one party may hold.
 pub const HELD_MAX: usize = 1_000;
 /// Ended claims that a task remembers.
 pub const ATTEMPTS_KEPT_MAX: usize = 16;
+/// Up to here it is counted how many tasks wait for one.
+pub const REACH_MAX: u32 = 256;
 /// Attempts of a task that may lose their holder before the task is given up: what kills everybody who takes it up must not go round for ever.
 pub const LOSSES_MAX: u32 = 5;
 

@@ -6,11 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Board, Rank, TaskNews, graph};
+use super::{Board, REACH_MAX, Rank, TaskNews, graph};
 use crate::model::{OnDependencyFailure, Retry, Task, TaskId, TaskState};
-
-/// Up to here it is counted how many tasks wait for one.
-const REACH_MAX: u32 = 256;
 
 /// Where a task belongs that nobody holds and that has not ended.
 #[derive(Debug, PartialEq, Eq)]

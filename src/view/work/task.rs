@@ -1,16 +1,19 @@
 //! Tasks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::{
+    lock::LockView,
+    words::{AttemptEndWord, Id, Json, OnDependencyFailureWord, PriorityWord, TaskIdText, TaskStateWord, Word},
+};
 use crate::{
-    model::{Attempt, Claim, OnDependencyFailure, Party, Task, TaskProgress},
+    model::{Attempt, Claim, Fence, Party, Task, TaskProgress},
     view::{
         health::{self, ReasonView},
-        schema::Anything,
         time::Rfc3339,
     },
 };
@@ -30,28 +33,26 @@ pub(super) fn party(party: &Party) -> PartyView<'_> {
     PartyView { agent: party.id.name.as_str(), incarnation: party.incarnation }
 }
 
-/// One task.
+/// One task. `payload`, `result` and `attempts` are left out where many are shown.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Task)]
 pub struct TaskView<'a> {
-    id: String,
+    id: TaskIdText,
     swarm: &'a str,
+    /// The order of creation: of two equally urgent tasks the one with the smaller number is claimed first.
+    number: u64,
     /// One line for people.
     title: &'a str,
     category: &'a str,
-    /// `critical`, `high`, `normal` or `low`.
-    priority: &'static str,
-    /// `blocked`, `ready`, `claimed`, `running`, `done`, `failed` or `cancelled`.
-    state: &'static str,
+    priority: PriorityWord,
+    state: TaskStateWord,
+    /// Since when it is in this state.
     since: Rfc3339,
     /// Why it is blocked, failed or cancelled.
     reasons: Vec<ReasonView<'a>>,
     group: Option<&'a str>,
-    #[schema(value_type = Anything)]
-    payload: Box<RawValue>,
-    depends_on: Vec<String>,
-    /// `block` or `continue`.
-    on_dependency_failure: &'static str,
+    depends_on: Vec<TaskIdText>,
+    on_dependency_failure: OnDependencyFailureWord,
     retry: RetryView,
     attempt_timeout_ms: Option<u64>,
     created_by: Option<PartyView<'a>>,
@@ -64,9 +65,18 @@ pub struct TaskView<'a> {
     not_before: Option<Rfc3339>,
     claim: Option<ClaimView<'a>>,
     progress: Option<ProgressView<'a>>,
-    #[schema(value_type = Anything)]
-    result: Option<Box<RawValue>>,
-    attempts: Vec<AttemptView<'a>>,
+    /// What to do, in the words of whoever created it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json, required = false)]
+    payload: Option<Json>,
+    /// What the one who completed it has left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Json, required = false)]
+    result: Option<Option<Json>>,
+    /// Claims that have ended, the last ones, the youngest last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<AttemptView<'a>>, required = false)]
+    attempts: Option<Vec<AttemptView<'a>>>,
 }
 
 /// When a failed attempt is followed by another.
@@ -109,8 +119,7 @@ struct AttemptView<'a> {
     fence: u64,
     since: Rfc3339,
     until: Rfc3339,
-    /// `completed`, `failed`, `released`, `holder_ended`, `lease_expired`, `deadline_passed` or `cancelled`.
-    end: &'static str,
+    end: AttemptEndWord,
     reason: Option<&'a str>,
 }
 
@@ -122,25 +131,97 @@ pub struct TasksView<'a> {
     pub tasks: Vec<TaskView<'a>>,
 }
 
-/// Shows a task.
+/// A task that was just created.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = CreatedTask)]
+pub struct CreatedView<'a> {
+    id: TaskIdText,
+    number: u64,
+    title: &'a str,
+    state: TaskStateWord,
+}
+
+/// Tasks that were just created.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = CreatedTasks)]
+pub struct CreatedTasksView<'a> {
+    /// In the order in which they were asked for.
+    pub tasks: Vec<CreatedView<'a>>,
+}
+
+/// A part of the tasks of a swarm.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = TaskPage)]
+pub struct TaskPageView {
+    /// Oldest first.
+    #[schema(value_type = Vec<TaskView<'static>>)]
+    pub tasks: Vec<Box<RawValue>>,
+    /// There may be more: what to show as `after` to have them.
+    pub next: Option<u64>,
+}
+
+/// What a party holds, and what its predecessor held.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = HeldTasks)]
+pub struct HeldView<'a> {
+    /// Your own claims; `claim.fence` is the token of each.
+    pub tasks: Vec<TaskView<'a>>,
+    /// Your own locks.
+    pub locks: Vec<LockView<'a>>,
+    /// What the last incarnation of this agent that ended with work in hand held then.
+    pub predecessor: Vec<BequestView<'a>>,
+}
+
+/// A task that an earlier incarnation held when it ended.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Bequest)]
+pub struct BequestView<'a> {
+    /// The token under which it was held; it is good no more.
+    pub fence: u64,
+    /// Always false: the claim has ended with its holder. To go on with the task, claim it anew if it is ready.
+    pub still_yours: bool,
+    /// Where it stands now.
+    pub task: TaskView<'a>,
+}
+
+impl<'a> BequestView<'a> {
+    /// Shows a task that was held.
+    pub fn of(fence: Fence, task: &'a Task) -> Self {
+        Self { fence: fence.0, still_yours: false, task: brief(task) }
+    }
+}
+
+/// Shows a task that was just created.
+pub fn created(task: &Task) -> CreatedView<'_> {
+    CreatedView { id: Id(task.id), number: task.number, title: &task.spec.title, state: Word(task.state) }
+}
+
+/// Shows a task with all that is known of it.
 pub fn task(task: &Task) -> TaskView<'_> {
+    TaskView {
+        payload: Some(Json(Arc::clone(&task.spec.payload))),
+        result: Some(task.result.clone().map(Json)),
+        attempts: Some(task.attempts.iter().map(attempt).collect()),
+        ..brief(task)
+    }
+}
+
+/// Shows a task without payload, result and attempts.
+pub fn brief(task: &Task) -> TaskView<'_> {
     let spec = &task.spec;
     TaskView {
-        id: task.id.to_string(),
+        id: Id(task.id),
         swarm: task.swarm.as_str(),
+        number: task.number,
         title: &spec.title,
         category: &spec.category,
-        priority: spec.priority.word(),
-        state: task.state.word(),
+        priority: Word(spec.priority),
+        state: Word(task.state),
         since: Rfc3339(task.since),
         reasons: task.reasons.iter().map(|text| health::reason_text(text)).collect(),
         group: spec.group.as_deref(),
-        payload: health::json_or_text(&spec.payload),
-        depends_on: task.depends_on.iter().map(ToString::to_string).collect(),
-        on_dependency_failure: match spec.on_dependency_failure {
-            OnDependencyFailure::Block => "block",
-            OnDependencyFailure::Continue => "continue",
-        },
+        depends_on: task.depends_on.iter().copied().map(Id).collect(),
+        on_dependency_failure: Word(spec.on_dependency_failure),
         retry: RetryView {
             retries: spec.retry.retries,
             backoff_ms: ms(spec.retry.backoff),
@@ -154,8 +235,9 @@ pub fn task(task: &Task) -> TaskView<'_> {
         not_before: task.not_before.map(Rfc3339),
         claim: task.claim.as_ref().map(claim),
         progress: task.progress.as_ref().map(progress),
-        result: task.result.as_ref().map(health::json_or_text),
-        attempts: task.attempts.iter().map(attempt).collect(),
+        payload: None,
+        result: None,
+        attempts: None,
     }
 }
 
@@ -180,11 +262,12 @@ fn attempt(attempt: &Attempt) -> AttemptView<'_> {
         fence: attempt.fence.0,
         since: Rfc3339(attempt.since),
         until: Rfc3339(attempt.until),
-        end: attempt.end.word(),
+        end: Word(attempt.end),
         reason: attempt.reason.as_deref(),
     }
 }
 
-fn ms(time: Duration) -> u64 {
+/// Whole milliseconds.
+pub fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,6 +9,14 @@ fn in_group(title: &str, group: &str) -> NewTask {
     new
 }
 
+fn of(desk: &Desk) -> progress::Progress {
+    let tasks: Vec<_> = desk.board.list(&swarm(), 0).cloned().collect();
+    for task in &tasks {
+        assert_eq!(progress::is_stuck(task), desk.board.is_stuck(task.id), "{task:?}");
+    }
+    progress::of_tasks(&tasks, desk.now).pop().unwrap()
+}
+
 #[test]
 fn the_progress_of_a_group_is_counted_and_its_rate_is_measured_or_unknown() {
     let mut desk = Desk::new();
@@ -24,7 +32,6 @@ fn the_progress_of_a_group_is_counted_and_its_rate_is_measured_or_unknown() {
         desk.complete(id, fence(&held)).unwrap();
     };
     done(&mut desk, ids[0]);
-    let of = |desk: &Desk| progress::of_swarm(&desk.board, &swarm(), desk.now).pop().unwrap();
     assert_eq!(
         (of(&desk).recently_done, of(&desk).done_per_hour, of(&desk).remaining),
         (1, None, None),
@@ -52,7 +59,7 @@ fn what_holds_others_up_is_named_with_how_many_it_holds_up() {
     for id in [small, large] {
         desk.board.cancel(&swarm(), id, None, desk.now).unwrap();
     }
-    let seen = progress::of_swarm(&desk.board, &swarm(), desk.now).pop().unwrap();
+    let seen = of(&desk);
     let named: Vec<(TaskId, u32)> = seen.blockers.iter().map(|blocker| (blocker.task.id, blocker.holds_up)).collect();
     assert_eq!(named, [(large, 2), (small, 1)]);
     assert!(desk.board.is_stuck(second) && !desk.board.is_stuck(large));

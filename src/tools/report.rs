@@ -1,0 +1,212 @@
+//! A report on tasks, for people: Markdown from documents.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    coordination::progress::{Progress, is_stuck},
+    model::{AttemptEnd, SwarmName, Task, TaskState},
+    view::Rfc3339,
+};
+
+/// Tasks that one section names; it says how many more there are.
+const NAMED_MAX: usize = 200;
+
+/// Writes the report. Tasks come in the order of their numbers.
+pub(super) fn markdown(
+    swarm: &SwarmName,
+    group: Option<&str>,
+    tasks: &[&Task],
+    groups: &[Progress],
+    now: SystemTime,
+) -> String {
+    let mut text = Text(String::new());
+    let of = group.map(|group| format!(", group {}", plain(group))).unwrap_or_default();
+    text.line(format_args!("# Tasks of {swarm}{of}\n\nAs of {}.", Rfc3339(now)));
+    summary(&mut text, tasks);
+    progress(&mut text, groups);
+    finished(&mut text, tasks);
+    under_way(&mut text, tasks, now);
+    blocked(&mut text, tasks);
+    given_up(&mut text, tasks);
+    lost(&mut text, tasks);
+    text.0
+}
+
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string can't fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    /// A section with a line for each, the first ones; none without any.
+    fn section<T>(&mut self, title: &str, table: Option<&str>, all: &[T], line: impl Fn(&T) -> String) {
+        if all.is_empty() {
+            return;
+        }
+        self.line(format_args!("\n## {title} ({})\n", all.len()));
+        if let Some(head) = table {
+            let rule = "|---".repeat(head.matches('|').count().saturating_sub(1));
+            self.line(format_args!("{head}\n{rule}|"));
+        }
+        for one in all.iter().take(NAMED_MAX) {
+            self.line(format_args!("{}", line(one)));
+        }
+        if all.len() > NAMED_MAX {
+            self.line(format_args!("\nand {} more.", all.len() - NAMED_MAX));
+        }
+    }
+}
+
+fn summary(text: &mut Text, tasks: &[&Task]) {
+    if tasks.is_empty() {
+        return text.line(format_args!("\nThere are no tasks."));
+    }
+    let counts = TaskState::ALL.map(|state| (state.word(), tasks.iter().filter(|task| task.state == state).count()));
+    let counts: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+    let all = if tasks.len() == 1 { "1 task".to_owned() } else { format!("{} tasks", tasks.len()) };
+    text.line(format_args!("\n{all}: {}.", counts.join(", ")));
+}
+
+fn progress(text: &mut Text, groups: &[Progress]) {
+    let line = |one: &Progress| {
+        let name = one.group.as_deref().map_or_else(|| "(none)".to_owned(), plain);
+        let rate = one.done_per_hour.map_or_else(|| "unknown".to_owned(), |rate| format!("{rate:.1}"));
+        let rest = one.remaining.map_or_else(|| "unknown".to_owned(), span);
+        let rest = if one.done() == one.total { "nothing".to_owned() } else { rest };
+        format!("| {name} | {} of {} | {rate} | {rest} |", one.done(), one.total)
+    };
+    text.section("Progress by group", Some("| group | done | done per hour | left to do takes |"), groups, line);
+}
+
+fn finished(text: &mut Text, tasks: &[&Task]) {
+    let mut done: Vec<&Task> = of(tasks, |task| task.state == TaskState::Done);
+    done.sort_by_key(|task| (std::cmp::Reverse(task.since), std::cmp::Reverse(task.number)));
+    let mut by: BTreeMap<String, usize> = BTreeMap::new();
+    for task in &done {
+        let name = completed(task).map_or_else(|| "unknown".to_owned(), |attempt| attempt.holder.id.name.to_string());
+        *by.entry(name).or_default() += 1;
+    }
+    let line = |task: &&Task| {
+        let attempt = completed(task);
+        let who = attempt.map_or_else(|| "unknown".to_owned(), |attempt| who(&attempt.holder));
+        let took = attempt.and_then(|attempt| attempt.until.duration_since(attempt.since).ok());
+        let took = took.map_or_else(|| "unknown".to_owned(), span);
+        format!("| {} | {who} | {took} | {} | {} |", name(task), task.failures + task.losses, Rfc3339(task.since))
+    };
+    text.section("Finished", Some("| task | by | took | attempts before | at |"), &done, line);
+    let by: Vec<(String, usize)> = by.into_iter().collect();
+    text.section("Finished by", None, &by, |(who, count)| format!("- {who}: {count}"));
+}
+
+fn under_way(text: &mut Text, tasks: &[&Task], now: SystemTime) {
+    let held = of(tasks, |task| task.state.held());
+    text.section("Under way", None, &held, |task| {
+        let mut line = format!("- {}", name(task));
+        if let Some(claim) = &task.claim {
+            let since = now.duration_since(claim.since).unwrap_or_default();
+            let _ = write!(line, ", by {} for {}", who(&claim.holder), span(since));
+        }
+        if let Some(progress) = &task.progress {
+            let percent = progress.percent.map(|percent| format!(" {percent} %")).unwrap_or_default();
+            let note = progress.note.as_deref().map(|note| format!(" {}", plain(note))).unwrap_or_default();
+            let _ = write!(line, ":{percent}{note}");
+        }
+        line
+    });
+}
+
+fn blocked(text: &mut Text, tasks: &[&Task]) {
+    let stuck = of(tasks, is_stuck);
+    let waits = of(tasks, |task| task.state == TaskState::Blocked && !is_stuck(task));
+    let line = |task: &&Task| format!("- {}: {}", name(task), why(task));
+    text.section("Blocked until somebody intervenes", None, &stuck, line);
+    text.section("Waiting for others", None, &waits, line);
+}
+
+fn given_up(text: &mut Text, tasks: &[&Task]) {
+    let line = |task: &&Task| format!("- {}, after {} attempts: {}", name(task), task.attempts.len(), why(task));
+    text.section("Failed", None, &of(tasks, |task| task.state == TaskState::Failed), line);
+    let line = |task: &&Task| format!("- {}: {}", name(task), why(task));
+    text.section("Cancelled", None, &of(tasks, |task| task.state == TaskState::Cancelled), line);
+}
+
+fn lost(text: &mut Text, tasks: &[&Task]) {
+    let lost: Vec<_> = tasks
+        .iter()
+        .flat_map(|task| task.attempts.iter().map(move |attempt| (task, attempt)))
+        .filter(|(_, attempt)| {
+            matches!(attempt.end, AttemptEnd::HolderEnded | AttemptEnd::LeaseExpired | AttemptEnd::DeadlinePassed)
+        })
+        .collect();
+    text.section("Attempts lost", None, &lost, |(task, attempt)| {
+        let how = match attempt.end {
+            AttemptEnd::HolderEnded => "ended with the task in hand",
+            AttemptEnd::LeaseExpired => "was not heard of in time",
+            _ => "took too long",
+        };
+        let after = span(attempt.until.duration_since(attempt.since).unwrap_or_default());
+        format!("- {}: {} {how}, after {after}", name(task), who(&attempt.holder))
+    });
+}
+
+fn of<'a>(tasks: &[&'a Task], which: impl Fn(&Task) -> bool) -> Vec<&'a Task> {
+    tasks.iter().copied().filter(|task| which(task)).collect()
+}
+
+fn completed(task: &Task) -> Option<&crate::model::Attempt> {
+    task.attempts.iter().rev().find(|attempt| attempt.end == AttemptEnd::Completed)
+}
+
+fn name(task: &Task) -> String {
+    plain(&task.spec.title)
+}
+
+fn who(party: &crate::model::Party) -> String {
+    match party.incarnation {
+        Some(incarnation) => format!("{} (incarnation {incarnation})", party.id.name),
+        None => party.id.name.to_string(),
+    }
+}
+
+fn why(task: &Task) -> String {
+    let reasons: Vec<String> = task.reasons.iter().map(|reason| plain(reason)).collect();
+    if reasons.is_empty() { "no reason was given".to_owned() } else { reasons.join("; ") }
+}
+
+/// A time in the two units that tell most.
+fn span(time: Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+/// Text that Markdown takes for nothing but text, in one line.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => plain.push(' '),
+            '<' => plain.push_str("&lt;"),
+            '>' => plain.push_str("&gt;"),
+            '&' => plain.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '+' | '-' | '!' | '|' | '~' | '@' => {
+                plain.push('\\');
+                plain.push(c);
+            }
+            c => plain.push(c),
+        }
+    }
+    plain
+}
