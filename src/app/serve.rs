@@ -143,6 +143,7 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     let limits = plane_limits(&config.data_plane);
     let plane =
         DataPlaneHandle::with_tls(Arc::new(registry.clone()), Arc::new(said), limits, config.data_plane.tls.clone());
+    plane.offer(tools.clone());
     let exe = std::env::current_exe().context("failed to find this executable")?;
     let docker = Arc::new(DockerRuntime::new(DockerOptions {
         host: config.docker.socket.as_ref().map(|socket| socket.display().to_string()),

@@ -78,8 +78,8 @@ pub struct Said {
 impl TelemetrySink for Said {
     fn accept(&self, mut batch: Vec<Telemetry>) {
         // A batch is of one session.
-        if let Some(said) = batch.last().filter(|said| !matches!(said.kind, TelemetryKind::SessionClosed)) {
-            self.signs.spoke(&said.agent, said.incarnation);
+        if let Some(said) = batch.last() {
+            self.signs.heard(said);
         }
         for said in &mut batch {
             if let Some(veil) = self.registry.veil(&said.agent) {

@@ -11,7 +11,10 @@ use crate::{
     control_plane::{Control as _, Office},
     coordination::{Clerk, Desk, Fate, WorkChanges, WorkWitness},
     health::Handle,
-    model::{Admission as _, AgentId, AgentName, HiveHealth, Observation, Party, SwarmHealth, SwarmName},
+    model::{
+        Admission as _, AgentId, AgentName, HiveHealth, Observation, Party, SwarmHealth, SwarmName, Telemetry,
+        TelemetryKind,
+    },
     runtime::Registry,
     store::StoreError,
     tools::House,
@@ -41,13 +44,16 @@ pub struct Signs {
 }
 
 impl Signs {
-    /// An agent has said something in a session of its own.
-    pub(super) fn spoke(&self, agent: &AgentId, incarnation: u64) {
-        self.desk.alive(&party(agent, incarnation));
+    /// An agent has said something in a session of its own. That it has one says nothing yet: who only calls tools in it need not beat.
+    pub(super) fn heard(&self, said: &Telemetry) {
+        if !matches!(said.kind, TelemetryKind::SessionOpened | TelemetryKind::SessionClosed) {
+            self.registry.note_spoke(&said.agent, said.incarnation);
+            self.desk.alive(&party(&said.agent, said.incarnation));
+        }
     }
 
-    /// Something was seen of an agent from outside. That its process lives is a sign of life only while it has no session: a program that could speak and
-    /// is silent may hang.
+    /// Something was seen of an agent from outside. That its process lives is a sign of life only as long as it tells nothing of itself: a program that
+    /// beats and falls silent may hang.
     pub(super) fn saw(&self, agent: &AgentId, incarnation: u64, what: &Observation) {
         let party = party(agent, incarnation);
         match what {

@@ -15,6 +15,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    calls::{Calls, Word},
     limits::{ANSWER_BYTES_HELD, LINGER, LINGER_BYTES_MAX, ORDERS_MAX},
     newcomers::Newcomer,
     plane::{Phase, Plane, Presence, count},
@@ -44,6 +45,7 @@ pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Opt
         order,
         newcomer,
         seat: None,
+        calls: Calls::default(),
         stint: Stint::default(),
         deaf: false,
     };
@@ -63,6 +65,7 @@ struct Connection<S> {
     order: mpsc::Sender<Order>,
     newcomer: Option<Newcomer>,
     seat: Option<(Seat, Counted)>,
+    calls: Calls,
     stint: Stint,
     /// Whether nothing that we write arrives any more.
     deaf: bool,
@@ -82,6 +85,7 @@ enum End {
 enum Turn {
     Read(io::Result<Scratch>),
     Order(Order),
+    Word(Word),
     Phase,
     Deadline,
 }
@@ -96,6 +100,7 @@ impl<S: DuplexStream> Connection<S> {
             let turn = tokio::select! {
                 read = scratch::read(&mut self.stream) => Turn::Read(read),
                 Some(order) = orders.recv() => Turn::Order(order),
+                word = self.calls.next() => Turn::Word(word),
                 _ = phase.changed() => Turn::Phase,
                 () = &mut alarm => Turn::Deadline,
             };
@@ -130,6 +135,10 @@ impl<S: DuplexStream> Connection<S> {
                 Turn::Order(Order::Yield) => {
                     count(&self.plane.counters.displaced);
                     return End::Said;
+                }
+                Turn::Word(word) => {
+                    self.session.answer(&word, &mut effects);
+                    self.perform(now, &mut effects).await
                 }
                 Turn::Deadline => {
                     self.session.tick(now, self.plane.gate(), &mut effects);
@@ -179,6 +188,11 @@ impl<S: DuplexStream> Connection<S> {
 
     /// Hands telemetry up first, once for all that was read: it must not wait for a peer that does not read.
     async fn perform(&mut self, now: Now, effects: &mut Effects) -> io::Result<()> {
+        for ask in effects.asked.drain(..) {
+            if let (Some(tools), Some(party)) = (self.plane.tools.get(), self.session.party()) {
+                self.calls.begin(tools, party, ask);
+            }
+        }
         let seat = self.seat.as_ref().map(|(seat, _)| seat);
         hand_up(&self.plane, &self.session, seat, self.via.as_ref(), now, effects);
         if effects.replies.is_empty() || self.deaf {

@@ -68,6 +68,9 @@ impl Default for PlaneLimits {
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest line before `hive/open`: an unknown peer must not make us hold a megabyte, and an open with any sensible capabilities is far shorter.
 pub(super) const LINE_BYTES_MAX_UNOPENED: usize = 64 * 1024;
+/// Calls of tools that may be without an answer at a time in one session. An agent that does several things at once waits for one lock or message with
+/// each; this is several times that, and bounds what one connection can make us hold.
+pub(super) const CALLS_MAX: usize = 32;
 /// Longest `progress`: it stands in every health document of the agent.
 pub(super) const PROGRESS_BYTES_MAX: usize = 4 * 1024;
 /// Longest attributes of one metric, and longest `hive/usage`: dozens of attributes.

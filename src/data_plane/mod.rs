@@ -6,6 +6,7 @@
 //! failures   when failed accepts are told of, pure
 //! newcomers  who has no session yet, and who of them goes for others, pure
 //! session    the rules, pure: lines and time in, effects out
+//! calls      tools that a session has called and that have not answered yet
 //! notice     notifications to what was heard, pure
 //! heard      what one read told, summed up, pure
 //! bucket     the rate limit, pure
@@ -16,6 +17,7 @@
 //! ```
 
 mod bucket;
+mod calls;
 mod connection;
 pub mod dialer;
 mod failures;

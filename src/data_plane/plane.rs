@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     model::{Admission, AgentId, Drain, DuplexStream, RelaySink, TelemetrySink},
     tls::Tls,
+    tools::Tools,
     wire::rpc::Code,
 };
 
@@ -109,12 +110,18 @@ pub(super) struct Plane {
     pub(super) presence: watch::Sender<Presence>,
     /// Held by the listener that serves.
     pub(super) relays: Mutex<mpsc::Receiver<Relayed>>,
+    /// What sessions may call; nothing until it is offered.
+    pub(super) tools: OnceLock<Tools>,
     admission: Arc<dyn Admission>,
 }
 
 impl Plane {
     pub(super) fn gate(&self) -> Gate<'_> {
-        Gate { admission: &*self.admission, shutting_down: *self.phase.borrow() != Phase::Serving }
+        Gate {
+            admission: &*self.admission,
+            shutting_down: *self.phase.borrow() != Phase::Serving,
+            has_tools: self.tools.get().is_some(),
+        }
     }
 
     pub(super) fn refused(&self, agent: Option<&AgentId>, code: Code, messages: u64) {
@@ -163,9 +170,16 @@ impl DataPlaneHandle {
             phase: watch::Sender::new(Phase::Serving),
             presence: watch::Sender::new(Presence::default()),
             relays: Mutex::new(waiting),
+            tools: OnceLock::new(),
             admission,
         };
         Self { plane: Arc::new(plane), relays }
+    }
+
+    /// From now on sessions may call these tools, each as the method `hive/NAME`.
+    pub fn offer(&self, tools: Tools) {
+        // Offered once, by the boot.
+        let _ = self.plane.tools.set(tools);
     }
 
     /// What was counted, and what is there now.

@@ -9,20 +9,22 @@ use uuid::Uuid;
 
 use super::{
     bucket::Bucket,
+    calls::{Ask, Word},
     heard::Heard,
     limits::{
-        ATTRIBUTES_BYTES_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LAST_WORDS_WAIT, LINE_BYTES_MAX_UNOPENED,
+        ATTRIBUTES_BYTES_MAX, CALLS_MAX, EVENT_BYTES_MAX, HEARTBEAT_INTERVAL, LAST_WORDS_WAIT, LINE_BYTES_MAX_UNOPENED,
         PROGRESS_BYTES_MAX, PlaneLimits,
     },
     notice,
 };
 use crate::{
-    model::{Admission, AgentId, Refusal, Telemetry},
+    model::{Admission, AgentId, Party, Refusal, Telemetry},
+    tools,
     wire::{
         lines::{LINE_BYTES_MAX, Line},
         rpc::{
             BadParams, Batch, Code, Id, Limits, Message, Open, Opened, Told, Version, object, parse, told, write_error,
-            write_request, write_result,
+            write_request, write_result, write_text, write_tool_error, write_waits,
         },
     },
 };
@@ -53,6 +55,8 @@ pub(super) struct Gate<'a> {
     pub(super) admission: &'a dyn Admission,
     /// Newcomers are sent away.
     pub(super) shutting_down: bool,
+    /// Tools may be called.
+    pub(super) has_tools: bool,
 }
 
 /// An accepted `hive/open`.
@@ -77,6 +81,8 @@ pub(super) struct Effects {
     pub(super) telemetry: Vec<Telemetry>,
     /// What was refused, in order.
     pub(super) refused: Vec<Code>,
+    /// Tools to be called, in order.
+    pub(super) asked: Vec<Ask>,
     /// The session was opened; to be performed before anything that comes later.
     pub(super) opened: Option<Opening>,
     /// Nothing more is read. Replies are written before.
@@ -116,6 +122,8 @@ pub(super) struct Session {
     heard: Instant,
     pinged: Option<Instant>,
     requests: u64,
+    /// Calls without an answer.
+    unanswered: usize,
 }
 
 impl Session {
@@ -132,6 +140,7 @@ impl Session {
             heard: now.steady,
             pinged: None,
             requests: 0,
+            unanswered: 0,
         }
     }
 
@@ -143,6 +152,11 @@ impl Session {
     /// Whom it serves while that is proven, and in which incarnation.
     pub(super) fn serves(&self) -> Option<(&AgentId, u64)> {
         self.pass().map(|pass| (&pass.agent, pass.incarnation))
+    }
+
+    /// The same, as it takes part in work.
+    pub(super) fn party(&self) -> Option<Party> {
+        self.pass().map(|pass| Party { id: pass.agent.clone(), incarnation: Some(pass.incarnation) })
     }
 
     /// Longest line that is taken now.
@@ -196,8 +210,32 @@ impl Session {
             (_, Ok(Message::Request { id, method, .. })) if method == "hive/open" => {
                 out.refuse(Some(id), Code::InvalidRequest, "the session is open already");
             }
-            (_, Ok(Message::Request { id, method, params })) => self.notice(now, Some(id), &method, params, out),
+            (_, Ok(Message::Request { id, method, params })) => match tool(&method, gate) {
+                Some(tool) => self.ask(now, id, tool, params, out),
+                None => self.notice(now, Some(id), &method, params, out),
+            },
+            // Nobody would hear what came of it.
+            (_, Ok(Message::Notification { method, .. })) if tool(&method, gate).is_some() => {
+                out.refuse(None, Code::InvalidRequest, "");
+            }
             (_, Ok(Message::Notification { method, params })) => self.notice(now, None, &method, params, out),
+        }
+    }
+
+    /// Says what has become of a call.
+    pub(super) fn answer(&mut self, word: &Word, out: &mut Effects) {
+        match word {
+            Word::Answer(id, answer) => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                match answer {
+                    Ok(answer) => write_text(&mut out.replies, id.id(), &answer.0),
+                    Err(error) => write_tool_error(&mut out.replies, id.id(), error.code(), &error.to_string()),
+                }
+            }
+            Word::Waits(id, waited, what) => {
+                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                write_waits(&mut out.replies, "hive/progress", id.id(), waited_ms, what);
+            }
         }
     }
 
@@ -304,8 +342,24 @@ impl Session {
                 progress_bytes_max: PROGRESS_BYTES_MAX,
                 attributes_bytes_max: ATTRIBUTES_BYTES_MAX,
                 event_bytes_max: EVENT_BYTES_MAX,
+                calls_max: CALLS_MAX,
             },
         }
+    }
+
+    fn ask(&mut self, now: Now, id: Id<'_>, tool: &'static str, params: Params<'_>, out: &mut Effects) {
+        if !self.bucket.take(now.steady) {
+            return out.refuse(Some(id), Code::RateLimited, "slow down");
+        }
+        if self.unanswered == CALLS_MAX {
+            return out.refuse(Some(id), Code::TooManyCalls, "wait for the answer to one");
+        }
+        let arguments = params.map_or("{}", |raw| raw.get());
+        if !arguments.starts_with('{') {
+            return out.refuse(Some(id), Code::InvalidParams, "the arguments of a tool are an object");
+        }
+        self.unanswered += 1;
+        out.asked.push(Ask { id: id.into(), tool, arguments: arguments.to_owned() });
     }
 
     /// A notification, or the same as a request, which gets `{}` for an answer.
@@ -395,6 +449,12 @@ impl Session {
         self.state = State::Closed;
         out.close = true;
     }
+}
+
+/// The tool that a method calls.
+fn tool(method: &str, gate: Gate<'_>) -> Option<&'static str> {
+    let name = method.strip_prefix("hive/").filter(|_| gate.has_tools)?;
+    tools::find(name).map(|tool| tool.name)
 }
 
 type Params<'a> = Option<&'a serde_json::value::RawValue>;

@@ -73,6 +73,8 @@ pub struct Slot {
     /// The highest number that an incarnation of it was given.
     number: AtomicU64,
     loses_output: AtomicBool,
+    /// The last incarnation that has told something of itself.
+    spoke: AtomicU64,
     tidying: Mutex<JoinSet<()>>,
 }
 
@@ -240,11 +242,16 @@ impl Registry {
             || state.unproven.is_some_and(|open| open.incarnation == incarnation)
     }
 
-    /// Whether this incarnation lives and has had a session since this daemon began.
+    /// This incarnation has told something of itself: its silence means something from now on.
+    pub fn note_spoke(&self, agent: &AgentId, incarnation: u64) {
+        if let Some(slot) = self.slots.get(agent) {
+            slot.spoke.fetch_max(incarnation, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether this incarnation has told something of itself since this daemon began.
     pub fn speaks(&self, agent: &AgentId, incarnation: u64) -> bool {
-        let Some(slot) = self.slots.get(agent) else { return false };
-        let state = slot.state.lock();
-        state.ticket.as_ref().is_some_and(|ticket| ticket.incarnation == incarnation && *ticket.opened.borrow())
+        self.slots.get(agent).is_some_and(|slot| slot.spoke.load(Ordering::Acquire) == incarnation)
     }
 
     /// What is hidden of what an agent says; nothing of one that nobody has launched.
@@ -303,9 +310,11 @@ mod tests {
         assert_eq!(registry.admit(&agent(), 2, "t"), Ok(()));
         assert!(*opened.borrow());
         assert!(registry.lives(&agent(), 2) && !registry.lives(&agent(), 1));
-        assert!(registry.speaks(&agent(), 2) && !registry.speaks(&agent(), 1));
+        assert!(!registry.speaks(&agent(), 2), "it has only opened a session");
+        registry.note_spoke(&agent(), 2);
+        assert!(registry.speaks(&agent(), 2) && !registry.speaks(&agent(), 1) && !registry.speaks(&agent(), 3));
         slot.revoke();
-        assert!(!registry.lives(&agent(), 2) && !registry.speaks(&agent(), 2) && !registry.may_live(&agent(), 2));
+        assert!(!registry.lives(&agent(), 2) && !registry.may_live(&agent(), 2));
         let launch = OpenLaunch { launch_id: LaunchId::mint(), incarnation: 2, runtime: RuntimeKind::Process };
         slot.set_unproven(Some(launch));
         assert!(registry.may_live(&agent(), 2) && !registry.may_live(&agent(), 1), "nobody has proven its end");

@@ -17,7 +17,7 @@ use hivekeeper::{
     stream::StreamLimits,
     wire::{
         lines::LINE_BYTES_MAX,
-        rpc::{Code, DEPTH_MAX, ID_BYTES_MAX, Id, write_error, write_request},
+        rpc::{Code, DEPTH_MAX, ID_BYTES_MAX, Id, TOOL_CODES, write_error, write_request, write_tool_error},
     },
 };
 use serde_json::{Value, json};
@@ -120,7 +120,9 @@ fn every_method_of_the_data_plane_is_described() {
         .collect();
     assert_eq!(described, methods_in_sources());
     let mut in_batches = described.clone();
-    in_batches.retain(|method| !["hive/open", "hive/batch", "hive/drain", "hive/ping"].contains(&method.as_str()));
+    in_batches.retain(|method| {
+        !["hive/open", "hive/batch", "hive/drain", "hive/ping", "hive/progress"].contains(&method.as_str())
+    });
     let items = &schemas["batch"]["properties"]["params"]["properties"]["notifications"]["items"];
     assert_eq!(texts(&items["properties"]["method"]["enum"]), in_batches);
 }
@@ -147,6 +149,11 @@ fn every_code_is_described_by_its_number_and_its_word() {
         let mut out = Vec::new();
         write_request(&mut out, 12, method);
         fits(&document, message, &written(out));
+    }
+    for (_, word) in TOOL_CODES.iter().chain(&[(0, "without_a_number")]) {
+        let mut out = Vec::new();
+        write_tool_error(&mut out, Id::NULL, word, "why");
+        fits(&document, "tool_refused", &written(out));
     }
 }
 
@@ -192,6 +199,9 @@ fn close_codes_are_those_that_the_socket_gives() {
         document()["channels"]["hybrid_health"]["x-close-codes"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(given, described);
 }
+
+/// What the answer to `hive/open` allows.
+const CALLS: usize = 32;
 
 const SWARM: &str = r#"
 [[swarm]]
@@ -298,6 +308,21 @@ fn the_data_plane_takes_the_examples_and_answers_as_described() {
     peer.send("[]");
     refused(peer.line(), -32600);
     refused(peer.ask(&json!({"jsonrpc": "2.0", "id": 1, "method": "hive/nothing"})), -32601);
+    for example in document["components"]["messages"]["call"]["examples"].as_array().unwrap() {
+        // Nothing is ready here, so each waits for as long as it says.
+        let mut call = example["payload"].clone();
+        call["params"]["wait_ms"] = json!(1_500);
+        fits(&document, "progress", &peer.ask(&call));
+        fits(&document, "called", &peer.line());
+        call["params"]["max"] = json!("many");
+        fits(&document, "tool_refused", &peer.ask(&call));
+    }
+    let most = u64::try_from(CALLS).unwrap();
+    let waits = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "hive/task_claim", "params": {"wait_ms": 600}});
+    (0..most).for_each(|id| peer.send(&waits(id).to_string()));
+    refused(peer.ask(&waits(most)), 1008);
+    let answered: BTreeSet<u64> = (0..most).filter_map(|_| peer.line()["id"].as_u64()).collect();
+    assert_eq!(answered, (0..most).collect());
     refused(peer.ask(&json!({"jsonrpc": "2.0", "id": 1, "method": "hive/log", "params": {}})), -32602);
     // A name as long as described passes, one byte more does not.
     let name = document["channels"]["data_plane"]["x-limits"]["name_bytes_max"].as_u64().unwrap();

@@ -1,5 +1,7 @@
 //! The rules of the data plane, one test each, without a socket.
 
+mod calls;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -68,7 +70,7 @@ impl Bench {
 
     fn line(&mut self, line: &Line<'_>) -> Effects {
         let mut out = Effects::default();
-        let gate = Gate { admission: &self.house, shutting_down: self.shutting_down };
+        let gate = Gate { admission: &self.house, shutting_down: self.shutting_down, has_tools: true };
         self.session.verify(self.now, gate);
         self.session.line(self.now, line, gate, &mut out);
         self.session.gather(self.now, &mut out);
@@ -81,7 +83,7 @@ impl Bench {
 
     fn tick(&mut self) -> Effects {
         let mut out = Effects::default();
-        let gate = Gate { admission: &self.house, shutting_down: self.shutting_down };
+        let gate = Gate { admission: &self.house, shutting_down: self.shutting_down, has_tools: true };
         self.session.tick(self.now, gate, &mut out);
         out
     }

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{code::Code, message::Id};
+use super::{
+    code::{Code, tool_code},
+    message::Id,
+};
 
 /// The result of `hive/open`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +33,8 @@ pub struct Limits {
     pub attributes_bytes_max: usize,
     /// Longest `hive/event`, bytes of JSON.
     pub event_bytes_max: usize,
+    /// Calls of tools that may be without an answer at a time.
+    pub calls_max: usize,
 }
 
 /// Appends the answer to a request that went well.
@@ -58,6 +63,46 @@ pub fn write_error(out: &mut Vec<u8>, id: Id<'_>, code: Code, detail: &str) {
     let data = (!detail.is_empty()).then_some(Detail { detail });
     json(out, &Error { code: code.number(), message: code.word(), data });
     out.extend_from_slice(b"}\n");
+}
+
+/// Appends the answer to a request whose result is JSON text on one line already.
+pub fn write_text(out: &mut Vec<u8>, id: Id<'_>, result: &str) {
+    begin(out, id);
+    out.extend_from_slice(b",\"result\":");
+    out.extend_from_slice(result.as_bytes());
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the answer to a call that a tool has refused. `word` is the refusal's stable word, `detail` is for people.
+pub fn write_tool_error(out: &mut Vec<u8>, id: Id<'_>, word: &str, detail: &str) {
+    #[derive(Serialize)]
+    struct Error<'a> {
+        code: i64,
+        message: &'a str,
+        data: Detail<'a>,
+    }
+    #[derive(Serialize)]
+    struct Detail<'a> {
+        code: &'a str,
+        detail: &'a str,
+    }
+    begin(out, id);
+    out.extend_from_slice(b",\"error\":");
+    json(out, &Error { code: tool_code(word), message: word, data: Detail { code: word, detail } });
+    out.extend_from_slice(b"}\n");
+}
+
+/// Appends the notification that a call still waits, for what and since when.
+pub fn write_waits(out: &mut Vec<u8>, method: &str, id: Id<'_>, waited_ms: u64, what: &str) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"method\":");
+    json(out, &method);
+    out.extend_from_slice(b",\"params\":{\"id\":");
+    out.extend_from_slice(id.as_json().as_bytes());
+    out.extend_from_slice(b",\"waited_ms\":");
+    json(out, &waited_ms);
+    out.extend_from_slice(b",\"what\":");
+    json(out, &what);
+    out.extend_from_slice(b"}}\n");
 }
 
 /// Appends a request of ours without parameters. Its id is `"hk-NUMBER"`, which no agent's own numbering meets by chance in a log.
@@ -114,6 +159,19 @@ pub(crate) mod tests {
         assert_eq!(
             written(|out| write_error(out, Id::NULL, Code::ParseError, "")),
             json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "Parse error"}})
+        );
+        assert_eq!(
+            written(|out| write_text(out, Id::NULL, "{\"a\":1}")),
+            json!({"jsonrpc": "2.0", "id": null, "result": {"a": 1}})
+        );
+        assert_eq!(
+            written(|out| write_tool_error(out, Id::NULL, "stale_token", "it was\ngiven to another")),
+            json!({"jsonrpc": "2.0", "id": null, "error": {"code": 1115, "message": "stale_token",
+                "data": {"code": "stale_token", "detail": "it was\ngiven to another"}}})
+        );
+        assert_eq!(
+            written(|out| write_waits(out, "hive/progress", Id::NULL, 1000, "a lock")),
+            json!({"jsonrpc": "2.0", "method": "hive/progress", "params": {"id": null, "waited_ms": 1000, "what": "a lock"}})
         );
         assert_eq!(
             written(|out| write_request(out, 7, "hive/drain")),

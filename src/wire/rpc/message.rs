@@ -38,6 +38,23 @@ impl<'a> Id<'a> {
     }
 }
 
+/// An id that outlives its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnId(Box<str>);
+
+impl OwnId {
+    /// The id as it came.
+    pub fn id(&self) -> Id<'_> {
+        Id(&self.0)
+    }
+}
+
+impl From<Id<'_>> for OwnId {
+    fn from(id: Id<'_>) -> Self {
+        Self(id.0.into())
+    }
+}
+
 /// A message that came in.
 #[derive(Debug)]
 pub enum Message<'a> {

@@ -8,9 +8,11 @@ mod told;
 
 #[cfg(test)]
 pub(crate) use answer::tests::written;
-pub use answer::{Limits, Opened, write_error, write_line, write_request, write_result};
-pub use code::Code;
-pub use message::{DEPTH_MAX, ID_BYTES_MAX, Id, Message, parse};
+pub use answer::{
+    Limits, Opened, write_error, write_line, write_request, write_result, write_text, write_tool_error, write_waits,
+};
+pub use code::{Code, TOOL_CODES, tool_code};
+pub use message::{DEPTH_MAX, ID_BYTES_MAX, Id, Message, OwnId, parse};
 pub use params::{
     BadParams, Batch, Capabilities, EventKind, Heartbeat, Item, Log, Metric, Open, Text, Usage, Version, object,
 };
