@@ -10,7 +10,9 @@ use crate::{
     model::{AgentId, OperationId, SwarmName, Target},
 };
 
-use super::{events::EventsArgs, history::HistoryArgs, logs::LogsArgs, notify::NotifyCommand, token::TokenCommand};
+use super::{
+    events::EventsArgs, history::HistoryArgs, logs::LogsArgs, mcp::McpArgs, notify::NotifyCommand, token::TokenCommand,
+};
 
 /// Shown below `--help`.
 const AFTER_HELP: &str = "\
@@ -193,6 +195,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: NotifyCommand,
     },
+    /// Serve MCP on standard input and output, for any MCP client; inside an agent in its name
+    Mcp(McpArgs),
     /// Exit 0 when the daemon is ready, else 1
     Ready,
     /// Copy the hive of this data directory into a file; the daemon may run

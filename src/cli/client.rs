@@ -155,6 +155,24 @@ impl Client {
         Err(self.stranger(format!("{} with no stream", answer.status)))
     }
 
+    /// Hands a message of MCP's in: what comes back, as it comes, and whether that is a stream of events.
+    pub(super) fn mcp(&self, headers: &[(&str, &str)], body: &str) -> Result<(bool, impl Read + use<>), CliError> {
+        let request = self.agent.post(format!("{}/mcp", self.daemon.url)).header("content-type", "application/json");
+        let request = request.header("accept", "application/json, text/event-stream");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.config().timeout_global(None).timeout_per_read(Some(SILENCE_MAX)).build();
+        let response = self.with_token(request).send(body).map_err(|error| self.trouble(&error))?;
+        match response.body().mime_type() {
+            Some("text/event-stream") => Ok((true, response.into_body().into_reader())),
+            // An error of the protocol is an answer, too.
+            Some("application/json") => Ok((false, response.into_body().into_reader())),
+            _ => {
+                let answer = self.answer(Ok(response))?;
+                Err(self.stranger(format!("HTTP status {} with no message", answer.status)))
+            }
+        }
+    }
+
     /// What a document says, as far as it can be lent.
     pub(super) fn parse_borrowed<'a, T: Deserialize<'a>>(&self, text: &'a str) -> Result<T, CliError> {
         serde_json::from_str(text).map_err(|error| self.stranger(error.to_string()))

@@ -60,6 +60,7 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("notify", &["hivekeeper notify ls", "hivekeeper notify test oncall"]),
+    ("mcp", &["hivekeeper mcp", "hivekeeper mcp --swarm review --as claude"]),
     ("ready", &["hivekeeper ready"]),
     ("backup", &["hivekeeper backup hive.tar", "hivekeeper backup hive.tar --logs"]),
     ("restore", &["hivekeeper restore hive.tar --data-dir /srv/hive"]),

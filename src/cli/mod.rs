@@ -22,6 +22,7 @@ mod interrupt;
 mod locate;
 mod logs;
 mod manual;
+mod mcp;
 mod notify;
 mod operations;
 mod picture;

@@ -43,21 +43,26 @@ pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload
             format!("found content-type {:?}, allowed: application/json", media_type.unwrap_or("")),
         ));
     }
-    let limits = request.app_data::<Data<Deps>>().map_or_else(Limits::default, |deps| deps.limits);
-    let deadline = limits.body_deadline;
-    let bytes = tokio::time::timeout(deadline, collect(payload))
-        .await
-        .map_err(|_| Problem::new(Code::RequestTimeout, format!("the body took longer than {deadline:?}")))??;
+    let bytes = bytes(request, payload, BODY_BYTES_MAX).await?;
     let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
 }
 
-async fn collect(mut payload: Payload) -> Result<Vec<u8>, Problem> {
+/// Reads a body of at most so many bytes, whatever it is.
+pub(super) async fn bytes(request: &HttpRequest, payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
+    let limits = request.app_data::<Data<Deps>>().map_or_else(Limits::default, |deps| deps.limits);
+    let deadline = limits.body_deadline;
+    tokio::time::timeout(deadline, collect(payload, most))
+        .await
+        .map_err(|_| Problem::new(Code::RequestTimeout, format!("the body took longer than {deadline:?}")))?
+}
+
+async fn collect(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
-        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(Problem::new(Code::BodyTooLarge, format!("a body has at most {BODY_BYTES_MAX} bytes")));
+        if bytes.len() + chunk.len() > most {
+            return Err(Problem::new(Code::BodyTooLarge, format!("a body has at most {most} bytes here")));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -15,6 +15,7 @@ mod hosts;
 mod json;
 mod leash;
 mod logs;
+mod mcp;
 mod metrics;
 mod notifiers;
 mod openapi;

@@ -45,6 +45,7 @@ pub(super) fn table() -> Vec<Row> {
     table.extend(operations());
     table.extend(hive());
     table.extend(access());
+    table.push(mcp());
     table.extend(Verb::ALL.into_iter().flat_map(verb_rows));
     table
 }
@@ -243,6 +244,26 @@ fn access() -> Vec<Row> {
         delete("/api/v1/tokens/{token}", Control, tokens::revoke, revoke),
         post("/api/v1/tickets", Read, tokens::ticket, ticket),
     ]
+}
+
+fn mcp() -> Row {
+    let hello = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": { "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "mine", "version": "1" } }
+    });
+    let doc = doc("mcp", Tag::Hive, "The Model Context Protocol, as streamable HTTP")
+        .text("One JSON-RPC message for each request, with `Accept: application/json, text/event-stream`. Of the tools those that change something need a token of the scope control; the same tools are routes of this API.")
+        .header("MCP-Protocol-Version", text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), "The protocol's revision.")
+        .header("Mcp-Method", text("^[!-~]+$"), "The message's method, as the newest revision wants it.")
+        .header("Mcp-Name", text("^[!-~]+$"), "The name of the tool or resource, likewise.")
+        .body::<Anything>(hello)
+        .json::<Anything>(200, "The answer.")
+        .or_events("Where the client asked to be told of progress and the call takes its time: that, and then the answer.")
+        .bare(202, "It was a notification.")
+        .json::<Anything>(400, "An error of JSON-RPC: the message is none, or contradicts its headers.")
+        .json::<Anything>(404, "An error of JSON-RPC: there is no such method.")
+        .refuses(&[Code::InvalidBody, Code::UnsupportedMediaType, Code::BodyTooLarge, Code::TooManyStreams]);
+    post("/mcp", Read, super::mcp::post, doc)
 }
 
 fn verb_rows(verb: Verb) -> [Row; 2] {

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     control_plane::{Control, Keyring},
     events::Feed,
+    mcp::{Endpoint, Mcp},
     model::{AgentHealth, AgentId, HiveHealth, SwarmHealth, SwarmName},
     notify::Notifiers,
     tls::{Stamps, TlsFiles},
@@ -172,6 +173,7 @@ pub struct Server {
     server: Option<actix_web::dev::Server>,
     handle: ServerHandle,
     closing: watch::Sender<bool>,
+    endpoint: Endpoint,
     state: State,
     gate: Arc<Gate>,
     tls: Option<TlsFiles>,
@@ -207,6 +209,8 @@ impl Server {
         });
         let (closing, closed) = watch::channel(false);
         let streams = web::Data::new(Streams::new(closed, deps.limits));
+        let endpoint = Endpoint::new(Mcp::new(deps.tools.clone()));
+        let mcp = web::Data::new(endpoint.clone());
         let limits = deps.limits;
         let deps = web::Data::new(deps);
         let pages = web::Data::new(Pages::default());
@@ -217,6 +221,7 @@ impl Server {
             App::new()
                 .app_data(gate.clone())
                 .app_data(streams.clone())
+                .app_data(mcp.clone())
                 .app_data(deps.clone())
                 .app_data(pages.clone())
                 .app_data(described.clone())
@@ -247,6 +252,7 @@ impl Server {
             server: Some(server),
             handle,
             closing,
+            endpoint,
             state: State::Serving,
             gate: kept,
             tls,
@@ -319,6 +325,7 @@ impl Actor for Server {
             State::Serving => {
                 self.state = State::Stopping;
                 self.closing.send_replace(true);
+                self.endpoint.close();
                 // The order is given by the call; its end shows as the end of the server.
                 drop(self.handle.stop(true));
                 Running::Continue

@@ -87,6 +87,11 @@ impl<S: Source> Stream<S> {
 }
 
 impl Frames {
+    /// Whole frames that somebody else has made.
+    pub(super) fn whole(text: String) -> Self {
+        Self(text)
+    }
+
     /// Adds a frame. JSON text has no line ends of its own, so one `data:` line carries it.
     pub(super) fn push(&mut self, id: Option<u64>, event: &str, data: &impl Serialize) {
         // Writing to a String can't fail, and the views have no map keys that JSON could refuse.

@@ -114,7 +114,7 @@ impl Talk {
                 let party = match claimed {
                     Said::Nothing => session,
                     Said::Claims(claimed) => {
-                        prove(&claimed).then(|| Party { id: claimed.agent, incarnation: Some(claimed.incarnation) })
+                        prove(&claimed).then_some(Party { id: claimed.agent, incarnation: Some(claimed.incarnation) })
                     }
                     Said::Nonsense => None,
                 };
