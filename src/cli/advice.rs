@@ -125,7 +125,18 @@ pub(super) fn refusal(code: &str, path: &str, token: TokenSource, retry_after: O
         "journal_unavailable" => {
             "Look at the daemon's log, and at the disk with `hivekeeper doctor`; agents go on meanwhile.".to_owned()
         }
-        "unavailable" | "too_many_streams" => "Try again in a moment.".to_owned(),
+        "unknown_swarm" => "`hivekeeper ps` lists what there is.".to_owned(),
+        "unknown_task" | "wrong_state" => "`hivekeeper tasks` lists what there is, and where it stands.".to_owned(),
+        "unknown_lock" | "lock_timed_out" => "`hivekeeper locks` lists what is held.".to_owned(),
+        "unknown_message" | "request_not_open" => "`hivekeeper messages` lists what there is.".to_owned(),
+        "unknown_recipient" => {
+            "`hivekeeper ps` lists the agents; --client writes to somebody whom nobody supervises.".to_owned()
+        }
+        "stale_token" => "The right has ended; it may be somebody else's now. Claim anew.".to_owned(),
+        "invalid_work" | "dependency_cycle" => "Nothing was done; say it as it is allowed.".to_owned(),
+        "work_full" => "There is room once some of it has ended.".to_owned(),
+        "maybe_done" => "Look whether it was done before you repeat it.".to_owned(),
+        "unavailable" | "too_many_streams" | "shutting_down" => "Try again in a moment.".to_owned(),
         "internal" => "Look at the daemon's log.".to_owned(),
         _ => "`hivekeeper --help` lists what can be asked.".to_owned(),
     }

@@ -11,7 +11,9 @@ use crate::{
 };
 
 use super::{
-    events::EventsArgs, history::HistoryArgs, logs::LogsArgs, mcp::McpArgs, notify::NotifyCommand, token::TokenCommand,
+    events::EventsArgs, history::HistoryArgs, locks::LocksCommand, logs::LogsArgs, mcp::McpArgs,
+    messages::MessagesCommand, notify::NotifyCommand, report::ReportArgs, tasks::TasksCommand, token::TokenCommand,
+    work::Whose,
 };
 
 /// Shown below `--help`.
@@ -171,6 +173,29 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: Option<OperationsCommand>,
     },
+    /// List, create, claim and settle the tasks that agents share
+    Tasks {
+        #[command(subcommand)]
+        command: Option<TasksCommand>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// List the locks that agents hold and wait for, and give one back
+    Locks {
+        #[command(subcommand)]
+        command: Option<LocksCommand>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// List, send and take messages between agents
+    Messages {
+        #[command(subcommand)]
+        command: Option<MessagesCommand>,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Report on the tasks as Markdown: what was finished, by whom, what is blocked and why
+    Report(ReportArgs),
     /// Let the daemon read its configuration file again, and do what has changed in it
     Reload {
         /// Show what would change, and change nothing

@@ -99,6 +99,13 @@ impl Client {
         self.answer(self.with_token(request).call())
     }
 
+    /// Reads a document that members of the query narrow down.
+    pub(super) fn get_with(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, CliError> {
+        let request = self.agent.get(format!("{}{path}", self.daemon.url)).header("accept", "application/json");
+        let request = query.iter().fold(request, |request, (name, value)| request.query(name, value));
+        self.answer(self.with_token(request).call())
+    }
+
     /// Reads a document and what it says.
     pub(super) fn get_as<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<(Answer, T), CliError> {
         let answer = self.get(path)?;
@@ -119,6 +126,13 @@ impl Client {
     pub(super) fn post(&self, path: &str, body: &str, key: &str) -> Result<Answer, CliError> {
         let request = self.agent.post(format!("{}{path}", self.daemon.url));
         self.answer(self.with_token(json(request).header("idempotency-key", key)).send(body))
+    }
+
+    /// Asks for something that the daemon may wait for.
+    pub(super) fn post_within(&self, path: &str, body: &str, key: &str, limit: Duration) -> Result<Answer, CliError> {
+        let request = json(self.agent.post(format!("{}{path}", self.daemon.url))).header("idempotency-key", key);
+        let request = request.config().timeout_global(Some(limit)).build();
+        self.answer(self.with_token(request).send(body))
     }
 
     /// Replaces a document, if it is still the version that was read.

@@ -48,6 +48,28 @@ pub(super) const EXAMPLES: &[(&str, &[&str])] = &[
     ("start", &["hivekeeper start demo"]),
     ("pause", &["hivekeeper pause demo"]),
     ("resume", &["hivekeeper resume demo"]),
+    (
+        "tasks",
+        &[
+            "hivekeeper tasks",
+            "hivekeeper tasks ls --state ready,blocked --swarm demo",
+            "hivekeeper tasks create 'read the code' --category review --priority high",
+            "hivekeeper tasks claim --category review --wait 1m",
+            "hivekeeper tasks complete 0199a1b2-0000-7000-8000-000000000002 --fence 7 --result '{\"findings\":2}'",
+            "hivekeeper tasks graph",
+        ],
+    ),
+    ("locks", &["hivekeeper locks", "hivekeeper locks release 0199a1b2-0000-7000-8000-000000000003 --fence 8"]),
+    (
+        "messages",
+        &[
+            "hivekeeper messages",
+            "hivekeeper messages send coder-1 'read src/main.rs' --topic review",
+            "hivekeeper messages receive --as ci --wait 1m",
+            "hivekeeper messages ls --dead",
+        ],
+    ),
+    ("report", &["hivekeeper report", "hivekeeper report --group release-2 --out report.md"]),
     ("reload", &["hivekeeper reload --dry-run", "hivekeeper reload"]),
     ("reconcile", &["hivekeeper reconcile --dry-run", "hivekeeper reconcile"]),
     (

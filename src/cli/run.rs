@@ -27,11 +27,11 @@ use super::{
     events, handover, history, init,
     interrupt::Interrupts,
     locate::{self, Place},
-    logs, manual, mcp, notify, operations, probes,
+    locks, logs, manual, mcp, messages, notify, operations, probes,
     progress::Patience,
-    ps, reconcile, reload,
+    ps, reconcile, reload, report,
     screen::Screen,
-    token, top, tree, up, wait,
+    tasks, token, top, tree, up, wait,
 };
 
 /// Runs the daemon until it ends, with its configuration and what reads that again.
@@ -175,6 +175,17 @@ fn dispatch(cli: &Cli, around: &Surroundings, screen: &mut Screen<'_>, serve: Se
             let command = command.as_ref().unwrap_or(&OperationsCommand::Ls { limit: None });
             operations::operations(&client()?, command, patience, (around.now)(), screen)?;
         }
+        Command::Tasks { command, whose } => {
+            let seen = (around.cwd.as_path(), (around.now)());
+            tasks::tasks(&client()?, command.as_ref(), whose, seen, json, screen)?;
+        }
+        Command::Locks { command, whose } => {
+            locks::locks(&client()?, command.as_ref(), whose, (around.now)(), json, screen)?;
+        }
+        Command::Messages { command, whose } => {
+            messages::messages(&client()?, command.as_ref(), whose, (around.now)(), json, screen)?;
+        }
+        Command::Report(args) => report::report(&client()?, args, &around.cwd, json, screen)?,
         Command::Init { dir } => start(dir.as_deref(), common, around, screen)?,
         Command::Reload { dry_run, wait } => {
             reload::reload(&client()?, *dry_run, wait, patience(wait.timeout), screen)?;

@@ -25,9 +25,11 @@ impl Colour {
     /// Of a state or a level.
     pub(super) fn of(word: &str) -> Self {
         match word {
-            "running" | "healthy" | "completed" | "succeeded" | "closed" => Self::Good,
-            "failed" | "critical" | "stuck" => Self::Bad,
-            "stopped" | "paused" | "pending" => Self::Quiet,
+            "running" | "healthy" | "completed" | "succeeded" | "closed" | "done" | "claimed" | "delivered" => {
+                Self::Good
+            }
+            "failed" | "critical" | "stuck" | "dead" => Self::Bad,
+            "stopped" | "paused" | "pending" | "cancelled" | "waiting" => Self::Quiet,
             _ => Self::Doubtful,
         }
     }

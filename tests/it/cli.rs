@@ -8,6 +8,7 @@ mod operate;
 mod process;
 mod script;
 mod streams;
+mod work;
 
 use std::{net::TcpListener, path::Path};
 

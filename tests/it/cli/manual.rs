@@ -118,6 +118,10 @@ fn form(command: &str) -> Form {
         }),
         "wait" => Apart("it follows the health; its own test has its JSON"),
         "operations" => Asked(&["operations"]),
+        "tasks" => Asked(&["tasks"]),
+        "locks" => Asked(&["locks"]),
+        "messages" => Asked(&["messages"]),
+        "report" => Asked(&["report"]),
         "reload" => Asked(&["reload", "--dry-run"]),
         "reconcile" => Asked(&["reconcile"]),
         "token" => Asked(&["token", "ls"]),
@@ -138,7 +142,8 @@ fn everything(request: &script::Request) -> Answer {
         "requested_at": "2026-11-21T03:59:59.000Z", "ended_at": null, "steps": [], "error": null,
         "lines": [], "first_kept": 1, "last": 0, "events": [], "gap": null, "head": 0, "next_after": 0, "resolution": "10s",
         "until": "2026-11-21T04:00:00.000Z", "points": [], "operations": [], "next_cursor": null, "findings": [],
-        "dry_run": true, "file": null, "changes": [], "needs_restart": [], "tokens": [], "notifiers": []
+        "dry_run": true, "file": null, "changes": [], "needs_restart": [], "tokens": [], "notifiers": [],
+        "tasks": [], "locks": [], "messages": [], "markdown": ""
     });
     document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     (200, "application/json", document.to_string())
