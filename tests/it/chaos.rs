@@ -13,7 +13,7 @@ use crate::hive::Hive;
 use faults::World;
 
 /// Draws of a seed: splitmix64.
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn next(&mut self) -> u64 {

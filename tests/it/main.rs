@@ -9,6 +9,7 @@ mod cli;
 mod cli_live;
 mod clients;
 mod config;
+mod coordination;
 mod data_plane;
 mod docker;
 mod docker_faults;
