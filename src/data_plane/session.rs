@@ -23,7 +23,7 @@ use crate::{
     wire::{
         lines::{LINE_BYTES_MAX, Line},
         rpc::{
-            BadParams, Batch, Code, Id, Limits, Message, Open, Opened, Told, Version, object, parse, told, write_error,
+            BadParams, Batch, Code, Id, Limits, METHODS, Message, Open, Opened, Told, Version, object, parse, told, write_error,
             write_request, write_result, write_text, write_tool_error, write_waits,
         },
     },
@@ -453,7 +453,7 @@ impl Session {
 
 /// The tool that a method calls.
 fn tool(method: &str, gate: Gate<'_>) -> Option<&'static str> {
-    let name = method.strip_prefix("hive/").filter(|_| gate.has_tools)?;
+    let name = method.strip_prefix(METHODS).filter(|_| gate.has_tools)?;
     tools::find(name).map(|tool| tool.name)
 }
 

@@ -13,6 +13,9 @@ pub const DEPTH_MAX: usize = 64;
 /// Longest id, as JSON text: it is echoed, and nobody needs more to tell requests apart than a few UUIDs.
 pub const ID_BYTES_MAX: usize = 256;
 
+/// What the names of our methods begin with.
+pub const METHODS: &str = "hive/";
+
 /// An id as the peer wrote it: a JSON string, an integer or `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id<'a>(&'a str);
