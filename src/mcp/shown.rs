@@ -22,7 +22,7 @@ Agents of one swarm share work here. Nothing is done twice and nothing is lost w
 4. End each task with task_complete and its result, with task_fail and the reason, or with task_release if another should do it.\n\
 5. message_receive brings what others wrote to you; message_ack each message once you have dealt with it, or it comes again.\n\
 6. After a restart ask task_held what your predecessor held.\n\
-A refusal says its `code` and why. `stale_fence` means that the work is no longer yours: stop it and claim anew.";
+A refusal says its `code` and why. `stale_token` means that the work is no longer yours: stop it and claim anew.";
 
 const JSON: &str = "application/json";
 const HEALTH: &str = "hive://health";

@@ -42,6 +42,7 @@ mod launcher_relay;
 mod launcher_sweep;
 mod launches;
 mod mcp;
+mod mcp_doors;
 mod metrics;
 mod notify;
 mod openapi;

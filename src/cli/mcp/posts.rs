@@ -18,6 +18,7 @@ use super::{Event, Message, Way};
 use crate::{
     cli::{client::Client, error::CliError, sse::Frames},
     model::{AgentName, SwarmName},
+    tools::{Who, find},
 };
 
 /// Requests under way; a model makes some at once.
@@ -54,7 +55,11 @@ impl Posts {
             if params["arguments"].is_null() {
                 params["arguments"] = json!({});
             }
-            if let (Some((swarm, name)), Some(arguments)) = (&self.who, params["arguments"].as_object_mut()) {
+            // A tool for everybody takes no name, and nobody means his swarm alone who asks it for nothing.
+            let is_his = find(params["name"].as_str().unwrap_or_default()).is_some_and(|tool| tool.who != Who::Anyone);
+            if let (true, Some((swarm, name)), Some(arguments)) =
+                (is_his, &self.who, params["arguments"].as_object_mut())
+            {
                 let whole = arguments.entry("swarm").or_insert_with(|| swarm.to_string().into());
                 if *whole == swarm.as_str() {
                     arguments.entry("agent").or_insert_with(|| name.to_string().into());

@@ -100,6 +100,7 @@ fn form(command: &str) -> Form {
         "check" => Asked(&["check"]),
         "doctor" => Asked(&["doctor"]),
         "ps" => Asked(&["ps"]),
+        "mcp" => Apart("it speaks JSON and nothing else"),
         "top" => Apart("it needs a terminal; its own test has its JSON"),
         "tree" => Asked(&["tree"]),
         "health" => Asked(&["health"]),
