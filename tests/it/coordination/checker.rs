@@ -211,10 +211,12 @@ fn uses(right: &Right<'_>, deaths: &HashMap<&str, (Time, Time)>, wrong: &mut Vec
     }
 }
 
+/// Who may have completed a task: the token, since when at the earliest, and when that was answered, if it was.
+type Completion = (u64, Time, Option<Time>);
+
 /// Each task is done once, by a token that was good, and stays so.
 fn tasks(rights: &BTreeMap<u64, Right<'_>>, history: &[Entry], left: &Left, wrong: &mut Vec<Wrong>) {
-    // Who has completed it: the token, when at the earliest, when at the latest, and whether that was answered.
-    let mut done: BTreeMap<&str, Vec<(u64, Time, Option<Time>)>> = BTreeMap::new();
+    let mut done: BTreeMap<&str, Vec<Completion>> = BTreeMap::new();
     for right in rights.values() {
         for (entry, what, said) in &right.uses {
             if *what == Use::Complete && *said != Said::Stale {

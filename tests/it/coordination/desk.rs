@@ -183,7 +183,7 @@ impl Client {
         let outcome = self.wait(desk.call(decide));
         if matches!(outcome, Outcome::Broken) {
             // Where there is no clerk there is nothing to be had by asking at once.
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(5));
         }
         outcome
     }
@@ -191,7 +191,6 @@ impl Client {
     /// Says it until it is heard.
     fn insist<T: Send + 'static>(
         &mut self,
-        thing: &str,
         fence: Fence,
         what: Use,
         decide: impl Fn(&mut Cores, std::time::SystemTime) -> Result<T, Refused> + Clone + Send + 'static,
@@ -199,7 +198,7 @@ impl Client {
         loop {
             let from = self.world.recorder.now();
             let said = self.call(decide.clone()).said();
-            let deed = Deed::Used { thing: thing.to_owned(), fence: fence.0, what, said };
+            let deed = Deed::Used { fence: fence.0, what, said };
             self.world.recorder.note(&self.who(), from, deed);
             if said != Said::Unknown {
                 return said;
@@ -257,13 +256,13 @@ impl Client {
     }
 
     fn work(&mut self, task: &Task, short: bool) -> Result<(), Killed> {
-        let (id, fence, thing) = (task.id, task.claim.as_ref().unwrap().fence, task.id.to_string());
+        let (id, fence) = (task.id, task.claim.as_ref().unwrap().fence);
         if self.dice.below(4) == 0 {
             self.lock()?;
         }
         if self.dice.below(4) == 0 {
             let percent = Some(u8::try_from(self.dice.below(101)).unwrap());
-            self.insist(&thing, fence, Use::Renew, move |cores, now| {
+            self.insist(fence, Use::Renew, move |cores, now| {
                 cores.board.progress(&swarm(), id, fence, percent, None, now)
             });
         }
@@ -272,11 +271,10 @@ impl Client {
         }
         match self.dice.below(100) {
             0..4 => return Err(self.die()),
-            4..7 => self.insist(&thing, fence, Use::Fail, move |cores, now| {
+            4..7 => self.insist(fence, Use::Fail, move |cores, now| {
                 cores.board.fail(&swarm(), id, fence, "it would not go".into(), now)
             }),
-            7..9 => self
-                .insist(&thing, fence, Use::Release, move |cores, now| cores.board.release(&swarm(), id, fence, now)),
+            7..9 => self.insist(fence, Use::Release, move |cores, now| cores.board.release(&swarm(), id, fence, now)),
             9..11 => {
                 // It has said so and does not live to hear the answer.
                 let from = self.world.recorder.now();
@@ -285,17 +283,17 @@ impl Client {
                 let cut = Duration::from_micros(self.dice.below(800));
                 let answered = self.runtime.block_on(async { tokio::time::timeout(cut, call).await });
                 if answered.is_err() {
-                    let deed = Deed::Used { thing, fence: fence.0, what: Use::Complete, said: Said::Unknown };
+                    let deed = Deed::Used { fence: fence.0, what: Use::Complete, said: Said::Unknown };
                     self.world.recorder.note(&self.who(), from, deed);
                     return Err(self.die());
                 }
-                self.insist(&thing, fence, Use::Complete, move |cores, now| {
+                self.insist(fence, Use::Complete, move |cores, now| {
                     cores.board.complete(&swarm(), id, fence, None, now)
                 })
             }
             _ => {
                 let result = Some(format!("\"{}\"", self.who()).into());
-                self.insist(&thing, fence, Use::Complete, move |cores, now| {
+                self.insist(fence, Use::Complete, move |cores, now| {
                     cores.board.complete(&swarm(), id, fence, Option::clone(&result), now)
                 })
             }
@@ -333,7 +331,7 @@ impl Client {
         if self.dice.below(30) == 0 {
             return Err(self.die());
         }
-        let (id, mut fence, thing) = (lock.id, lock.grant.unwrap().fence, lock.id.to_string());
+        let (id, mut fence) = (lock.id, lock.grant.unwrap().fence);
         if self.dice.below(3) == 0 {
             let to = *self.dice.pick(&LockMode::ALL);
             let change = Change { id, fence, mode: to, wait: Duration::from_millis(self.dice.below(10)) };
@@ -347,7 +345,7 @@ impl Client {
             };
             if let Some(said) = said {
                 let what = if more { Use::Strengthen } else { Use::Weaken(mode(is)) };
-                let deed = Deed::Used { thing: thing.clone(), fence: fence.0, what, said };
+                let deed = Deed::Used { fence: fence.0, what, said };
                 self.world.recorder.note(&self.who(), from, deed);
             }
             match outcome {
@@ -362,9 +360,9 @@ impl Client {
             }
         }
         if self.dice.below(2) == 0 {
-            self.insist(&thing, fence, Use::Renew, move |cores, now| cores.locks.renew(&swarm(), id, fence, now));
+            self.insist(fence, Use::Renew, move |cores, now| cores.locks.renew(&swarm(), id, fence, now));
         }
-        self.insist(&thing, fence, Use::Release, move |cores, now| {
+        self.insist(fence, Use::Release, move |cores, now| {
             cores.locks.release(&mut cores.counter, &swarm(), id, fence, now)
         });
         Ok(())
@@ -464,11 +462,12 @@ fn tasks(count: usize, dice: &mut Dice) -> Vec<NewTask> {
 /// Looks after the tasks until all are done: tries again those that have lost too many holders, and shows some to the recorder.
 fn oversee(world: &World, running: &mut Option<Running>, dir: &Path, plan: &Plan, dice: &mut Dice) {
     let (began, runtime) = (Instant::now(), runtime());
-    let mut crashes = 0;
+    let (mut crashes, mut done) = (0, 0);
     loop {
         assert!(began.elapsed() < plan.patience, "not done within {:?}", plan.patience);
-        std::thread::sleep(Duration::from_millis(5 + dice.below(40)));
-        if crashes < plan.crashes {
+        std::thread::sleep(Duration::from_millis(5 + dice.below(20)));
+        // Spread over the whole work.
+        if crashes < plan.crashes && done * plan.crashes >= crashes * plan.tasks {
             crashes += 1;
             running.take().unwrap().crash();
             let next = Running::open(dir);
@@ -488,7 +487,8 @@ fn oversee(world: &World, running: &mut Option<Running>, dir: &Path, plan: &Plan
             let id = task.id;
             runtime.block_on(desk.call(move |cores, now| cores.board.retry(&swarm(), id, now))).unwrap();
         }
-        if all.iter().all(|task| task.state == TaskState::Done) && crashes == plan.crashes {
+        done = all.iter().filter(|task| task.state == TaskState::Done).count();
+        if done == plan.tasks && crashes == plan.crashes {
             return;
         }
     }

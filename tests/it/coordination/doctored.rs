@@ -25,7 +25,7 @@ fn lock(who: &str, from: Time, fence: u64, mode: Mode, names: &[&str]) -> Entry 
 }
 
 fn used(who: &str, from: Time, fence: u64, what: Use, said: Said) -> Entry {
-    entry(who, from, Deed::Used { thing: String::new(), fence, what, said })
+    entry(who, from, Deed::Used { fence, what, said })
 }
 
 fn done(who: &str, from: Time, fence: u64, what: Use) -> Entry {
@@ -119,6 +119,15 @@ fn finds(more: &[Entry], change: impl FnOnce(&mut Vec<Entry>, &mut Left), wrong:
     assert_eq!(check(&history, &left), wrong);
 }
 
+/// The end says this of a task.
+fn ends(task: &str, done_by: Option<u64>) -> impl Fn(&mut Vec<Entry>, &mut Left) {
+    move |_, left| left.tasks.extend([(task.to_owned(), done_by)])
+}
+
+fn forgets(message: &str) -> impl Fn(&mut Vec<Entry>, &mut Left) {
+    move |_, left| left.messages.retain(|known| known != message)
+}
+
 #[test]
 fn a_sound_history_is_not_accused() {
     finds(&[], |_, _| {}, &[]);
@@ -127,18 +136,18 @@ fn a_sound_history_is_not_accused() {
 #[test]
 fn two_holders_of_a_task() {
     let more = [claim("a#2", 20_000, "t4", 20), claim("b#1", 20_500, "t4", 21), done("b#1", 20_510, 21, Use::Complete)];
-    let end = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t4".to_owned(), Some(21)));
-    finds(&more, end, &[Wrong::TwoHolders(20, 21)]);
+    let end = ends("t4", Some(21));
+    finds(&more, &end, &[Wrong::TwoHolders(20, 21)]);
     // Once its lease can have ended it is no fault.
     let mut later = more.to_vec();
     (later[1].from, later[1].to) = (20_995, 21_000);
     (later[2].from, later[2].to) = (21_100, 21_105);
-    finds(&later, end, &[]);
+    finds(&later, &end, &[]);
     // Nor if its holder was being killed then.
-    finds(&[more.as_slice(), &[died("a#2", 20_400)]].concat(), end, &[]);
+    finds(&[more.as_slice(), &[died("a#2", 20_400)]].concat(), &end, &[]);
     // A renewal holds it.
     later.push(done("a#2", 20_300, 20, Use::Renew));
-    finds(&later, end, &[Wrong::TwoHolders(20, 21)]);
+    finds(&later, &end, &[Wrong::TwoHolders(20, 21)]);
 }
 
 #[test]
@@ -151,10 +160,10 @@ fn a_claim_beside_a_claim_whose_end_is_refused_or_too_late() {
             done("b#1", 20_510, 21, Use::Complete),
         ]
     };
-    let end = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t4".to_owned(), Some(21)));
-    finds(&more(Said::Done), end, &[]);
-    finds(&more(Said::Unknown), end, &[]);
-    finds(&more(Said::Stale), end, &[Wrong::TwoHolders(20, 21), Wrong::GoodRefused(20)]);
+    let end = ends("t4", Some(21));
+    finds(&more(Said::Done), &end, &[]);
+    finds(&more(Said::Unknown), &end, &[]);
+    finds(&more(Said::Stale), &end, &[Wrong::TwoHolders(20, 21), Wrong::GoodRefused(20)]);
 }
 
 #[test]
@@ -211,7 +220,7 @@ fn a_stale_token_that_succeeds() {
     finds(&dead, |_, _| {}, &[Wrong::StaleSucceeded(20)]);
     let fails =
         [claim("a#2", 20_000, "t4", 20), done("a#2", 20_100, 20, Use::Complete), done("a#2", 20_200, 20, Use::Fail)];
-    let end = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t4".to_owned(), Some(20)));
+    let end = ends("t4", Some(20));
     finds(&fails, end, &[Wrong::StaleSucceeded(20)]);
     // A token whose right somebody else has got meanwhile: then nothing can have ended the first one before.
     let late = [
@@ -220,7 +229,7 @@ fn a_stale_token_that_succeeds() {
         done("a#2", 21_200, 20, Use::Renew),
         done("b#1", 21_300, 21, Use::Complete),
     ];
-    let end = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t4".to_owned(), Some(21)));
+    let end = ends("t4", Some(21));
     finds(&late, end, &[Wrong::TwoHolders(20, 21)]);
     finds(&[done("a#2", 20_000, 77, Use::Renew)], |_, _| {}, &[Wrong::NeverGiven(77)]);
 }
@@ -258,11 +267,11 @@ fn a_completion_that_is_lost_or_that_nobody_has_said() {
     let lost = Wrong::CompletionLost("t1".to_owned());
     finds(&[shown(2_200, "t1", None)], |_, _| {}, std::slice::from_ref(&lost));
     let never = Wrong::NeverDone("t1".to_owned());
-    finds(&[], |_, left| drop(left.tasks.insert("t1".to_owned(), None)), &[lost, never]);
+    finds(&[], ends("t1", None), &[lost, never]);
     finds(&[shown(1_600, "t1", Some(2))], |_, _| {}, &[Wrong::DoneByNobody("t1".to_owned())]);
-    let undone = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t2".to_owned(), None));
+    let undone = ends("t2", None);
     finds(&[], undone, &[Wrong::NeverDone("t2".to_owned())]);
-    let nobody = |_: &mut Vec<Entry>, left: &mut Left| drop(left.tasks.insert("t2".to_owned(), Some(3)));
+    let nobody = ends("t2", Some(3));
     finds(&[], nobody, &[Wrong::DoneByNobody("t2".to_owned())]);
 }
 
@@ -273,8 +282,8 @@ fn what_a_dead_holder_has_at_the_end() {
 
 #[test]
 fn a_message_that_is_lost_or_delivered_when_it_must_not_be() {
-    finds(&[], |_, left| drop(left.messages.remove("m2")), &[Wrong::MessageLost("m2".to_owned())]);
-    finds(&[], |_, left| drop(left.messages.remove("m3")), &[]);
+    finds(&[], forgets("m2"), &[Wrong::MessageLost("m2".to_owned())]);
+    finds(&[], forgets("m3"), &[]);
     finds(&[received(500, "m1")], |_, _| {}, &[Wrong::WronglyDelivered("m1".to_owned())]);
     finds(&[received(500, "m9")], |_, _| {}, &[Wrong::WronglyDelivered("m9".to_owned())]);
 }

@@ -60,7 +60,6 @@ pub(super) enum Said {
 pub(super) enum Deed {
     Given(Grant),
     Used {
-        thing: String,
         fence: u64,
         what: Use,
         said: Said,

@@ -5,3 +5,4 @@ mod checker;
 mod desk;
 mod doctored;
 mod history;
+mod lessons;
