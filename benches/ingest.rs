@@ -40,8 +40,6 @@ mod ours;
 mod redis;
 #[path = "ingest/rmcp.rs"]
 mod rmcp;
-#[path = "ingest/server.rs"]
-mod server;
 
 use std::path::Path;
 
@@ -56,7 +54,7 @@ use redis::Redis;
 use rmcp::Rmcp;
 use support::{
     figures::{self, median_of, table, verdict},
-    machine,
+    machine, server,
 };
 
 /// Odd, so that a median is one of them, and enough for one of a machine that others use.

@@ -13,9 +13,8 @@ use anyhow::{Context, bail, ensure};
 use super::{
     lane::{Lane, Pass},
     load::{Load, Plan},
-    server::Server,
 };
-use crate::support::clock;
+use crate::support::{clock, server::Server};
 
 pub(crate) const PROGRAM: &str = "nats-server";
 pub(crate) const INSTALL: &str =

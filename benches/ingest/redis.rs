@@ -14,9 +14,11 @@ use anyhow::{bail, ensure};
 use super::{
     lane::{Lane, Pass},
     load::{Block, Load, Plan},
+};
+use crate::support::{
+    clock,
     server::{Server, WAIT},
 };
-use crate::support::clock;
 
 pub(crate) const PROGRAM: &str = "redis-server";
 pub(crate) const INSTALL: &str = "apt-get install redis-server";

@@ -13,9 +13,8 @@ use serde_json::json;
 use super::{
     lane::{Lane, Pass},
     load::{Load, Plan},
-    server::Server,
 };
-use crate::support::clock;
+use crate::support::{clock, server::Server};
 
 /// Two seconds' worth.
 const MESSAGES: usize = 200_000;

@@ -8,6 +8,13 @@ use anyhow::{Context, bail};
 #[derive(Debug, Default)]
 pub struct Samples(Vec<Duration>);
 
+impl From<Vec<Duration>> for Samples {
+    fn from(mut samples: Vec<Duration>) -> Self {
+        samples.sort_unstable();
+        Self(samples)
+    }
+}
+
 impl Samples {
     pub fn add(&mut self, sample: Duration) {
         let at = self.0.partition_point(|other| *other <= sample);

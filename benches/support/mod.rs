@@ -10,4 +10,5 @@ pub mod keepers;
 pub mod machine;
 pub mod plane;
 pub mod processes;
+pub mod server;
 pub mod viewer;

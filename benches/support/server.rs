@@ -11,21 +11,21 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::support::processes;
+use super::processes;
 
 /// How long anything may take that should happen; the slowest run lasts a few seconds.
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
+pub const WAIT: Duration = Duration::from_secs(60);
 /// How long a program may take until it listens.
 const START_WAIT: Duration = Duration::from_secs(10);
 
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     addr: SocketAddr,
 }
 
 impl Server {
     /// Starts what `command` makes of a port and a directory of its own. `None` if there is no such program.
-    pub(crate) fn start(
+    pub fn start(
         name: &str,
         scratch: &Path,
         command: impl FnOnce(u16, &Path) -> Command,
@@ -53,15 +53,23 @@ impl Server {
     }
 
     /// A connection that does not wait for ever.
-    pub(crate) fn connect(&self) -> anyhow::Result<TcpStream> {
+    pub fn connect(&self) -> anyhow::Result<TcpStream> {
         let stream = TcpStream::connect(self.addr)?;
         stream.set_read_timeout(Some(WAIT))?;
         stream.set_write_timeout(Some(WAIT))?;
         Ok(stream)
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn interrupt(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            processes::signal(pid, libc::SIGINT);
+            let _late = processes::end(&mut self.child, START_WAIT);
+        }
+    }
+
     /// So many of them.
-    pub(crate) fn connections(&self, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+    pub fn connections(&self, count: usize) -> anyhow::Result<Vec<TcpStream>> {
         (0..count).map(|_| self.connect()).collect()
     }
 }
@@ -75,7 +83,7 @@ impl Drop for Server {
 }
 
 /// What a program says about its version, else why it says nothing.
-pub(crate) fn version(program: &str) -> String {
+pub fn version(program: &str) -> String {
     match Command::new(program).arg("--version").output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) => format!("{program}: {error}"),
