@@ -2,6 +2,7 @@
 //! peer that does not read costs a bounded buffer, and after the write deadline nothing.
 
 use std::{
+    future::pending,
     io,
     sync::{Arc, atomic::Ordering},
 };
@@ -24,6 +25,7 @@ use super::{
     session::{Effects, Now, Session},
 };
 use crate::{
+    mcp::{Mcp, Talk},
     model::{AgentId, DuplexStream, Lost},
     wire::{lines::Lines, rpc::Code},
 };
@@ -46,6 +48,7 @@ pub(super) async fn serve(plane: Arc<Plane>, stream: impl DuplexStream, via: Opt
         newcomer,
         seat: None,
         calls: Calls::default(),
+        talk: None,
         stint: Stint::default(),
         deaf: false,
     };
@@ -66,6 +69,8 @@ struct Connection<S> {
     newcomer: Option<Newcomer>,
     seat: Option<(Seat, Counted)>,
     calls: Calls,
+    /// MCP on this connection, once somebody speaks it.
+    talk: Option<Box<Talk>>,
     stint: Stint,
     /// Whether nothing that we write arrives any more.
     deaf: bool,
@@ -86,6 +91,8 @@ enum Turn {
     Read(io::Result<Scratch>),
     Order(Order),
     Word(Word),
+    /// A line of MCP's for the peer; `None`: that conversation is over.
+    Spoken(Option<Vec<u8>>),
     Phase,
     Deadline,
 }
@@ -101,6 +108,7 @@ impl<S: DuplexStream> Connection<S> {
                 read = scratch::read(&mut self.stream) => Turn::Read(read),
                 Some(order) = orders.recv() => Turn::Order(order),
                 word = self.calls.next() => Turn::Word(word),
+                spoken = spoken(&mut self.talk) => Turn::Spoken(spoken),
                 _ = phase.changed() => Turn::Phase,
                 () = &mut alarm => Turn::Deadline,
             };
@@ -140,7 +148,18 @@ impl<S: DuplexStream> Connection<S> {
                     self.session.answer(&word, &mut effects);
                     self.perform(now, &mut effects).await
                 }
+                Turn::Spoken(Some(line)) => {
+                    effects.replies = line;
+                    self.perform(now, &mut effects).await
+                }
+                Turn::Spoken(None) => {
+                    self.talk = None;
+                    Ok(())
+                }
                 Turn::Deadline => {
+                    if self.talk.as_ref().is_some_and(|talk| talk.waits()) {
+                        self.session.waits(now);
+                    }
                     self.session.tick(now, self.plane.gate(), &mut effects);
                     if effects.overdue {
                         count(&self.plane.counters.overdue);
@@ -175,6 +194,9 @@ impl<S: DuplexStream> Connection<S> {
                 self.newcomer = None;
                 self.lines.set_limit(self.session.line_bytes_max());
             }
+            if let Some(line) = effects.spoken.take() {
+                self.converse(now, &line, effects);
+            }
             if effects.close {
                 break;
             }
@@ -184,6 +206,27 @@ impl<S: DuplexStream> Connection<S> {
         }
         plane.counters.messages.fetch_add(lines, Ordering::Relaxed);
         self.perform(now, effects).await
+    }
+
+    /// Hands a line to the MCP room, in the name of whom the session serves or of whom the line itself proves to come from.
+    fn converse(&mut self, now: Now, line: &[u8], effects: &mut Effects) {
+        let plane = Arc::clone(&self.plane);
+        let Some(tools) = plane.tools.get() else { return };
+        let gate = plane.gate();
+        let talk = self.talk.get_or_insert_with(|| Box::new(Talk::new(Mcp::new(tools.clone()))));
+        let mut judged = None;
+        let heard = talk.hear(line, self.session.party(), |claimed| {
+            let admitted = gate.admission.admit(&claimed.agent, claimed.incarnation, &claimed.token).is_ok();
+            *judged.insert(admitted && !gate.shutting_down)
+        });
+        match judged {
+            Some(true) => self.session.proven(now),
+            Some(false) => effects.refused.push(Code::BadToken),
+            None => {}
+        }
+        if let Err(why) = heard {
+            self.session.unheard(line, why, effects);
+        }
     }
 
     /// Hands telemetry up first, once for all that was read: it must not wait for a peer that does not read.
@@ -242,6 +285,14 @@ impl<S: DuplexStream> Connection<S> {
             io::Result::Ok(())
         })
         .await;
+    }
+}
+
+/// The next line of MCP's; waits for ever while nobody speaks it. May be dropped at any time.
+async fn spoken(talk: &mut Option<Box<Talk>>) -> Option<Vec<u8>> {
+    match talk {
+        Some(talk) => talk.next().await,
+        None => pending().await,
     }
 }
 

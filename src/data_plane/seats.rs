@@ -35,6 +35,8 @@ struct Taken {
     orders: mpsc::Sender<Order>,
     /// Whether it has declared that `hive/drain` is enough to end its agent.
     drains: bool,
+    /// Whether it is that of a tool: nobody is told that it is there, and it is not asked to finish anything.
+    is_tool: bool,
     /// The last totals of its incarnation, if it is the session that tells them.
     told: Option<Usage>,
     /// Whether somebody else's were let go meanwhile.
@@ -75,6 +77,7 @@ impl Seats {
             incarnation: opening.incarnation,
             orders,
             drains: opening.drains,
+            is_tool: opening.is_tool,
             told: None,
             drowns: false,
             yields: false,
@@ -88,7 +91,11 @@ impl Seats {
         }
         // Before anybody is told: if telling panics, the seat is left again.
         let seat = Seat { seats: Arc::clone(self), number, opening };
-        let told = catch_unwind(AssertUnwindSafe(|| self.tell(&seat.opening, TelemetryKind::SessionOpened)));
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            if !seat.opening.is_tool {
+                self.tell(&seat.opening, TelemetryKind::SessionOpened);
+            }
+        }));
         drop(taken);
         if let Err(panic) = told {
             std::panic::resume_unwind(panic);
@@ -100,7 +107,8 @@ impl Seats {
     pub(super) fn order(&self, agent: &AgentId, incarnation: u64, order: Order) -> bool {
         let Some(taken) = self.by_agent.get(agent) else { return false };
         let mut drains = false;
-        for seat in taken.iter().filter(|seat| seat.incarnation == incarnation) {
+        let concerned = |seat: &&Taken| seat.incarnation == incarnation && !(seat.is_tool && order == Order::Drain);
+        for seat in taken.iter().filter(concerned) {
             let _already_told = seat.orders.try_send(order);
             drains |= seat.drains;
         }
@@ -133,7 +141,8 @@ impl Seats {
     fn leave(&self, number: u64, opening: &Opening) {
         let Entry::Occupied(mut entry) = self.by_agent.entry(opening.agent.clone()) else { return };
         entry.get_mut().retain(|seat| seat.number != number);
-        if !entry.get().iter().any(|seat| seat.incarnation == opening.incarnation) {
+        let others = entry.get().iter().any(|seat| seat.incarnation == opening.incarnation && !seat.is_tool);
+        if !opening.is_tool && !others {
             self.tell(opening, TelemetryKind::SessionClosed);
         }
         if entry.get().is_empty() {
@@ -204,7 +213,10 @@ mod tests {
 
     fn take(seats: &Arc<Seats>, agent: &str, incarnation: u64) -> (Seat, mpsc::Receiver<Order>) {
         let (order, orders) = mpsc::channel(1);
-        (seats.take(Opening { agent: agent.parse().unwrap(), incarnation, drains: false }, order), orders)
+        (
+            seats.take(Opening { agent: agent.parse().unwrap(), incarnation, drains: false, is_tool: false }, order),
+            orders,
+        )
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     notice,
 };
 use crate::{
+    mcp::{self, Deaf},
     model::{Admission, AgentId, Party, Refusal, Telemetry},
     tools,
     wire::{
@@ -68,6 +69,8 @@ pub(super) struct Opening {
     pub(super) incarnation: u64,
     /// Whether `hive/drain` is enough to end it.
     pub(super) drains: bool,
+    /// Whether it is that of a tool, which says nothing of the agent's life.
+    pub(super) is_tool: bool,
 }
 
 /// What is to be done, gathered over some lines.
@@ -83,6 +86,8 @@ pub(super) struct Effects {
     pub(super) refused: Vec<Code>,
     /// Tools to be called, in order.
     pub(super) asked: Vec<Ask>,
+    /// A line for the MCP room, to be handed over before anything that comes later.
+    pub(super) spoken: Option<Vec<u8>>,
     /// The session was opened; to be performed before anything that comes later.
     pub(super) opened: Option<Opening>,
     /// Nothing more is read. Replies are written before.
@@ -108,6 +113,7 @@ enum State {
 struct Pass {
     agent: AgentId,
     incarnation: u64,
+    is_tool: bool,
 }
 
 /// The state of one connection.
@@ -124,6 +130,8 @@ pub(super) struct Session {
     requests: u64,
     /// Calls without an answer.
     unanswered: usize,
+    /// Whether a request has said by itself who asks.
+    proven: bool,
 }
 
 impl Session {
@@ -141,6 +149,7 @@ impl Session {
             pinged: None,
             requests: 0,
             unanswered: 0,
+            proven: false,
         }
     }
 
@@ -194,6 +203,13 @@ impl Session {
             Line::Whole(line) => parse(line),
             Line::TooLong => Err(Code::LineTooLong),
         };
+        if let (Line::Whole(line), Ok(Message::Request { method, .. } | Message::Notification { method, .. })) =
+            (line, &message)
+            && gate.has_tools
+            && mcp::speaks(method)
+        {
+            return self.speak(now, line, &message, out);
+        }
         match (&self.state, message) {
             (_, Err(code)) => out.refuse(Some(Id::NULL), code, ""),
             (State::New, Ok(Message::Request { id, method, params })) if method == "hive/open" => {
@@ -219,6 +235,42 @@ impl Session {
                 out.refuse(None, Code::InvalidRequest, "");
             }
             (_, Ok(Message::Notification { method, params })) => self.notice(now, None, &method, params, out),
+        }
+    }
+
+    /// Hands a line of MCP's over. Who may ask for what is judged there: each request may say by itself who asks.
+    fn speak(&mut self, now: Now, line: &[u8], message: &Result<Message<'_>, Code>, out: &mut Effects) {
+        if self.bucket.take(now.steady) {
+            out.spoken = Some(line.to_vec());
+        } else if let Ok(Message::Request { id, .. }) = message {
+            out.refuse(Some(*id), Code::RateLimited, "slow down");
+        } else {
+            out.refuse(None, Code::RateLimited, "");
+        }
+    }
+
+    /// The MCP room did not take a line.
+    pub(super) fn unheard(&mut self, line: &[u8], why: Deaf, out: &mut Effects) {
+        let code = match why {
+            Deaf::Malformed | Deaf::Over => Code::InvalidRequest,
+            Deaf::Busy => Code::TooManyCalls,
+        };
+        let id = match parse(line) {
+            Ok(Message::Request { id, .. }) => Some(id),
+            _ => None,
+        };
+        out.refuse(id, code, &why.to_string());
+    }
+
+    /// A request has proven who asks, which opens no session: there is time for the next one.
+    pub(super) fn proven(&mut self, now: Now) {
+        (self.proven, self.began) = (true, now.steady);
+    }
+
+    /// A request still waits for its answer, and whoever has proven who asks may wait for that.
+    pub(super) fn waits(&mut self, now: Now) {
+        if self.proven {
+            self.began = now.steady;
         }
     }
 
@@ -322,11 +374,12 @@ impl Session {
             Ok(agent) => {
                 let interval = gate.admission.heartbeat_interval(&agent).unwrap_or(HEARTBEAT_INTERVAL);
                 write_result(&mut out.replies, id, &self.opened(interval));
-                out.opened = Some(Opening { agent: agent.clone(), incarnation, drains: capabilities.drain });
+                let (drains, is_tool) = (capabilities.drain, capabilities.tool);
+                out.opened = Some(Opening { agent: agent.clone(), incarnation, drains, is_tool });
                 self.agent = Some(agent.clone());
                 self.bucket =
                     Bucket::new(now.steady, self.limits.notifications_per_second, self.limits.notifications_burst);
-                self.state = State::Open(Pass { agent, incarnation });
+                self.state = State::Open(Pass { agent, incarnation, is_tool });
             }
         }
     }
@@ -432,9 +485,9 @@ impl Session {
         out.telemetry.extend(out.heard.take().into_iter().map(telemetry));
     }
 
-    /// Whatever the answer says: who answers, lives. Agents that ignore `hive/ping` are not worse off than those that know it.
+    /// Whatever the answer says: who answers, lives, save that a tool's life is not its agent's. Agents that ignore `hive/ping` are not worse off than those that know it.
     fn answered(&mut self, out: &mut Effects) {
-        if self.pinged.take().is_none() {
+        if self.pinged.take().is_none() || self.pass().is_some_and(|pass| pass.is_tool) {
             return;
         }
         out.heard.beat(None, None);

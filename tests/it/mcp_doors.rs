@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, Write},
+    net::TcpStream,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc,
     time::Duration,
@@ -13,6 +15,15 @@ use serde_json::{Value, json};
 
 use crate::hive::{Hive, PATIENCE, until};
 
+/// Whose agent writes down what it was given.
+const GIVEN: &str = r#"
+[[swarm]]
+name = "review"
+[[swarm.agent]]
+name = "coder"
+command = ["sh", "-c", "env >new; mv new coder.$HIVEKEEPER_INCARNATION; exec sleep 1000"]
+heartbeat_timeout = "1s"
+"#;
 const SWARM: &str =
     "[[swarm]]\nname = \"review\"\n[[swarm.agent]]\nname = \"coder\"\ncommand = [\"sleep\", \"1000\"]\n";
 const MODERN: &str = "2026-07-28";
@@ -236,4 +247,126 @@ fn a_relay_tells_of_waits_that_its_client_wants_to_hear_of_and_answers_what_its_
     let away = door.ask("tools/list", json!({}));
     assert!(away["error"]["message"].as_str().unwrap().contains("can't be reached"), "{away}");
     assert_eq!(door.end(), (0, Vec::new()));
+}
+
+/// What the first incarnation of the agent was given.
+pub(crate) fn given(hive: &Hive) -> HashMap<String, String> {
+    let file = hive.data().join("work/review/coder.1");
+    let text = until("what the agent was given", || std::fs::read_to_string(&file).ok());
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .filter(|(key, _)| key.starts_with("HIVEKEEPER_"))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn inside(hive: &Hive) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hivekeeper"));
+    command.arg("mcp").envs(given(hive));
+    command
+}
+
+#[test]
+fn the_whole_loop_inside_an_agent_says_nothing_of_the_agents_life() {
+    let hive = Hive::start(GIVEN);
+    hive.running("review/coder");
+    for modern in [true, false] {
+        let mut door = Piped::start(inside(&hive), modern);
+        whole_loop(&mut door, if modern { "new" } else { "old" }, "coder", false);
+        let mine = door.call("task_claim", json!({ "swarm": "review" }));
+        assert_eq!(mine, json!({ "tasks": [] }));
+        // Longer than a program with a session of its own may be silent.
+        std::thread::sleep(Duration::from_millis(1500));
+        let agent = hive.agent("review/coder");
+        assert_eq!(
+            (&agent["state"], &agent["last_heartbeat"]["source"]),
+            (&json!("running"), &json!("launcher")),
+            "{agent}"
+        );
+        assert_eq!(door.end(), (0, Vec::new()));
+    }
+}
+
+#[test]
+fn a_relay_inside_an_agent_goes_on_with_the_next_daemon() {
+    let mut hive = Hive::start(GIVEN);
+    hive.running("review/coder");
+    let mut doors: Vec<Piped> = [true, false].map(|modern| Piped::start(inside(&hive), modern)).into();
+    for (n, door) in doors.iter_mut().enumerate() {
+        door.call("task_create", json!({ "tasks": [{ "title": format!("task {n}") }] }));
+        door.call("task_claim", json!({}));
+        let waits = json!({ "categories": ["none such"], "wait_ms": 300_000 });
+        door.send("tools/call", json!({ "name": "task_claim", "arguments": waits }));
+    }
+    hive.kill();
+    for door in &mut doors {
+        let said = door.next();
+        assert!(said["result"]["content"][0]["text"].as_str().unwrap().contains("maybe_done"), "{said}");
+    }
+    hive.boot();
+    for door in &mut doors {
+        let held = door.call("task_held", json!({}));
+        assert_eq!(held["tasks"].as_array().unwrap().len(), 2, "the same incarnation holds them: {held}");
+    }
+}
+
+/// A connection of lines.
+struct Raw(BufReader<TcpStream>, u64);
+
+impl Raw {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream), 0)
+    }
+}
+
+impl Door for Raw {
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.1 += 1;
+        let message = json!({ "jsonrpc": "2.0", "id": self.1, "method": method, "params": params });
+        writeln!(self.0.get_mut(), "{message}").unwrap();
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(said["id"], self.1, "{said}");
+        said
+    }
+}
+
+#[test]
+fn on_a_connection_mcp_is_spoken_beside_all_else_behind_hive_open_or_with_a_proof_in_each_request() {
+    let hive = Hive::start(GIVEN);
+    hive.running("review/coder");
+    let given = given(&hive);
+    let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "ours", "version": "1" } });
+    for address in [&hive.data_plane, &given["HIVEKEEPER_ADDR"]] {
+        let mut raw = Raw::connect(address);
+        assert_eq!(raw.ask("initialize", hello.clone())["result"]["protocolVersion"], "2025-11-25");
+        assert!(raw.ask("tools/list", json!({}))["result"]["tools"].is_array());
+        let claim = json!({ "name": "task_claim", "arguments": {} });
+        assert_eq!(raw.ask("tools/call", claim.clone())["error"]["code"], 1001);
+        assert_eq!(raw.ask("hive/task_claim", json!({}))["error"]["code"], 1001);
+        let mut proven = claim.clone();
+        proven["_meta"] = json!({
+            "dev.hivekeeper/token": given["HIVEKEEPER_TOKEN"],
+            "dev.hivekeeper/agent": "review/coder",
+            "dev.hivekeeper/incarnation": 1,
+        });
+        assert_eq!(raw.ask("tools/call", proven.clone())["result"]["isError"], false);
+        assert_eq!(raw.ask("tools/call", claim.clone())["error"]["code"], 1001, "each request stands alone");
+        proven["_meta"]["dev.hivekeeper/token"] = "another".into();
+        assert_eq!(raw.ask("tools/call", proven)["error"]["code"], 1001);
+        let open = json!({
+            "token": given["HIVEKEEPER_TOKEN"], "agent": "review/coder", "incarnation": 1, "protocol": 1,
+            "capabilities": { "tool": true }
+        });
+        assert!(raw.ask("hive/open", open)["result"]["session"].is_string());
+        assert_eq!(raw.ask("tools/call", claim)["result"]["structuredContent"], json!({ "tasks": [] }));
+        assert_eq!(raw.ask("hive/task_claim", json!({}))["result"], json!({ "tasks": [] }));
+        assert_eq!(raw.ask("nonsense", json!({}))["error"]["code"], -32601);
+        whole_loop(&mut raw, &address.replace([':', '.'], "-"), "coder", false);
+    }
+    let log = hive.log();
+    assert!(!log.contains(&given["HIVEKEEPER_TOKEN"]), "{log}");
 }

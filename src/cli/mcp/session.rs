@@ -110,7 +110,7 @@ impl Session {
         stream.set_read_timeout(Some(left)).map_err(away)?;
         let Identity { token, agent, incarnation, .. } = &self.identity;
         let who = json!({
-            "token": token, "agent": agent, "incarnation": incarnation, "protocol": 1, "capabilities": { "telemetry": false }
+            "token": token, "agent": agent, "incarnation": incarnation, "protocol": 1, "capabilities": { "tool": true }
         });
         let mut lines = format!("{{\"jsonrpc\":\"2.0\",\"id\":{OPEN},\"method\":\"hive/open\",\"params\":{who}}}\n");
         if let Some(initialize) = &self.initialize {

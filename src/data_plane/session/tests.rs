@@ -145,7 +145,7 @@ fn open_answers_with_session_interval_and_limits() {
     assert_eq!(bench.session.line_bytes_max(), LINE_BYTES_MAX_UNOPENED);
     let effects = bench.say(OPEN);
     let agent: AgentId = "review/coder-1".parse().unwrap();
-    assert_eq!(effects.opened, Some(Opening { agent: agent.clone(), incarnation: 2, drains: false }));
+    assert_eq!(effects.opened, Some(Opening { agent: agent.clone(), incarnation: 2, drains: false, is_tool: false }));
     let all = answers(&effects);
     assert_eq!(all.len(), 1);
     assert_eq!(all[0]["id"], 1);

@@ -44,6 +44,9 @@ pub struct Capabilities {
     /// It ends by itself when it is asked to by `hive/drain`, so that SIGTERM may wait.
     #[serde(default)]
     pub drain: bool,
+    /// It is a tool of the agent's and not its program: no sign of life is expected here, and none is taken for one of the agent's that it does not give.
+    #[serde(default)]
+    pub tool: bool,
 }
 
 /// What is declared in a form that nobody knows here is not declared.

@@ -25,7 +25,7 @@ async def connection():
     host, port = os.environ["HIVEKEEPER_ADDR"].rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 24)
     who = {key: os.environ["HIVEKEEPER_" + key.upper()] for key in ("token", "agent")}
-    who |= {"incarnation": int(os.environ["HIVEKEEPER_INCARNATION"]), "protocol": 1, "capabilities": {"telemetry": False}}
+    who |= {"incarnation": int(os.environ["HIVEKEEPER_INCARNATION"]), "protocol": 1, "capabilities": {"tool": True}}
     writer.write(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "hive/open", "params": who}).encode() + b"\n")
     assert "result" in json.loads(await reader.readline())
     heard, read = anyio.create_memory_object_stream(0)
