@@ -24,8 +24,8 @@ use crate::{
     wire::{
         lines::{LINE_BYTES_MAX, Line},
         rpc::{
-            BadParams, Batch, Code, Id, Limits, METHODS, Message, Open, Opened, Told, Version, object, parse, told, write_error,
-            write_request, write_result, write_text, write_tool_error, write_waits,
+            BadParams, Batch, Code, Id, Limits, METHODS, Message, Open, Opened, Told, Version, object, parse, told,
+            write_error, write_request, write_result, write_text, write_tool_error, write_waits,
         },
     },
 };

@@ -35,6 +35,15 @@ pub(super) const KEY_LEN_MAX: usize = 255;
 
 /// Reads a JSON body. An empty one is `{}`, but it is announced as JSON all the same: a web form can't do that.
 pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, Problem> {
+    long_body(request, payload, BODY_BYTES_MAX).await
+}
+
+/// Reads a JSON body of at most so many bytes.
+pub(super) async fn long_body<T: de::DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+    bytes_max: usize,
+) -> Result<T, Problem> {
     let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|value| value.split(';').next()).map(str::trim);
     if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
@@ -43,7 +52,7 @@ pub(super) async fn body<T: de::DeserializeOwned>(request: &HttpRequest, payload
             format!("found content-type {:?}, allowed: application/json", media_type.unwrap_or("")),
         ));
     }
-    let bytes = bytes(request, payload, BODY_BYTES_MAX).await?;
+    let bytes = bytes(request, payload, bytes_max).await?;
     let bytes: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     serde_json::from_slice(bytes).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 
-use crate::{control_plane::ControlError, view};
+use crate::{control_plane::ControlError, tools::ToolError, view};
 
 /// The closed set: each code with its word, its status, what it means and what to do about it.
 macro_rules! codes {
@@ -64,12 +64,33 @@ codes! {
     Forbidden "forbidden" FORBIDDEN
         "The token may look and not change anything."
         "Use a token of the scope `control`.";
+    ReadOnly "read_only" FORBIDDEN
+        "The tool changes something, and the token may look alone. Doors that call tools by name say it."
+        "Use a token of the scope `control`.";
     OriginRefused "origin_refused" FORBIDDEN
         "A page of another origin sent the request."
         "Pages of other origins can't use the API. Put the page behind one of the daemon's own names, `[http] hosts`.";
     NotFound "not_found" NOT_FOUND
         "There is no such route, swarm, agent or operation."
         "`GET /api/v1/swarms` lists what there is; `GET /api/v1/openapi.json` lists the routes.";
+    UnknownSwarm "unknown_swarm" NOT_FOUND
+        "Work was asked for of a swarm that is not there."
+        "`GET /api/v1/swarms` lists what there is.";
+    UnknownTask "unknown_task" NOT_FOUND
+        "The swarm has no such task, or no more: what has ended is forgotten in time."
+        "`GET /api/v1/tasks` lists those that it has.";
+    UnknownLock "unknown_lock" NOT_FOUND
+        "The swarm has no such lock, or it has ended: it was given back, its lease was not renewed, or its holder has ended."
+        "Acquire it anew. `GET /api/v1/locks` lists those that are held and waited for.";
+    UnknownMessage "unknown_message" NOT_FOUND
+        "There is no such message for this recipient, or it is acknowledged."
+        "`GET /api/v1/messages` lists those that wait.";
+    UnknownRecipient "unknown_recipient" NOT_FOUND
+        "A message is to go to somebody whom the swarm does not have."
+        "Write to an agent of the swarm, as `GET /api/v1/swarms` shows them.";
+    UnknownTool "unknown_tool" NOT_FOUND
+        "There is no tool of this name. Doors that call tools by name say it."
+        "The list of tools names those that are.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED
         "The path is there, and does not take this method."
         "`Allow` names the methods that it takes.";
@@ -79,6 +100,29 @@ codes! {
     Conflict "conflict" CONFLICT
         "The command does not fit the present state."
         "The detail says why. Look at the swarm, then decide.";
+    StaleToken "stale_token" CONFLICT
+        "The fencing token is not, or no longer, good: the right that it stood for has ended, and may be somebody else's now."
+        "Stop what rested on it, and write nothing more. Claim or lock anew.";
+    WrongState "wrong_state" CONFLICT
+        "A task can't be treated so where it stands."
+        "The detail names its state and those that are allowed.";
+    RequestNotOpen "request_not_open" CONFLICT
+        "The message is no request, or one that can't be answered any more."
+        "Send a message of its own.";
+    Deadlock "deadlock" CONFLICT
+        "Parties would wait for each other's locks for ever, and this attempt is the youngest of them."
+        "Give back what you hold, and try again. Who takes his locks at once or in one order never gets here.";
+    // Not 408 or 504: nothing is wrong with the way here, and clients and proxies repeat those by themselves.
+    LockTimedOut "lock_timed_out" CONFLICT
+        "The lock was not given within the time that was asked for: others hold it."
+        "The detail names them. Ask again, and wait longer.";
+    // Not 429: no pace of one client would help, something has to end first.
+    WorkFull "work_full" CONFLICT
+        "A bound of tasks, locks or messages is reached."
+        "The detail names it. There is room once some of them have ended.";
+    NotAlive "not_alive" CONFLICT
+        "The incarnation in whose name this was asked does not live."
+        "An agent's successor asks under its own number, which it finds in `HIVEKEEPER_INCARNATION`.";
     OpenToAll "open_to_all" CONFLICT
         "This daemon asks nobody for a token, so it makes none: whoever reaches it may do everything."
         "Put 16 or more random characters into a file, name it in `[http] token_file`, and restart the daemon; that first token makes others.";
@@ -96,11 +140,17 @@ codes! {
         "Use the address that the daemon is bound to, or add the name to `[http] hosts`.";
     // The IETF's draft on Idempotency-Key names 422 for a key that comes back with another request.
     KeyReused "key_reused" UNPROCESSABLE_ENTITY
-        "The `Idempotency-Key` was used for another command."
-        "Make a new key for each command; send an old one only to repeat the same command.";
+        "The key was used for another command, or for other work."
+        "Make a new key for each; send an old one only to repeat the same.";
     InvalidDocument "invalid_document" UNPROCESSABLE_ENTITY
         "The swarm document is JSON, and means nothing here."
         "`errors` names every key, what was found there and what is allowed.";
+    InvalidWork "invalid_work" UNPROCESSABLE_ENTITY
+        "Something in the arguments of a tool can't be."
+        "The detail names the argument, what was found and what is allowed.";
+    DependencyCycle "dependency_cycle" UNPROCESSABLE_ENTITY
+        "Tasks would wait for each other for ever."
+        "The detail names the circle.";
     InvalidConfiguration "invalid_configuration" UNPROCESSABLE_ENTITY
         "The configuration file can't be taken as it stands; nothing was changed."
         "`errors` names every mistake; `hivekeeper check` shows them, too.";
@@ -120,6 +170,9 @@ codes! {
     JournalUnavailable "journal_unavailable" SERVICE_UNAVAILABLE
         "The journal can't keep the command, so it was not accepted."
         "Look at the disk of the data directory; `hivekeeper doctor` does. Then send it again.";
+    MaybeDone "maybe_done" SERVICE_UNAVAILABLE
+        "The journal did not answer in time, so this may have been done or not."
+        "Look before you repeat it, or repeat it with the same key.";
     Unavailable "unavailable" SERVICE_UNAVAILABLE
         "The daemon is on its way up or out, or too much is under way."
         "Send it again after `Retry-After`.";
@@ -133,7 +186,7 @@ codes! {
         "The daemon may open no more files, so it can take no more viewers."
         "Raise its limit of open files.";
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE
-        "The daemon is on its way out, and takes no new viewers."
+        "The daemon is on its way out, and takes no new viewers and no work."
         "Come back when it is up again.";
 }
 
@@ -207,7 +260,11 @@ impl Problem {
                 response.insert_header((header::WWW_AUTHENTICATE, challenge));
             }
             // The daemon can't know when the way is clear; a second is long enough not to hammer it.
-            Code::Unavailable | Code::JournalUnavailable | Code::TooManyStreams => {
+            Code::Unavailable
+            | Code::JournalUnavailable
+            | Code::MaybeDone
+            | Code::ShuttingDown
+            | Code::TooManyStreams => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
@@ -224,6 +281,13 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         self.response(None)
+    }
+}
+
+impl From<ToolError> for Problem {
+    fn from(error: ToolError) -> Self {
+        let code = Code::ALL.iter().copied().find(|code| code.word() == error.code());
+        Self::new(code.unwrap_or(Code::Internal), error.to_string())
     }
 }
 

@@ -47,16 +47,23 @@ pub(super) struct Gate {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LocalAddr(pub(super) SocketAddr);
 
-/// Marks the answer to a request that could have changed something, and only told what it would have: a dry run.
+/// Marks the answer to a request that could have changed something, and is not written down as one that did: it only told what it would have done, or the
+/// feed tells it in words of its own.
 #[derive(Debug, Clone, Copy)]
-struct OnlyLooked;
+struct Unwritten;
 
 /// Shows what a request did, or, as a dry run, what it would have done.
 pub(super) fn told(dry_run: bool, shown: impl Serialize) -> HttpResponse {
     let mut response = HttpResponse::Ok().json(shown);
     if dry_run {
-        response.extensions_mut().insert(OnlyLooked);
+        response.extensions_mut().insert(Unwritten);
     }
+    response
+}
+
+/// An answer whose change is an event of its own. There may be thousands of them in a second, and the journal keeps each event once.
+pub(super) fn told_elsewhere(mut response: HttpResponse) -> HttpResponse {
+    response.extensions_mut().insert(Unwritten);
     response
 }
 
@@ -185,7 +192,7 @@ pub(super) async fn guard(
         Some(code) if refused.is_some() || changes => {
             gate.book.refusal(asked, head.status().as_u16(), code.word(), Instant::now());
         }
-        None if changes && !head.extensions().contains::<OnlyLooked>() => {
+        None if changes && !head.extensions().contains::<Unwritten>() => {
             gate.book.change(asked, head.status().as_u16());
         }
         _ => {}

@@ -2,6 +2,7 @@
 //!
 //! [`routes`] holds the whole table, [`table`] says what a row of it is, [`openapi`] describes it. [`guard`] stands before every route: [`hosts`], [`pace`], tokens and scopes, [`audit`]. [`error`] maps every refusal to a problem document.
 
+mod arguments;
 mod audit;
 mod commands;
 mod connections;
@@ -34,6 +35,8 @@ mod swarms;
 mod table;
 mod tokens;
 mod tree;
+mod work;
+mod work_routes;
 
 pub use documents::DocumentReader;
 pub use metrics::{ActorsReading, DiskReading, JournalReading, MetricsReader, OperationsReading, Readings};

@@ -18,7 +18,7 @@ use super::{
         delete, get, post, put, watch,
     },
     tokens::{self, MintedView, NewToken, TicketView, TokensView},
-    tree,
+    tree, work_routes,
 };
 use crate::{
     model::OperationState,
@@ -46,6 +46,7 @@ pub(super) fn table() -> Vec<Row> {
     table.extend(hive());
     table.extend(access());
     table.push(mcp());
+    table.extend(work_routes::rows());
     table.extend(Verb::ALL.into_iter().flat_map(verb_rows));
     table
 }

@@ -236,6 +236,8 @@ impl Server {
             .client_request_timeout(limits.head_deadline)
             .client_disconnect_timeout(DISCONNECT_DEADLINE)
             .keep_alive(KeepAlive::Timeout(limits.idle_deadline))
+            // Who has hung up waits for nothing any more: what is under way for him is dropped.
+            .h1_allow_half_closed(false)
             // A frame waits for no other: with Nagle it would wait 40 ms for a delayed acknowledgement.
             .tcp_nodelay(true)
             .shutdown_timeout(STOP_GRACE_S)

@@ -50,6 +50,14 @@ impl Streams {
         Self { slots: Arc::new(Semaphore::new(limits.streams)), closing, limits }
     }
 
+    /// Comes so long after the server was asked to stop.
+    pub(super) async fn closed(&self, grace: Duration) {
+        let mut closing = self.closing.clone();
+        // Whoever could ask it to stop is gone: it has stopped.
+        let _ = closing.wait_for(|closing| *closing).await;
+        tokio::time::sleep(grace).await;
+    }
+
     /// Answers with the frames of a source.
     pub(super) fn respond(&self, source: impl Source) -> Result<HttpResponse, Problem> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {

@@ -13,6 +13,7 @@ pub(super) fn of<T: ToSchema>() -> Value {
     let mut parts = Vec::new();
     T::schemas(&mut parts);
     let mut whole = serde_json::to_value(T::schema()).unwrap_or_default();
+    whole["title"] = T::name().into();
     let parts: Map<String, Value> =
         parts.into_iter().map(|(name, part)| (name, serde_json::to_value(part).unwrap_or_default())).collect();
     if !parts.is_empty() {

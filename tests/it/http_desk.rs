@@ -15,10 +15,11 @@ use hivekeeper::{
     },
     http::{DocumentReader, HealthReader, MetricsReader, Readings, Reloaded, Reloader},
     model::{
-        AgentHealth, AgentId, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, DiskHealth, Epoch, EventKind,
-        Fate, Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId,
+        AgentHealth, AgentId, AgentName, AgentState, ControlPlaneHealth, DataPlaneHealth, Desired, DiskHealth, Epoch,
+        EventKind, Fate, Finding, FindingKind, HiveHealth, HiveId, Home, HomeHealth, Level, Operation, OperationId,
         OperationState, Origin, Seq, SwarmHealth, SwarmName, SwarmSpec,
     },
+    tools::House,
     view::{Mistake, SwarmDocument},
 };
 use hivekeeper_actors::TreeNode;
@@ -318,6 +319,25 @@ impl HealthReader for Desk {
 
     fn agent(&self, id: &AgentId) -> Option<Arc<AgentHealth>> {
         (id.to_string() == "review/coder").then(|| Arc::new(agent_health("review/coder")))
+    }
+}
+
+/// The swarm `review` with its one agent, whose third start lives.
+impl House for Desk {
+    fn agents(&self, swarm: &SwarmName) -> Option<Vec<AgentName>> {
+        (swarm.as_str() == "review").then(|| vec!["coder".parse().unwrap()])
+    }
+
+    fn lives(&self, _: &AgentId, incarnation: u64) -> bool {
+        incarnation == 3
+    }
+
+    fn hive(&self) -> Arc<HiveHealth> {
+        HealthReader::hive(self)
+    }
+
+    fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>> {
+        HealthReader::swarm(self, name)
     }
 }
 

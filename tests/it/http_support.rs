@@ -17,7 +17,7 @@ use hivekeeper::{
     coordination::{self, WorkChanges, WorkWitness},
     events::Feed,
     http::{Deps, DocumentReader, HealthReader, Limits, MetricsReader, Reloader, Server},
-    model::{AgentId, AgentName, Epoch, HiveHealth, Seq, SwarmHealth, SwarmName},
+    model::{Epoch, Seq},
     store::{DataDir, Options, SqliteJournal, WorkStore},
     tls::TlsFiles,
     tools::{House, Tools},
@@ -59,27 +59,6 @@ struct Unheard;
 
 impl WorkWitness for Unheard {
     fn changed(&self, _: &WorkChanges) {}
-}
-
-/// A house whose swarms have no agent.
-struct Empty(Arc<Desk>);
-
-impl House for Empty {
-    fn agents(&self, swarm: &SwarmName) -> Option<Vec<AgentName>> {
-        HealthReader::swarm(&*self.0, swarm).map(|_| Vec::new())
-    }
-
-    fn lives(&self, _: &AgentId, _: u64) -> bool {
-        false
-    }
-
-    fn hive(&self) -> Arc<HiveHealth> {
-        HealthReader::hive(&*self.0)
-    }
-
-    fn swarm(&self, name: &SwarmName) -> Option<Arc<SwarmHealth>> {
-        HealthReader::swarm(&*self.0, name)
-    }
 }
 
 /// A WebSocket that says what it hears.
@@ -148,14 +127,14 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
     let dir = tempfile::Builder::new().prefix("hk").tempdir_in("/tmp").unwrap();
     let data = DataDir::open(dir.path(), "test", Options::default()).unwrap();
     let journal = Arc::new(SqliteJournal::open(&data.database(), data.epoch()).unwrap());
-    let (work, _clerk) = coordination::Desk::new(Arc::clone(&journal) as Arc<dyn WorkStore>, Arc::new(Unheard));
+    let (work, clerk) = coordination::Desk::new(Arc::clone(&journal) as Arc<dyn WorkStore>, Arc::new(Unheard));
     let keys = Keyring::new(journal, setup.token);
     let deps = Deps {
         control: Arc::clone(&desk) as Arc<dyn Control>,
         health: Arc::clone(&desk) as Arc<dyn HealthReader>,
         documents: Arc::clone(&desk) as Arc<dyn DocumentReader>,
         reloader: Arc::clone(&desk) as Arc<dyn Reloader>,
-        tools: Tools::new(work, Arc::new(Empty(Arc::clone(&desk)))),
+        tools: Tools::new(work, Arc::clone(&desk) as Arc<dyn House>),
         feed: feed.clone(),
         keys: keys.clone(),
         hosts: setup.hosts,
@@ -169,6 +148,7 @@ pub(crate) fn hive_on(listener: TcpListener, setup: Setup) -> Hive {
     let (started, start) = mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {
         actix_rt::System::new().block_on(async move {
+            actix_rt::spawn(clerk.run());
             let on_failure = Box::new(|_: &mut Context<Server>, why: String| panic!("the server ended: {why}"));
             let server = Server::new(&listener, deps, on_failure).unwrap().start();
             started.send(server.clone()).unwrap();

@@ -33,6 +33,7 @@ mod http_streams;
 mod http_support;
 mod http_tls;
 mod http_tokens;
+mod http_work;
 mod launcher;
 mod launcher_attach;
 mod launcher_channel;

@@ -20,18 +20,24 @@ pub(in crate::http) enum Tag {
     Swarms,
     Agents,
     Operations,
+    Tasks,
+    Locks,
+    Messages,
     Events,
     Hive,
     Access,
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Probes,
         Self::Health,
         Self::Swarms,
         Self::Agents,
         Self::Operations,
+        Self::Tasks,
+        Self::Locks,
+        Self::Messages,
         Self::Events,
         Self::Hive,
         Self::Access,
@@ -44,6 +50,9 @@ impl Tag {
             Self::Swarms => "swarms",
             Self::Agents => "agents",
             Self::Operations => "operations",
+            Self::Tasks => "tasks",
+            Self::Locks => "locks",
+            Self::Messages => "messages",
             Self::Events => "events",
             Self::Hive => "hive",
             Self::Access => "access",
@@ -57,6 +66,11 @@ impl Tag {
             Self::Swarms => "Swarms: what is wanted of them, and commands on them.",
             Self::Agents => "Single agents: their siblings' processes are left alone.",
             Self::Operations => "What became of accepted commands.",
+            Self::Tasks => {
+                "Work that agents share. Here as below, 200 means that it is done and written down; nothing becomes an operation."
+            }
+            Self::Locks => "Who may touch what, while others wait.",
+            Self::Messages => "What agents and clients write to each other, kept until it is acknowledged.",
             Self::Events => "What happens, numbered.",
             Self::Hive => "The hive as a whole.",
             Self::Access => "Tokens and tickets: who else may ask.",
@@ -92,6 +106,8 @@ pub(in crate::http) struct Doc {
     /// What it refuses with, beside what every route may.
     pub(super) problems: Vec<Code>,
     pub(super) schemas: Vec<Collect>,
+    /// Schemas that are JSON already, by their names.
+    pub(super) ready_made: Vec<(String, Value)>,
 }
 
 /// Describes a route: a name that is unique among all, a heading, and one line.
@@ -106,6 +122,7 @@ pub(in crate::http) fn doc(id: impl Into<String>, tag: Tag, summary: impl Into<S
         answers: Vec::new(),
         problems: Vec::new(),
         schemas: Vec::new(),
+        ready_made: Vec::new(),
     }
 }
 
@@ -118,6 +135,27 @@ impl Doc {
     /// A parameter of the query, which may be left out.
     pub(in crate::http) fn query(self, name: &str, schema: impl Into<Schema>, text: &str) -> Self {
         self.parameter(ParameterIn::Query, name, schema, text)
+    }
+
+    /// A parameter of the query that is a tool's argument.
+    pub(in crate::http) fn argument(
+        mut self,
+        name: &str,
+        schema: Schema,
+        text: &str,
+        list: bool,
+        needed: bool,
+    ) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Query)
+            .required(if needed { Required::True } else { Required::False })
+            .description(Some(text))
+            // A list is one text with commas.
+            .explode(list.then_some(false))
+            .schema(Some(schema));
+        self.parameters.push(parameter.build());
+        self
     }
 
     /// A header of the request, which may be left out.
@@ -140,6 +178,43 @@ impl Doc {
     pub(in crate::http) fn body<T: ToSchema>(mut self, example: Value) -> Self {
         self.schemas.push(collect::<T>);
         self.body = Some((named::<T>(), example));
+        self
+    }
+
+    /// What it takes, by a schema and its parts that are JSON already; the first is the whole and has no name of its own.
+    pub(in crate::http) fn body_as_it_is(
+        mut self,
+        name: String,
+        schema: Vec<(Option<String>, Value)>,
+        example: Value,
+    ) -> Self {
+        self.body = Some((self.keep(&name, schema), example));
+        self
+    }
+
+    /// It answers with JSON of such a schema.
+    pub(in crate::http) fn json_as_it_is(
+        mut self,
+        name: String,
+        schema: Vec<(Option<String>, Value)>,
+        text: &'static str,
+    ) -> Self {
+        let named = self.keep(&name, schema);
+        self.answer(200, text, vec![("application/json", named)])
+    }
+
+    fn keep(&mut self, name: &str, schema: Vec<(Option<String>, Value)>) -> RefOr<Schema> {
+        let parts = schema.into_iter().map(|(part, schema)| (part.unwrap_or_else(|| name.to_owned()), schema));
+        self.ready_made.extend(parts);
+        RefOr::Ref(Ref::from_schema_name(name))
+    }
+
+    /// The answer before is text for people where the client asks for that.
+    pub(in crate::http) fn or_text(mut self, media_type: &'static str) -> Self {
+        let schema = ObjectBuilder::new().schema_type(Type::String).build();
+        if let Some(answer) = self.answers.last_mut() {
+            answer.content.push((media_type, RefOr::T(schema.into())));
+        }
         self
     }
 
@@ -185,6 +260,12 @@ impl Doc {
             answer.headers.push((header, text));
         }
         self
+    }
+
+    /// The schemas that are JSON already, by their names.
+    #[cfg(test)]
+    pub(in crate::http) fn ready_made(&self) -> &[(String, Value)] {
+        &self.ready_made
     }
 
     /// Codes with which it refuses, beside those of every route.

@@ -7,13 +7,15 @@ use actix_web::{
     http::{Method, header},
     web::{Bytes, Data},
 };
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 use utoipa::{
     PartialSchema as _, ToSchema as _,
     openapi::{
-        ComponentsBuilder, Content, ContentBuilder, Header, HttpMethod, InfoBuilder, LicenseBuilder, ObjectBuilder,
-        OpenApi, OpenApiBuilder, PathItem, Paths, Ref, RefOr, Required, Response, ResponseBuilder, Responses, Schema,
-        SchemaFormat, ServerBuilder,
+        Components, ComponentsBuilder, Content, ContentBuilder, Header, HttpMethod, InfoBuilder, LicenseBuilder,
+        ObjectBuilder, OpenApi, OpenApiBuilder, PathItem, Paths, Ref, RefOr, Required, Response, ResponseBuilder,
+        Responses, Schema, SchemaFormat, ServerBuilder,
         path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
         request_body::RequestBodyBuilder,
         schema::{AllOfBuilder, OneOfBuilder, Type},
@@ -44,9 +46,41 @@ impl Described {
     /// # Errors
     /// The document can't be written as JSON.
     pub(in crate::http) fn of(table: &[Row], asks_for_tokens: bool) -> serde_json::Result<Self> {
-        let text = serde_json::to_vec(&describe(table, asks_for_tokens))?;
+        let mut document = describe(table, asks_for_tokens);
+        let components = Parts::of(document.components.take().unwrap_or_default(), table)?;
+        let text = serde_json::to_vec(&Whole { document, components })?;
         let hex: String = Sha256::digest(&text).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { text: text.into(), etag: format!("\"{hex}\"") })
+    }
+}
+
+/// The document, whose components are of two kinds.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    document: OpenApi,
+    components: Parts,
+}
+
+/// The components: schemas of our types, and those that are JSON already.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Parts {
+    schemas: BTreeMap<String, Box<RawValue>>,
+    security_schemes: Box<RawValue>,
+}
+
+impl Parts {
+    fn of(components: Components, table: &[Row]) -> serde_json::Result<Self> {
+        let mut schemas = BTreeMap::new();
+        for (name, schema) in table.iter().flat_map(|row| &row.doc.ready_made) {
+            schemas.insert(name.clone(), to_raw_value(schema)?);
+        }
+        // Of two that have one name, ours has its members in our order.
+        for (name, schema) in &components.schemas {
+            schemas.insert(name.clone(), to_raw_value(schema)?);
+        }
+        Ok(Self { schemas, security_schemes: to_raw_value(&components.security_schemes)? })
     }
 }
 
@@ -68,7 +102,8 @@ pub(in crate::http) async fn openapi(
 
 /// What every client should know before it reads on.
 const ABOUT: &str = "\
-Keeps swarms of AI agents alive. A change is answered with 202 and the operation that it became, or, with `?wait=`, with 200 once that has ended. \
+Keeps swarms of AI agents alive. A change of swarms and agents is answered with 202 and the operation that it became, or, with `?wait=`, with 200 once that has ended; \
+work that agents share (tasks, locks, messages) with 200 once it is done and written down. \
 Every refusal is a problem document (RFC 9457) with a stable `code`; `/api/v1/problems` explains them all. HEAD is answered wherever GET is, save on \
 streams without end; any other method is a 405 whose `Allow` names those which are. A daemon that asks for tokens wants one everywhere but on probes \
 without a query. Answers may grow members: ignore what you don't know.";
@@ -164,6 +199,7 @@ fn path_parameter(name: &str) -> Parameter {
     let (schema, text, example) = match name {
         "swarm" => (super::text(NAME), "The name of a swarm.", "review"),
         "agent" => (super::text(NAME), "The name of an agent within its swarm.", "coder-1"),
+        "id" => (uuid(), "The id of what is meant.", "0199a1b2-0000-7000-8000-000000000002"),
         "operation" => (uuid(), "The id of an operation.", "0199a1b2-0000-7000-8000-000000000001"),
         "notifier" => (super::text(NAME), "The name of a notifier.", "oncall"),
         "token" => (super::text("^[0-9a-f]{12}$"), "The id of a token.", "0a1b2c3d4e5f"),
