@@ -107,7 +107,10 @@ pub(super) fn locks(
         }
         LocksCommand::Release { id, fence } => {
             let answer = desk.post(&format!("/api/v1/locks/{id}/release"), json!({ "fence": fence }))?;
-            Ok(if json { screen.json(&answer.text)? } else { screen.line(&format!("{}: given back", clean(id)))? })
+            if json {
+                return Ok(screen.json(&answer.text)?);
+            }
+            Ok(screen.line(&format!("{}: given back", clean(id)))?)
         }
     }
 }

@@ -81,7 +81,7 @@ impl Arguments {
             && let Some(key) = dto::idempotency_key(request)?
         {
             let said = arguments.get(KEY).and_then(|said| serde_json::from_str::<Value>(said.get()).ok());
-            if said.as_ref().is_some_and(|said| !said.is_null() && *said != Value::from(key.as_str())) {
+            if said.as_ref().is_some_and(|said| !said.is_null() && *said != key.as_str()) {
                 let detail = format!("idempotency-key is {key:?}, and key is another, allowed: one of them");
                 return Err(Problem::new(Code::InvalidRequest, detail));
             }
