@@ -12,12 +12,10 @@ use super::{
     board::{Asking, NewTask},
     locks::{Ask, Change},
     mail::{Letter, LetterKind, To, Wanted},
+    testing::{self, LEASE, fence, swarm, task},
 };
 use crate::{
-    model::{
-        Fence, Lock, LockId, LockMode, OnDependencyFailure, Party, Priority, Retry, SwarmName, Task, TaskId, TaskSpec,
-        TaskState,
-    },
+    model::{Fence, Lock, LockId, LockMode, Party, Priority, Task, TaskId, TaskState},
     store::{Answer, StoreError, WorkBatch, WorkKept, WorkStore, suite, work_memory::MemoryWork},
 };
 
@@ -129,32 +127,8 @@ impl Office {
     }
 }
 
-const LEASE: Duration = Duration::from_secs(30);
-
-fn swarm() -> SwarmName {
-    "review".parse().unwrap()
-}
-
 fn party(name: &str) -> Party {
-    Party { id: format!("review/{name}").parse().unwrap(), incarnation: Some(1) }
-}
-
-fn task(title: &str) -> NewTask {
-    let spec = TaskSpec {
-        title: title.into(),
-        category: "code".into(),
-        priority: Priority::Normal,
-        payload: "{}".into(),
-        group: None,
-        on_dependency_failure: OnDependencyFailure::Block,
-        retry: Retry { retries: 0, backoff: Duration::ZERO, backoff_max: Duration::ZERO },
-        attempt_timeout: None,
-    };
-    NewTask { spec, depends_on: Vec::new() }
-}
-
-fn fence(task: &Task) -> Fence {
-    task.claim.as_ref().unwrap().fence
+    testing::party(name, 1)
 }
 
 #[tokio::test]

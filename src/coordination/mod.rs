@@ -14,6 +14,8 @@ pub mod locks;
 pub mod mail;
 pub mod progress;
 mod refused;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use clerk::Clerk;
 pub use desk::{Bell, Cores, Desk, Fate, WorkChanges, WorkError, WorkWitness};

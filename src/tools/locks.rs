@@ -102,7 +102,7 @@ struct Acquire {
     #[schema(min_items = 1, max_items = 64)]
     resources: Vec<String>,
     /// What the lock is to allow.
-    #[schema(default = "write")]
+    #[schema(value_type = LockModeWord, required = false, default = "write")]
     mode: Option<LockModeWord>,
     /// How long it is held unless it is renewed.
     #[schema(minimum = 1, maximum = 86_400_000, default = 60_000)]

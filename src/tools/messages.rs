@@ -121,9 +121,10 @@ struct Send {
     #[schema(max_length = 128)]
     topic: String,
     /// What to say: any JSON value of at most 64 KiB.
+    #[schema(value_type = Json, required = false)]
     body: Option<Json>,
     /// How urgent it is. Where a queue is full, the least urgent gives way.
-    #[schema(default = "normal")]
+    #[schema(value_type = PriorityWord, required = false, default = "normal")]
     priority: Option<PriorityWord>,
     /// Asks for an answer within this time.
     #[schema(minimum = 1, maximum = 2_592_000_000_u64)]
@@ -144,9 +145,10 @@ struct Reply {
     #[schema(max_length = 128)]
     topic: String,
     /// What to say: any JSON value of at most 64 KiB.
+    #[schema(value_type = Json, required = false)]
     body: Option<Json>,
     /// How urgent it is.
-    #[schema(default = "normal")]
+    #[schema(value_type = PriorityWord, required = false, default = "normal")]
     priority: Option<PriorityWord>,
     /// Your name for this call, so that repeating it sends nothing twice.
     #[schema(min_length = 1, max_length = 128)]
@@ -162,6 +164,7 @@ struct Receive {
     #[schema(max_items = 64)]
     topics: Vec<String>,
     /// Only what this request has come to: its answer, or word that there is none.
+    #[schema(value_type = MessageIdText, required = false)]
     about: Option<MessageIdText>,
     /// At most so many.
     #[serde(default = "received")]
@@ -210,6 +213,7 @@ struct List {
     /// Only those for this recipient.
     to: Option<String>,
     /// Only this message, of which each recipient has a copy, also one that is acknowledged or dead.
+    #[schema(value_type = MessageIdText, required = false)]
     id: Option<MessageIdText>,
     /// At most so many.
     #[serde(default = "listed")]
@@ -262,13 +266,10 @@ async fn send(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
         "*" => To::All(agents.into_iter().filter(|agent| Some(agent) != own).collect()),
         _ => To::One(call.one(&swarm, &agents, &wanted)?),
     };
-    let reply_within = match wanted.reply_within_ms {
-        Some(found) => {
-            time("reply_within_ms", found, REPLY_MAX)?;
-            Some(Duration::from_millis(within("reply_within_ms", found, 1, u64::MAX)?))
-        }
-        None => None,
-    };
+    let reply_max_ms = u64::try_from(REPLY_MAX.as_millis()).unwrap_or(u64::MAX);
+    let reply_within =
+        wanted.reply_within_ms.map(|found| within("reply_within_ms", found, 1, reply_max_ms)).transpose()?;
+    let reply_within = reply_within.map(Duration::from_millis);
     let (by, priority) = (call.party.clone(), wanted.priority.map_or(Priority::Normal, |word| word.0));
     let body = wanted.body.unwrap_or_else(Json::null).0;
     let (topic, key) = (Arc::from(wanted.topic), wanted.key.map(Arc::from));

@@ -19,3 +19,7 @@ mod tasks;
 pub use call::{Answer, Call, Caller, House, Patience, Tools, Unhurried};
 pub use error::ToolError;
 pub use list::{Effect, Tool, Who, all, find};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

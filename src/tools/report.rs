@@ -176,7 +176,11 @@ fn who(party: &crate::model::Party) -> String {
 }
 
 fn why(task: &Task) -> String {
-    let reasons: Vec<String> = task.reasons.iter().map(|reason| plain(reason)).collect();
+    let said = |reason: &String| match reason.split_once(": ") {
+        Some((code, detail)) => format!("{}: {}", code.replace('_', " "), plain(detail)),
+        None => plain(reason),
+    };
+    let reasons: Vec<String> = task.reasons.iter().map(said).collect();
     if reasons.is_empty() { "no reason was given".to_owned() } else { reasons.join("; ") }
 }
 
@@ -195,18 +199,184 @@ fn span(time: Duration) -> String {
 /// Text that Markdown takes for nothing but text, in one line.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
+    // What begins a line, or what comes behind the mark of a list, may be a mark itself.
+    let (mut first, mut digits) = (true, true);
     for c in text.chars() {
         match c {
             c if c.is_control() => plain.push(' '),
             '<' => plain.push_str("&lt;"),
             '>' => plain.push_str("&gt;"),
             '&' => plain.push_str("&amp;"),
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '+' | '-' | '!' | '|' | '~' | '@' => {
-                plain.push('\\');
-                plain.push(c);
-            }
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' => plain.extend(['\\', c]),
+            '-' | '+' | '#' | '=' if first => plain.extend(['\\', c]),
+            '.' | ')' if digits && !first => plain.extend(['\\', c]),
             c => plain.push(c),
         }
+        digits &= c.is_ascii_digit();
+        first = false;
     }
     plain
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{sync::Arc, time::UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        coordination::{
+            Counter,
+            board::{Asking, Board, Dependency, NewTask},
+            progress,
+            testing::{LEASE, fence, party, swarm, task},
+        },
+        model::TaskId,
+    };
+
+    fn at(s: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_795_233_600 + s)
+    }
+
+    struct Story {
+        board: Board,
+        counter: Counter,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            Self { board: Board::default(), counter: Counter::behind(0) }
+        }
+
+        fn create(&mut self, title: &str, group: &str, behind: &[TaskId]) -> TaskId {
+            let mut new = task(title);
+            new.spec.group = Some(group.into());
+            let depends_on = behind.iter().copied().map(Dependency::Task).collect();
+            let new = NewTask { depends_on, ..new };
+            self.board.create(&mut self.counter, &swarm(), None, vec![new], None, at(0)).unwrap()[0].id
+        }
+
+        fn take(&mut self, id: TaskId, who: &str, incarnation: u64, s: u64) -> Arc<Task> {
+            let asking = Asking { party: party(who, incarnation), categories: Vec::new(), max: 1, lease: LEASE * 1000 };
+            self.board.claim_this(&mut self.counter, id, &asking, at(s)).unwrap()
+        }
+
+        fn written(&self, s: u64) -> String {
+            let tasks: Vec<_> = self.board.list(&swarm(), 0).cloned().collect();
+            let groups = progress::of_tasks(&tasks, at(s));
+            let tasks: Vec<&Task> = tasks.iter().map(|task| &**task).collect();
+            markdown(&swarm(), None, &tasks, &groups, at(s))
+        }
+    }
+
+    #[test]
+    fn a_report_tells_what_was_finished_and_by_whom_and_what_is_blocked_and_why() {
+        let mut story = Story::new();
+        let parser = story.create("Mend the parser", "api", &[]);
+        let lexer = story.create("Mend the [lexer](http://x) | <b>now</b>", "api", &[]);
+        let docs = story.create("Write docs", "docs", &[]);
+        let site = story.create("Publish the site", "docs", &[docs]);
+        story.create("Tell the world", "docs", &[parser, site]);
+        story.create("Release", "api", &[parser, lexer]);
+        let old = story.create("Old idea", "api", &[]);
+        story.take(parser, "coder-1", 1, 10);
+        story.board.holder_ended(&party("coder-1", 1), at(40));
+        let held = story.take(parser, "coder-1", 2, 60);
+        story.board.complete(&swarm(), parser, fence(&held), None, at(760)).unwrap();
+        let held = story.take(docs, "coder-2", 1, 10);
+        story.board.fail(&swarm(), docs, fence(&held), "no *network*\nat all".into(), at(12)).unwrap();
+        let held = story.take(lexer, "coder-3", 1, 700);
+        story.board.progress(&swarm(), lexer, fence(&held), Some(40), Some("half".into()), at(750)).unwrap();
+        story.board.cancel(&swarm(), old, Some("not needed".into()), at(5)).unwrap();
+        let golden = "\
+# Tasks of review
+
+As of 2026-11-21T04:13:20.000Z.
+
+7 tasks: 3 blocked, 1 running, 1 done, 1 failed, 1 cancelled.
+
+## Progress by group (2)
+
+| group | done | done per hour | left to do takes |
+|---|---|---|---|
+| api | 1 of 3 | unknown | unknown |
+| docs | 0 of 3 | unknown | unknown |
+
+## Finished (1)
+
+| task | by | took | attempts before | at |
+|---|---|---|---|---|
+| Mend the parser | coder-1 (incarnation 2) | 11 min 40 s | 1 | 2026-11-21T04:12:40.000Z |
+
+## Finished by (1)
+
+- coder-1: 1
+
+## Under way (1)
+
+- Mend the \\[lexer\\](http://x) \\| &lt;b&gt;now&lt;/b&gt;, by coder-3 (incarnation 1) for 1 min 40 s: 40 % half
+
+## Blocked until somebody intervenes (2)
+
+- Publish the site: dependency failed: ID (Write docs)
+- Tell the world: dependency blocked: ID (Publish the site)
+
+## Waiting for others (1)
+
+- Release: waiting: for 1 of 2 tasks
+
+## Failed (1)
+
+- Write docs, after 1 attempts: attempt failed: no \\*network\\* at all
+
+## Cancelled (1)
+
+- Old idea: cancelled: not needed
+
+## Attempts lost (1)
+
+- Mend the parser: coder-1 (incarnation 1) ended with the task in hand, after 30 s
+";
+        let mut written = story.written(800);
+        for id in [docs, site] {
+            written = written.replace(&id.to_string(), "ID");
+        }
+        assert_eq!(written, golden);
+    }
+
+    #[test]
+    fn a_report_on_nothing_says_so_and_one_on_very_much_says_how_much_it_leaves_out() {
+        let mut story = Story::new();
+        assert!(story.written(0).ends_with("There are no tasks.\n"));
+        for n in 0..NAMED_MAX + 5 {
+            let id = story.create(&format!("t{n}"), "g", &[]);
+            story.board.cancel(&swarm(), id, None, at(1)).unwrap();
+        }
+        assert!(story.written(2).ends_with("\n- t199: no reason was given\n\nand 5 more.\n"));
+    }
+
+    #[test]
+    fn titles_are_nothing_but_text() {
+        for (text, told) in [
+            ("- a", "\\- a"),
+            ("a - b", "a - b"),
+            ("# a", "\\# a"),
+            ("12. a", "12\\. a"),
+            ("v1.2", "v1.2"),
+            ("1.5) a", "1\\.5) a"),
+            ("_a_ `b` ~c~ \\", "\\_a\\_ \\`b\\` \\~c\\~ \\\\"),
+            ("a\r\n## b", "a  ## b"),
+        ] {
+            assert_eq!(plain(text), told);
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_two_units() {
+        let told = |ms: u64| span(Duration::from_millis(ms));
+        assert_eq!(
+            [told(7), told(59_999), told(61_000), told(3_660_000), told(90_000_000)],
+            ["7 ms", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
+        );
+    }
 }

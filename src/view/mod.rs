@@ -43,4 +43,4 @@ pub use token::{TokenView, token};
 pub use tree::{LastExitView, TreeView, tree};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

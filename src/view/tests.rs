@@ -103,7 +103,7 @@ fn coder_json() -> Value {
     })
 }
 
-fn review() -> SwarmHealth {
+pub(crate) fn review() -> SwarmHealth {
     SwarmHealth {
         name: "review".parse().unwrap(),
         level: Level::Critical,
@@ -247,9 +247,9 @@ fn a_failed_start_says_what_the_system_said() {
     assert_eq!(shown["detail"], "could not be started: no such file");
 }
 
-#[test]
-fn the_health_document() {
-    let document = HiveHealth {
+/// A hive with a swarm `review` and an agent in it.
+pub(crate) fn laptop() -> HiveHealth {
+    HiveHealth {
         hive: "0199a1b2-0000-7000-8000-00000000000a".parse::<HiveId>().unwrap(),
         name: "laptop".to_owned(),
         level: Level::Degraded,
@@ -280,10 +280,14 @@ fn the_health_document() {
             },
             max: Some(5),
         },
-    };
+    }
+}
+
+#[test]
+fn the_health_document() {
     let bytes = |value: u64| json!({ "value": value, "observed_at": "2026-11-21T04:05:00.000Z", "source": "daemon" });
     assert_eq!(
-        value(hive(&document)),
+        value(hive(&laptop())),
         json!({
             "status": "warn", "level": "degraded", "since": "2026-11-21T04:05:00.000Z",
             "reasons": [{ "code": "agent_backing_off", "detail": "review/coder-2" }],

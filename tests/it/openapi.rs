@@ -138,6 +138,22 @@ fn the_document_is_known_again_by_its_tag() {
 }
 
 #[test]
+fn the_page_on_shared_work_names_the_route_of_every_tool() {
+    let document = http_support::hive(Setup::default()).get(DOCUMENT).json();
+    let page = include_str!("../../docs/coordination.md");
+    let mut named = 0;
+    for heading in page.lines().filter_map(|line| line.strip_prefix("### `")) {
+        let (tool, route) = heading.split_once("`: `").unwrap();
+        let (method, path) = route.trim_end_matches('`').split_once(' ').unwrap();
+        let shown = &document["paths"][format!("/api/v1{path}")][method.to_lowercase()];
+        // Health has had its route before there were tools.
+        assert!(shown["operationId"] == tool || (tool, path) == ("health", "/health"), "{heading}: {shown}");
+        named += 1;
+    }
+    assert!(named > 30, "{named}");
+}
+
+#[test]
 fn every_reference_of_the_document_leads_somewhere_and_every_schema_is_used() {
     fn references(value: &Value, into: &mut Vec<String>) {
         match value {

@@ -74,9 +74,10 @@ struct NewTaskForm {
     #[schema(min_length = 1, max_length = 128, default = "general")]
     category: String,
     /// How urgent it is.
-    #[schema(default = "normal")]
+    #[schema(value_type = PriorityWord, required = false, default = "normal")]
     priority: Option<PriorityWord>,
     /// All that whoever does it needs to know: any JSON value of at most 64 KiB.
+    #[schema(value_type = Json, required = false)]
     payload: Option<Json>,
     /// What it belongs to, for progress and reports.
     #[schema(min_length = 1, max_length = 128)]
@@ -86,7 +87,7 @@ struct NewTaskForm {
     #[schema(max_items = 20)]
     depends_on: Vec<DependencyForm>,
     /// If one that it depends on fails or is cancelled: stay blocked, or go on as if that were done.
-    #[schema(default = "block")]
+    #[schema(value_type = OnDependencyFailureWord, required = false, default = "block")]
     on_dependency_failure: Option<OnDependencyFailureWord>,
     /// Attempts after the first that may fail before the task has failed.
     #[serde(default)]

@@ -233,6 +233,7 @@ struct Complete {
     /// The token of your claim.
     fence: u64,
     /// What you leave for others: any JSON value of at most 64 KiB.
+    #[schema(value_type = Json, required = false)]
     result: Option<Json>,
 }
 

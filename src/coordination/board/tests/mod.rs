@@ -12,40 +12,19 @@ use std::{
 
 use super::*;
 use crate::{
-    coordination::Counter,
+    coordination::{
+        Counter,
+        testing::{LEASE, fence, party, swarm, task},
+    },
     model::{OnDependencyFailure, Retry, TaskSpec},
 };
-
-const LEASE: Duration = Duration::from_secs(30);
 
 fn at(s: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_000_000 + s)
 }
 
-fn swarm() -> SwarmName {
-    "review".parse().unwrap()
-}
-
-fn party(name: &str, incarnation: u64) -> Party {
-    Party { id: format!("review/{name}").parse().unwrap(), incarnation: Some(incarnation) }
-}
-
 fn asking(party: &Party) -> Asking {
     Asking { party: party.clone(), categories: Vec::new(), max: 1, lease: LEASE }
-}
-
-fn task(title: &str) -> NewTask {
-    let spec = TaskSpec {
-        title: title.into(),
-        category: "code".into(),
-        priority: Priority::Normal,
-        payload: "{}".into(),
-        group: None,
-        on_dependency_failure: OnDependencyFailure::Block,
-        retry: Retry { retries: 0, backoff: Duration::from_secs(1), backoff_max: Duration::from_secs(60) },
-        attempt_timeout: None,
-    };
-    NewTask { spec, depends_on: Vec::new() }
 }
 
 fn urgency(title: &str, priority: Priority) -> NewTask {
@@ -103,10 +82,6 @@ impl Desk {
     fn fail(&mut self, id: TaskId, fence: Fence) -> Result<Arc<Task>, Refused> {
         self.board.fail(&swarm(), id, fence, "no".into(), self.now)
     }
-}
-
-fn fence(task: &Task) -> Fence {
-    task.claim.as_ref().unwrap().fence
 }
 
 #[test]
