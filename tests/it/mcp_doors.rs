@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::hive::{Hive, PATIENCE, until};
 
 /// Whose agent writes down what it was given.
-const GIVEN: &str = r#"
+pub(crate) const GIVEN: &str = r#"
 [[swarm]]
 name = "review"
 [[swarm.agent]]
