@@ -34,6 +34,7 @@ use tokio::runtime::Runtime;
 use super::{
     checker::insist,
     history::{Deed, Grant, Left, Mode, Recorder, Said, Use, micros},
+    long,
 };
 use crate::chaos::Dice;
 
@@ -557,10 +558,6 @@ fn chaos(seed: u64, plan: &Plan) {
     let deaths = history.iter().filter(|entry| matches!(entry.deed, Deed::Died)).count();
     eprintln!("{} calls, {deaths} deaths", history.len());
     insist(&history, &left);
-}
-
-fn long() -> bool {
-    std::env::var("HK_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
 #[test]

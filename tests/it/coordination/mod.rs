@@ -2,7 +2,13 @@
 //! of how it is done.
 
 mod checker;
+mod daemon;
 mod desk;
 mod doctored;
 mod history;
 mod lessons;
+
+/// Whether runs are to be as long as they are meant to be.
+fn long() -> bool {
+    std::env::var("HK_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
