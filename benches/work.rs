@@ -3,8 +3,8 @@
 //!
 //! **queue.** So many clients, each a thread of this process with a connection of its own, claim a task and complete it, one after the other, until none
 //! is left. A turn is both calls; each is answered once it is kept.
-//! - `hivekeeper (desk)`: the desk in this process: every right is a lease with a fencing token, every change is in SQLite, synced to the disk, before it
-//!   is answered.
+//! - `hivekeeper (TCP)`: the daemon as it is, a session of an agent for each client. Every right is a lease with a fencing token, every change is in SQLite,
+//!   synced to the disk, before it is answered. `hivekeeper (desk)`: the same without a door, in this process.
 //! - `postgresql`: a cluster of its own with default settings, `FOR UPDATE SKIP LOCKED`, prepared statements; as durable.
 //! - `redis (everysec)`: `LMOVE` and `LREM`; what was answered in the last second may be lost. `redis (always)`: as durable as the others.
 //!
@@ -27,6 +27,8 @@ mod lane;
 mod locks;
 #[path = "work/messages.rs"]
 mod messages;
+#[path = "work/plane.rs"]
+mod plane;
 #[path = "work/postgres.rs"]
 mod postgres;
 #[path = "work/redis.rs"]
@@ -42,7 +44,6 @@ use std::{
 
 use anyhow::Context;
 
-use desk::Ours;
 use lane::Lane;
 use postgres::Postgres;
 use redis::Redis;
@@ -70,25 +71,32 @@ fn main() -> anyhow::Result<()> {
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let scratch = figures::scratch()?;
     println!("machine: {}", machine::describe(scratch.path()));
-    let mut ours = Ours::start(scratch.path())?;
+    let mut daemon = plane::Ours::start(scratch.path())?;
+    let mut desk = desk::Ours::start(scratch.path())?;
     if wanted(QUEUE) {
-        queue(&mut ours, scratch.path(), rounds)?;
+        queue([&mut daemon, &mut desk], scratch.path(), rounds)?;
     }
     let head = ["", "count", "least ms", "median", "p99", "longest", "goal"];
     if wanted(LOCKS) {
-        let rows = [locks::row("hivekeeper (desk)", &mut ours.hand(1)?, TURNS)?];
+        let rows = [
+            locks::row(&daemon.name(), &mut daemon.session(1)?, TURNS)?,
+            locks::row(&desk.name(), &mut desk.hand(1)?, TURNS)?,
+        ];
         let goal = ms(locks::GOAL);
         table(&format!("a lock taken and given back, nobody else wants it (goal: p99 < {goal} ms)"), &head, &rows);
     }
     if wanted(MESSAGES) {
-        let reader = Box::new(ours.hand(2)?);
-        let rows = [messages::row("hivekeeper (desk)", &mut ours.hand(1)?, reader, "w-2", TURNS)?];
+        let rows = [
+            messages::row(&daemon.name(), &mut daemon.session(1)?, Box::new(daemon.session(2)?), "w-2", TURNS)?,
+            messages::row(&desk.name(), &mut desk.hand(1)?, Box::new(desk.hand(2)?), "w-2", TURNS)?,
+        ];
         let goal = ms(messages::GOAL);
         table(&format!("a message, from its sending to its receipt (goal: p99 < {goal} ms)"), &head, &rows);
     }
     if wanted(WORKERS) {
-        workers::measure(&mut ours)?;
+        workers::measure(&mut daemon)?;
     }
+    daemon.stop()?;
     println!("\nload at the end: {}", machine::load());
     Ok(())
 }
@@ -100,11 +108,12 @@ struct Pass {
     turns: Samples,
 }
 
-fn queue(ours: &mut Ours, scratch: &Path, rounds: usize) -> anyhow::Result<()> {
+fn queue(ours: [&mut dyn Lane; 2], scratch: &Path, rounds: usize) -> anyhow::Result<()> {
     let (mut peers, absent) = line_up(scratch)?;
+    let [daemon, desk] = ours;
     let mut rows = Vec::new();
     for (clients, tasks) in CROWDS {
-        let mut lanes: Vec<&mut dyn Lane> = vec![ours];
+        let mut lanes: Vec<&mut dyn Lane> = vec![&mut *daemon, &mut *desk];
         for peer in &mut peers {
             lanes.push(&mut **peer);
         }
