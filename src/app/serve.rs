@@ -17,13 +17,14 @@ use super::{
     boot, greeting,
     machine::{LaunchThread, open_files_allowed, raise_open_files, start_log},
     measures::Measures,
+    news::News,
     reload::Configuration,
     service,
     signals::{Order, Signals},
     sinks::{Documents, Engines, Said, Seen, Services, Sources, Stuck, Supervision},
     steward,
     tree::{self, Parts, SWARMS, Sockets, Trunk},
-    work::{Household, Overseer, Signs},
+    work::{Coordination, Household, Overseer, Signs},
 };
 use crate::{
     config::{Config, DataPlaneConfig, Loader},
@@ -135,7 +136,8 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     };
     let history = History::open(options, SystemTime::now());
     let registry = Registry::default();
-    let (desk, clerk) = Desk::new(work, Arc::new(Overseer(registry.clone())));
+    let overseer = Arc::new(Overseer { registry: registry.clone(), news: News::new(feed.clone()) });
+    let (desk, clerk) = Desk::new(work, Arc::clone(&overseer) as _);
     let signs = Signs { desk: desk.clone(), registry: registry.clone() };
     let household = Household::new(health.clone(), registry.clone());
     let tools = Tools::new(desk.clone(), Arc::clone(&household) as _);
@@ -258,7 +260,13 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
         fenced: Arc::clone(&fenced),
         scribe: scribe.clone(),
         standings: standings.clone(),
-        coordination: (desk.clone(), clerk, config.coordination.keep),
+        coordination: Coordination {
+            desk: desk.clone(),
+            clerk,
+            overseer,
+            keep: config.coordination.keep,
+            fenced: Arc::clone(&fenced),
+        },
         tools,
         history: history.clone(),
         retention,

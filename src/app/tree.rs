@@ -24,7 +24,6 @@ use crate::{
         Chronicle, Controller, Historian, History, Keyring, Office,
         chronicle::{Scribe, Standings},
     },
-    coordination::{Clerk, Desk},
     data_plane::{DataPlane, DataPlaneHandle, dialer::DialerHandle},
     events::Feed,
     health,
@@ -60,8 +59,7 @@ pub(super) struct Parts {
     pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
     pub(super) scribe: Scribe,
     pub(super) standings: Standings,
-    /// Who takes what is wanted, who decides, and how long tasks that have ended are kept.
-    pub(super) coordination: (Desk, Clerk, Duration),
+    pub(super) coordination: Coordination,
     pub(super) tools: Tools,
     pub(super) history: History,
     pub(super) retention: Retention,
@@ -213,11 +211,10 @@ fn chronicle(parts: &Parts) -> (Child, ChildRef<Chronicle>) {
 }
 
 fn coordination(parts: &Parts) -> (Child, ChildRef<Coordination>) {
-    let ((desk, clerk, keep), fenced) = (parts.coordination.clone(), Arc::clone(&parts.fenced));
+    let made = parts.coordination.clone();
     // All decisions are made on its thread, a burst of them at a time: it must not hold up the services beside it.
     let spec = ChildSpec { placement: Placement::Dedicated, ..service("coordination") };
-    let made = move || Coordination { desk: desk.clone(), clerk: clerk.clone(), keep, fenced: Arc::clone(&fenced) };
-    Child::actor(spec, move |_| Ok(made()))
+    Child::actor(spec, move |_| Ok(made.clone()))
 }
 
 fn monitor(health: &health::Handle) -> (Child, ChildRef<health::Monitor>) {

@@ -7,6 +7,7 @@ use std::{
 
 use actix::prelude::*;
 
+use super::news::News;
 use crate::{
     control_plane::{Control as _, Office},
     coordination::{Clerk, Desk, Fate, WorkChanges, WorkWitness},
@@ -20,17 +21,24 @@ use crate::{
     tools::House,
 };
 
+/// Between two counts of what was not told.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Between two rounds in which what has ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// What the clerk asks, and tells.
-pub(super) struct Overseer(pub(super) Registry);
+pub(super) struct Overseer {
+    pub(super) registry: Registry,
+    pub(super) news: News,
+}
 
 impl WorkWitness for Overseer {
-    fn changed(&self, _: &WorkChanges) {}
+    fn changed(&self, changes: &WorkChanges) {
+        self.news.tell(changes);
+    }
 
     fn has_ended(&self, holder: &Party) -> bool {
-        holder.incarnation.is_some_and(|incarnation| !self.0.may_live(&holder.id, incarnation))
+        holder.incarnation.is_some_and(|incarnation| !self.registry.may_live(&holder.id, incarnation))
     }
 }
 
@@ -114,9 +122,11 @@ impl House for Household {
 }
 
 /// The actor. What waits lies behind the desk, so that a crash here loses at most what is in hand, of which nobody has heard.
+#[derive(Clone)]
 pub(super) struct Coordination {
     pub(super) desk: Desk,
     pub(super) clerk: Clerk,
+    pub(super) overseer: Arc<Overseer>,
     /// How long tasks that have ended are kept.
     pub(super) keep: Duration,
     pub(super) fenced: Arc<dyn Fn() + Send + Sync>,
@@ -131,6 +141,7 @@ impl Actor for Coordination {
             Ok(()) | Err(_) => ctx.stop(),
         }));
         ctx.spawn(forget(self.desk.clone(), self.keep).into_actor(self));
+        ctx.run_interval(COUNT_EVERY, |actor, _| actor.overseer.news.turn());
     }
 }
 

@@ -220,9 +220,52 @@ fn tell(event: &Event) -> String {
             let counted = times.map(|count| format!(" ({count} times)"));
             format!("{asked} {}{}", word("code"), counted.unwrap_or_default()).trim_end().to_owned()
         }
+        "task_changed" => task(field(event, "task"), &word("from")),
+        "lock_changed" => {
+            let lock = field(event, "lock");
+            let resources = lock["resources"].as_array().into_iter().flatten();
+            let resources: Vec<String> = resources.filter_map(Value::as_str).map(clean).collect();
+            let line = format!(
+                "{} {} {} by {}",
+                word("change"),
+                text(lock, "mode"),
+                resources.join(" "),
+                party(&lock["holder"])
+            );
+            match text(field(event, "reason"), "detail") {
+                why if why.is_empty() => line,
+                why => format!("{line}: {why}"),
+            }
+        }
+        "message_changed" => {
+            let message = field(event, "message");
+            let line = format!("{} {} for {}", word("change"), text(message, "kind"), text(message, "to"));
+            format!("{line} {}", text(message, "topic")).trim_end().to_owned()
+        }
+        "work_untold" => format!(
+            "more changes than are told: {} of tasks, {} of locks, {} of messages",
+            field(event, "tasks"),
+            field(event, "locks"),
+            field(event, "messages")
+        ),
         "daemon_started" => format!("version {}, pid {}", word("version"), field(event, "pid")),
         "daemon_stopping" => word("how"),
         _ => String::new(),
+    }
+}
+
+fn task(task: &Value, from: &str) -> String {
+    let mut line = level(from, &text(task, "state"), task);
+    if !task["holder"].is_null() {
+        line.push_str(&format!(" by {}", party(&task["holder"])));
+    }
+    format!("{line}  {}", text(task, "title"))
+}
+
+fn party(party: &Value) -> String {
+    match party["incarnation"].as_u64() {
+        Some(incarnation) => format!("{}#{incarnation}", text(party, "agent")),
+        None => text(party, "agent"),
     }
 }
 

@@ -3,12 +3,21 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
+    brief::{LockBrief, MessageBrief, TaskBrief},
     command::Operation,
     health::{AgentHealth, AgentState, Level, SwarmHealth},
     ids::{AgentId, Epoch, Seq, SourceName, SwarmName},
     source::BreakerState,
     token::{TokenId, TokenName},
+    work::TaskState,
 };
+
+const TASK_CHANGED: &str = "task_changed";
+const LOCK_CHANGED: &str = "lock_changed";
+const MESSAGE_CHANGED: &str = "message_changed";
+
+/// Kinds of events that a busy swarm brings by the hundreds: they must not push out of the journal what has become of agents.
+pub const FREQUENT_KINDS: [&str; 3] = [TASK_CHANGED, LOCK_CHANGED, MESSAGE_CHANGED];
 
 /// One numbered event.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +121,38 @@ pub enum EventKind {
     },
     /// Somebody asked the API for what needs `control`, or was refused something for who he is.
     Audit(Arc<Audit>),
+    /// A task is new, stands elsewhere than before, or has another holder.
+    TaskChanged {
+        /// Where it stood; `None`: it is new.
+        from: Option<TaskState>,
+        /// The task after.
+        task: Arc<TaskBrief>,
+    },
+    /// Something has become of a lock, or of an attempt to get one.
+    LockChanged {
+        /// `waits`, `granted`, `changed`, `released`, `lease_expired`, `holder_ended`, `swarm_removed`, `not_given`.
+        change: &'static str,
+        /// Why it was not given: `code: detail`; `None` where nobody refused it.
+        reason: Option<Arc<str>>,
+        /// The lock after.
+        lock: Arc<LockBrief>,
+    },
+    /// Something has become of one recipient's copy of a message.
+    MessageChanged {
+        /// `sent`, `delivered`, `returned`, `acknowledged`, `answered`, `unanswered`, `died`, `redriven`, `lost`.
+        change: &'static str,
+        /// The copy after.
+        message: Arc<MessageBrief>,
+    },
+    /// More has happened to shared work than is told one by one.
+    WorkUntold {
+        /// Changes of tasks that no event tells.
+        tasks: u64,
+        /// Of locks.
+        locks: u64,
+        /// Of messages.
+        messages: u64,
+    },
     /// A daemon took the hive over.
     DaemonStarted {
         /// Its version.
@@ -165,6 +206,10 @@ impl EventKind {
             Self::ContainerEnded { .. } => "container_ended",
             Self::SourceChanged { .. } => "source_changed",
             Self::Audit(_) => "audit",
+            Self::TaskChanged { .. } => TASK_CHANGED,
+            Self::LockChanged { .. } => LOCK_CHANGED,
+            Self::MessageChanged { .. } => MESSAGE_CHANGED,
+            Self::WorkUntold { .. } => "work_untold",
             Self::DaemonStarted { .. } => "daemon_started",
             Self::DaemonStopping { .. } => "daemon_stopping",
         }

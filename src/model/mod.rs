@@ -1,5 +1,6 @@
 //! The words of the product as types: identities, swarm specifications, health, commands, events. No IO and no wire names.
 
+mod brief;
 pub mod command;
 pub mod container;
 pub mod event;
@@ -17,9 +18,10 @@ pub mod telemetry;
 pub mod token;
 pub mod work;
 
+pub use brief::{LockBrief, MessageBrief, TaskBrief};
 pub use command::{Command, Operation, OperationState, Requester, RestartMode, Step, Target};
 pub use container::{ContainerSpec, Limits, Mount, NetworkSpec, Place};
-pub use event::{Audit, Event, EventKind};
+pub use event::{Audit, Event, EventKind, FREQUENT_KINDS};
 pub use exit::{ExitCause, ExitRecord};
 pub use finding::{Fate, Finding, FindingKind};
 pub use health::{

@@ -17,7 +17,7 @@ use super::{
     operation::{self, OperationView},
     schema::Anything,
     time::Rfc3339,
-    words,
+    words, work,
 };
 use crate::model::{AgentState, Event, EventKind, Level};
 
@@ -28,7 +28,7 @@ pub struct EventView<'a> {
     epoch: u64,
     at: Rfc3339,
     kind: &'static str,
-    /// The agent, swarm, operation or token that it is about; empty for the hive.
+    /// The agent, swarm, operation or token that it is about; `SWARM/ID` of a task, a lock or a message; empty for the hive.
     subject: String,
     #[serde(flatten)]
     body: Body<'a>,
@@ -87,6 +87,30 @@ enum Body<'a> {
         code: Option<&'static str>,
         count: u64,
     },
+    TaskChanged {
+        from: Option<work::TaskStateWord>,
+        task: Box<work::TaskBriefView<'a>>,
+    },
+    LockChanged {
+        /// `waits`, `granted`, `changed`, `released`, `lease_expired`, `holder_ended`, `swarm_removed` or `not_given`.
+        change: &'static str,
+        /// Why it was not given.
+        reason: Option<ReasonView<'a>>,
+        lock: Box<work::LockBriefView<'a>>,
+    },
+    MessageChanged {
+        /// `sent`, `delivered`, `returned`, `acknowledged`, `answered`, `unanswered`, `died`, `redriven` or `lost`.
+        change: &'static str,
+        message: Box<work::MessageBriefView<'a>>,
+    },
+    WorkUntold {
+        /// Changes of tasks that no event tells, because too many came at once.
+        tasks: u64,
+        /// Of locks.
+        locks: u64,
+        /// Of messages.
+        messages: u64,
+    },
     DaemonStarted {
         version: &'static str,
         pid: u32,
@@ -108,6 +132,10 @@ const KINDS: &[&[&str]] = &[
     &["container_started", "container_ended"],
     &["source_changed"],
     &["audit"],
+    &["task_changed"],
+    &["lock_changed"],
+    &["message_changed"],
+    &["work_untold"],
     &["daemon_started"],
     &["daemon_stopping"],
 ];
@@ -227,6 +255,25 @@ fn parts(kind: &EventKind) -> (String, Body<'_>) {
                 count: audit.count,
             },
         ),
+        EventKind::TaskChanged { from, task } => (
+            format!("{}/{}", task.swarm, task.id),
+            Body::TaskChanged { from: from.map(work::Word), task: Box::new(work::task_brief(task)) },
+        ),
+        EventKind::LockChanged { change, reason, lock } => (
+            format!("{}/{}", lock.swarm, lock.id),
+            Body::LockChanged {
+                change,
+                reason: reason.as_deref().map(health::reason_text),
+                lock: Box::new(work::lock_brief(lock)),
+            },
+        ),
+        EventKind::MessageChanged { change, message } => (
+            format!("{}/{}", message.swarm, message.id),
+            Body::MessageChanged { change, message: Box::new(work::message_brief(message)) },
+        ),
+        EventKind::WorkUntold { tasks, locks, messages } => {
+            (String::new(), Body::WorkUntold { tasks: *tasks, locks: *locks, messages: *messages })
+        }
         EventKind::DaemonStarted { version, pid } => (String::new(), Body::DaemonStarted { version, pid: *pid }),
         EventKind::DaemonStopping { how } => (String::new(), Body::DaemonStopping { how }),
     }

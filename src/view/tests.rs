@@ -421,6 +421,8 @@ fn events_of_every_kind() {
         "review/coder-2",
         json!({ "incarnation": 3, "event": "asks", "data": { "kind": "asks", "text": "may I?" } }),
     );
+    let untold = EventKind::WorkUntold { tasks: 1, locks: 2, messages: 3 };
+    subject(untold, "", json!({ "tasks": 1, "locks": 2, "messages": 3 }));
     subject(EventKind::DaemonStarted { version: "0.1.0", pid: 7 }, "", json!({ "version": "0.1.0", "pid": 7 }));
     subject(EventKind::DaemonStopping { how: "handover" }, "", json!({ "how": "handover" }));
 }

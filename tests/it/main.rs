@@ -65,3 +65,4 @@ mod stream_support;
 mod supervision;
 mod takeover;
 mod usage;
+mod work_agents;

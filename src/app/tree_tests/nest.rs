@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use tokio::task::JoinHandle;
 
 use super::super::{
-    super::{boot, measures::Measures, sinks, work},
+    super::{boot, measures::Measures, news::News, sinks, work},
     Coordination, Follower, Parts, Sockets, Trunk, chronicle, controller, coordination, data_plane, follower,
     historian, http, monitor, sources, steward, swarms, warden,
 };
@@ -260,7 +260,8 @@ impl Egg {
             on_stuck: Arc::new(|_, _| ()),
         });
         let registry = Registry::default();
-        let (desk, clerk) = Desk::new(Arc::<MemoryWork>::default(), Arc::new(work::Overseer(registry.clone())));
+        let overseer = Arc::new(work::Overseer { registry: registry.clone(), news: News::new(feed.clone()) });
+        let (desk, clerk) = Desk::new(Arc::<MemoryWork>::default(), Arc::clone(&overseer) as _);
         let signs = work::Signs { desk: desk.clone(), registry: registry.clone() };
         let household = work::Household::new(health.clone(), registry.clone());
         let said = sinks::Said {
@@ -346,7 +347,13 @@ impl Egg {
             fenced: Arc::new(|| panic!("fenced")),
             scribe,
             standings: standings.clone(),
-            coordination: (desk.clone(), clerk, Duration::from_secs(3600)),
+            coordination: Coordination {
+                desk: desk.clone(),
+                clerk,
+                overseer,
+                keep: Duration::from_secs(3600),
+                fenced: Arc::new(|| panic!("fenced")),
+            },
             tools: Tools::new(desk.clone(), household),
             history,
             retention: Retention {

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     model::{Epoch, Seq},
     store::{
-        DataDir, Journal, Options, Retention, StoreError, WorkStore,
+        DataDir, Journal, Options, Retention, StoreError, StoredEvent, WorkStore,
         suite::{self, at, event},
         testing::{DIR, Second, SmallDisk, short_dir},
         work_suite,
@@ -100,6 +100,23 @@ async fn a_full_disk_is_said_and_outlived() {
     assert!(journal.status().ok);
     let there = journal.events(Seq(0), usize::MAX).await.unwrap();
     assert_eq!(there.len() as u64, seq, "what was acknowledged is there, once");
+}
+
+#[tokio::test]
+async fn busy_work_does_not_push_out_what_has_become_of_agents() {
+    let (_dir, journal) = suite::scratch();
+    let work = |seq| StoredEvent { kind: "task_changed".to_owned(), ..event(seq, 1) };
+    let agents = (1..=10).map(|n| event(n, 1));
+    journal.append_events(agents.chain((11..=200).map(work)).collect()).await.unwrap();
+    let retention = Retention {
+        events_max: 20,
+        operations_max: 1,
+        incarnations_max_per_agent: 1,
+        age_max: Duration::from_secs(3600),
+    };
+    journal.prune(at(1_000), retention).await.unwrap();
+    let seqs: Vec<u64> = journal.events(Seq(0), 1_000).await.unwrap().iter().map(|event| event.seq.0).collect();
+    assert_eq!(seqs, (1..=10).chain(191..=200).collect::<Vec<_>>());
 }
 
 #[tokio::test]
