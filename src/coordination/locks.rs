@@ -32,7 +32,7 @@ pub use hall::{LOCKS_MAX, WAITING_MAX};
 pub use paths::{RESOURCE_LEN_MAX, RESOURCES_MAX};
 pub use told::{Blocker, LockChanges, LockEnd, LockFilter, LockNews, LockView};
 
-use super::{Counter, Refused};
+use super::{Counter, LockCounts, Refused};
 use crate::model::{Fence, Lock, LockId, LockMode, Party, SwarmName};
 
 /// The longest lease: a day. Whoever holds something for longer renews it in between.
@@ -109,6 +109,12 @@ impl Due {
 }
 
 impl Locks {
+    /// How many locks of each swarm are held and waited for.
+    pub fn totals(&self) -> impl Iterator<Item = (&SwarmName, LockCounts)> {
+        let of = |hall: &Hall| LockCounts { held: hall.held_len, waiting: hall.waits.len() };
+        self.halls.iter().map(move |(swarm, hall)| (swarm, of(hall)))
+    }
+
     /// The locks that a former daemon has written down. Every lease runs anew from now.
     pub fn restore(locks: impl IntoIterator<Item = Lock>, now: SystemTime) -> Self {
         let mut all = Self::default();

@@ -7,6 +7,7 @@
 
 pub mod board;
 mod clerk;
+mod counts;
 mod desk;
 #[cfg(test)]
 mod desk_tests;
@@ -18,6 +19,7 @@ mod refused;
 pub(crate) mod testing;
 
 pub use clerk::Clerk;
+pub use counts::{LockCounts, MessageCounts, TaskCounts, WorkCounts};
 pub use desk::{Bell, Cores, Desk, Fate, WorkChanges, WorkError, WorkWitness};
 pub use refused::Refused;
 

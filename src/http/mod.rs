@@ -1,6 +1,7 @@
 //! The HTTP edge: decodes requests, asks the control plane, the health documents and the feed, and shows what they say.
 //!
 //! [`routes`] holds the whole table, [`table`] says what a row of it is, [`openapi`] describes it. [`guard`] stands before every route: [`hosts`], [`pace`], tokens and scopes, [`audit`]. [`error`] maps every refusal to a problem document.
+//! Work that agents share is one tool for each route ([`work_routes`]): [`arguments`] reads what its schema says, [`work`] calls it.
 
 mod arguments;
 mod audit;

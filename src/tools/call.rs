@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     error::ToolError,
     form::{Arguments, members, wrong},
-    list::{Effect, Who, find},
+    list::{Effect, Tool, Who, find},
+    meter::Meter,
 };
 use crate::{
     coordination::{Cores, Desk, Refused},
@@ -79,6 +80,7 @@ impl Answer {
 pub struct Tools {
     pub(super) desk: Desk,
     pub(super) house: Arc<dyn House>,
+    pub(super) meter: Arc<Meter>,
 }
 
 /// One call of a tool, as the tool sees it.
@@ -94,7 +96,7 @@ pub struct Call<'a> {
 impl Tools {
     /// Tools that work with this desk.
     pub fn new(desk: Desk, house: Arc<dyn House>) -> Self {
-        Self { desk, house }
+        Self { desk, house, meter: Arc::default() }
     }
 
     /// Calls a tool with the text of its arguments, a JSON object. Who drops this no longer waits; what was decided stands.
@@ -108,7 +110,23 @@ impl Tools {
         arguments: &str,
         patience: &dyn Patience,
     ) -> Result<Answer, ToolError> {
-        let tool = find(name).ok_or_else(|| ToolError::UnknownTool(name.chars().take(80).collect()))?;
+        let tool = find(name);
+        let running = self.meter.begin(tool.map_or("unknown", |tool| tool.name));
+        let answer = match tool {
+            Some(tool) => self.answer(caller, tool, arguments, patience).await,
+            None => Err(ToolError::UnknownTool(name.chars().take(80).collect())),
+        };
+        running.ended(&answer);
+        answer
+    }
+
+    async fn answer(
+        &self,
+        caller: &Caller,
+        tool: &Tool,
+        arguments: &str,
+        patience: &dyn Patience,
+    ) -> Result<Answer, ToolError> {
         if *caller == (Caller::Client { control: false }) && tool.effect != Effect::Reads {
             return Err(ToolError::ReadOnly(tool.name));
         }

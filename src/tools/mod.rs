@@ -10,6 +10,7 @@ mod form;
 mod list;
 mod locks;
 mod messages;
+mod meter;
 mod overview;
 mod pile;
 mod report;
@@ -19,6 +20,7 @@ mod tasks;
 pub use call::{Answer, Call, Caller, House, Patience, Tools, Unhurried};
 pub use error::ToolError;
 pub use list::{Effect, Tool, Who, all, find};
+pub use meter::Called;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]

@@ -63,7 +63,7 @@ impl Scrape {
                 let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("labels don't end: {line}"));
                 let names: Vec<&str> =
                     labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0)).collect();
-                let declared = ["swarm", "agent", "source", "version", "hive", "hive_id"];
+                let declared = ["swarm", "agent", "source", "tool", "version", "hive", "hive_id"];
                 let few = ["code", "class", "state", "level", "type", "part"];
                 let bounded = [&declared[..], &few[..]].concat();
                 assert!(names.iter().all(|name| bounded.contains(name)), "a label without a bound: {line}");
@@ -123,6 +123,51 @@ fn a_hive_without_anything_shows_no_series_of_what_is_not_there() {
     assert_eq!(names, ALWAYS.split_whitespace().collect(), "the tree did not answer and there is no agent");
     assert!((seen.get("hivekeeper_hive_level{level=\"healthy\"}") - 1.0).abs() < f64::EPSILON);
     hive.get("/metrics?x=1").problem(400, "invalid_query");
+}
+
+#[test]
+#[expect(clippy::float_cmp, reason = "the numbers are whole")]
+fn work_is_counted_by_what_has_become_of_it() {
+    let hive = hive(Setup::default());
+    let ci = |more: serde_json::Value| {
+        let mut body = json!({ "swarm": "review", "agent": "ci" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let ask = |path: &str, more: serde_json::Value| hive.post(&format!("/api/v1{path}"), &ci(more));
+    let tasks = json!({ "tasks": [{ "title": "a" }, { "title": "b", "depends_on": [0] }, { "title": "c" }] });
+    assert_eq!(ask("/tasks", tasks).status, 200);
+    let claimed = ask("/tasks/claim", json!({})).json();
+    let (id, fence) = (claimed["tasks"][0]["id"].as_str().unwrap(), &claimed["tasks"][0]["claim"]["fence"]);
+    assert_eq!(ask(&format!("/tasks/{id}/complete"), json!({ "fence": 0 })).status, 409);
+    assert_eq!(ask("/locks", json!({ "resources": ["a"] })).status, 200);
+    assert_eq!(ask("/messages", json!({ "to": "coder" })).status, 200);
+    let seen = || Scrape::read(&hive.get("/metrics").body);
+    let count = |seen: &Scrape, family: &str, state: &str| {
+        seen.get(&format!("hivekeeper_{family}{{swarm=\"review\",state=\"{state}\"}}"))
+    };
+    let first = seen();
+    for (family, state, expected) in [
+        ("tasks", "blocked", 1.0),
+        ("tasks", "ready", 1.0),
+        ("tasks", "claimed", 1.0),
+        ("tasks", "done", 0.0),
+        ("locks", "held", 1.0),
+        ("locks", "waiting", 0.0),
+        ("messages", "waiting", 1.0),
+        ("messages", "delivered", 0.0),
+        ("messages", "dead", 0.0),
+    ] {
+        assert_eq!(count(&first, family, state), expected, "{family} {state}");
+    }
+    assert_eq!(first.get("hivekeeper_tool_calls_total{tool=\"task_complete\",code=\"stale_token\"}"), 1.0);
+    assert_eq!(first.get("hivekeeper_tool_calls_total{tool=\"task_claim\",code=\"ok\"}"), 1.0);
+    assert_eq!(first.get("hivekeeper_tool_seconds_count{tool=\"task_claim\"}"), 1.0);
+    assert!(first.get("hivekeeper_tool_seconds_sum{tool=\"task_claim\"}") > 0.0);
+    assert_eq!(ask(&format!("/tasks/{id}/complete"), json!({ "fence": fence })).status, 200);
+    let then = seen();
+    assert_eq!((count(&then, "tasks", "done"), count(&then, "tasks", "blocked")), (1.0, 0.0));
+    promtool(&hive.get("/metrics").body);
 }
 
 const SWARMS: &str = r#"

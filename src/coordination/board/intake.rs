@@ -134,7 +134,7 @@ impl Board {
         for (at, task) in new.iter().enumerate() {
             check(at, task)?;
         }
-        if self.shelves.get(swarm).map_or(0, |shelf| shelf.open) + new.len() > OPEN_MAX {
+        if self.shelves.get(swarm).map_or(0, |shelf| shelf.counts.open()) + new.len() > OPEN_MAX {
             return Err(Refused::Full { what: "tasks of the swarm that have not ended", max: OPEN_MAX });
         }
         let depends_on = self.dependencies(swarm, &new)?;

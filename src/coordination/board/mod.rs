@@ -20,7 +20,7 @@ use std::{
 pub use claims::Asking;
 pub use intake::{Dependency, NewTask};
 
-use super::Refused;
+use super::{Refused, TaskCounts};
 use crate::model::{AgentId, AttemptEnd, Fence, Party, Priority, SwarmName, Task, TaskId, TaskState};
 
 /// Tasks of a swarm that have not ended.
@@ -65,7 +65,7 @@ struct Entry {
 struct Shelf {
     ready: BTreeMap<Arc<str>, BTreeSet<Rank>>,
     all: BTreeMap<u64, TaskId>,
-    open: usize,
+    counts: TaskCounts,
     keys: HashMap<Arc<str>, Vec<TaskId>>,
 }
 
@@ -139,7 +139,7 @@ impl Board {
         let id = task.id;
         let shelf = self.shelves.entry(task.swarm.clone()).or_default();
         shelf.all.insert(task.number, id);
-        shelf.open += usize::from(!task.state.ended());
+        shelf.counts.add(task.state);
         if let Some(key) = &task.key {
             shelf.keys.entry(Arc::clone(key)).or_default().push(id);
         }
@@ -195,6 +195,11 @@ impl Board {
     pub fn list(&self, swarm: &SwarmName, after: u64) -> impl Iterator<Item = &Arc<Task>> {
         let all = self.shelves.get(swarm).map(|shelf| shelf.all.range(after + 1..));
         all.into_iter().flatten().filter_map(|(_, id)| self.entries.get(id)).map(|entry| &entry.task)
+    }
+
+    /// How many tasks of each swarm are in which state.
+    pub fn totals(&self) -> impl Iterator<Item = (&SwarmName, TaskCounts)> {
+        self.shelves.iter().map(|(swarm, shelf)| (swarm, shelf.counts))
     }
 
     /// Who holds anything.
@@ -297,7 +302,7 @@ impl Board {
         }
         if let Some(shelf) = self.shelves.get_mut(&task.swarm) {
             shelf.all.remove(&task.number);
-            shelf.open -= usize::from(!task.state.ended());
+            shelf.counts.remove(task.state);
             if let (Some(rank), Some(ranks)) = (entry.rank, shelf.ready.get_mut(&task.spec.category)) {
                 ranks.remove(&rank);
             }

@@ -32,11 +32,8 @@ impl Board {
         change(Arc::make_mut(&mut entry.task));
         self.dirty.insert(id);
         let shelf = self.shelves.entry(entry.task.swarm.clone()).or_default();
-        match (before.ended(), entry.task.state.ended()) {
-            (false, true) => shelf.open -= 1,
-            (true, false) => shelf.open += 1,
-            _ => {}
-        }
+        shelf.counts.remove(before);
+        shelf.counts.add(entry.task.state);
     }
 
     /// Tells what has become of a task.

@@ -24,6 +24,7 @@ use std::{
 pub use letter::{Letter, LetterKind, Sent, To, Wanted};
 use shelf::Shelf;
 
+use super::MessageCounts;
 use crate::model::{AgentName, Message, MessageId, SwarmName};
 
 /// Bytes of a body. Larger things belong into a file that the message names.
@@ -178,6 +179,11 @@ impl Mail {
     /// Swarms for which something is kept.
     pub fn swarms(&self) -> impl Iterator<Item = &SwarmName> {
         self.shelf.swarms()
+    }
+
+    /// How many messages each swarm has.
+    pub fn totals(&self) -> impl Iterator<Item = (&SwarmName, MessageCounts)> {
+        self.shelf.totals()
     }
 
     /// The time at which [`tick`](Self::tick) has something to do.

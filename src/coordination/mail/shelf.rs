@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{InboxCounts, MailChanges, MailNews, MailTurn, NOTICE_KEPT, SETTLED_KEPT, SwarmCounts};
+use crate::coordination::MessageCounts;
 use crate::model::{AgentName, Message, MessageId, MessageKind, Priority, Settlement, SwarmName};
 
 /// One recipient's copy.
@@ -326,6 +327,17 @@ impl Shelf {
     pub(super) fn dead(&self, swarm: &SwarmName) -> impl Iterator<Item = &Arc<Message>> {
         let dead = self.posts.get(swarm).into_iter().flat_map(|post| &post.dead);
         dead.filter_map(|(_, _, id)| self.copy(id))
+    }
+
+    pub(super) fn totals(&self) -> impl Iterator<Item = (&SwarmName, MessageCounts)> {
+        self.posts.iter().map(|(swarm, post)| {
+            let mut counts = MessageCounts { dead: post.dead.len(), ..MessageCounts::default() };
+            for inbox in post.inboxes.values() {
+                counts.waiting += inbox.ready.len();
+                counts.delivered += inbox.queue.len() - inbox.ready.len();
+            }
+            (swarm, counts)
+        })
     }
 
     pub(super) fn counts(&self, swarm: &SwarmName) -> SwarmCounts {

@@ -9,9 +9,14 @@ use super::{
     process::Process,
     readings::{ActorsReading, Readings},
     text::{Number, Text},
+    work,
 };
 use crate::{
-    model::{AgentHealth, AgentState, BreakerState, HiveHealth, Level, Lost, NotifierStatus, Seq, SourceReport},
+    coordination::WorkCounts,
+    model::{
+        AgentHealth, AgentState, BreakerState, HiveHealth, Level, Lost, NotifierStatus, Seq, SourceReport, SwarmName,
+    },
+    tools::Called,
     view::words,
     wire::rpc::Code,
 };
@@ -22,6 +27,9 @@ pub(super) struct Scrape<'a> {
     pub(super) readings: &'a Readings,
     /// Children of the supervision tree by state; `None` when it did not tell.
     pub(super) children: Option<BTreeMap<&'static str, u64>>,
+    /// What there is of work; `None` when it could not be told.
+    pub(super) work: Option<BTreeMap<SwarmName, WorkCounts>>,
+    pub(super) called: &'a [Called],
     pub(super) head: Seq,
     pub(super) process: Process,
 }
@@ -53,6 +61,10 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
     viewers(&mut text, scrape.readings);
     notifiers(&mut text, &scrape.readings.notifiers);
     control_plane(&mut text, scrape);
+    if let Some(counts) = &scrape.work {
+        work::work(&mut text, counts);
+    }
+    work::calls(&mut text, scrape.called);
     if let Some(actors) = &scrape.readings.actors {
         threads(&mut text, actors);
     }
@@ -345,7 +357,15 @@ mod tests {
     }
 
     fn scraped(hive: &HiveHealth, readings: &Readings) -> String {
-        render(&Scrape { hive, readings, children: None, head: Seq(1), process: Process::default() })
+        render(&Scrape {
+            hive,
+            readings,
+            children: None,
+            work: None,
+            called: &[],
+            head: Seq(1),
+            process: Process::default(),
+        })
     }
 
     /// An agent may correct its reckoning downwards.

@@ -38,6 +38,21 @@ impl Text {
         family.sample("_count", &[], count);
     }
 
+    /// The same for each value of a label.
+    pub(super) fn summaries<'l>(
+        &mut self,
+        name: &str,
+        help: &'static str,
+        label: &'static str,
+        all: impl IntoIterator<Item = (&'l str, f64, u64)>,
+    ) {
+        let mut family = self.family(name.to_owned(), "summary", help);
+        for (value, sum, count) in all {
+            family.sample("_sum", &[(label, value)], sum);
+            family.sample("_count", &[(label, value)], count);
+        }
+    }
+
     /// The whole.
     pub(super) fn finish(self) -> String {
         self.0

@@ -36,8 +36,10 @@ fn audit(desk: &Desk) {
     assert_eq!(board.timers.len(), timers);
     let ranked: usize = board.shelves.values().flat_map(|shelf| shelf.ready.values()).map(BTreeSet::len).sum();
     assert_eq!(ranked, board.entries.values().filter(|entry| entry.rank.is_some()).count());
-    let open: usize = board.shelves.values().map(|shelf| shelf.open).sum();
-    assert_eq!(open, board.entries.values().filter(|entry| !entry.task.state.ended()).count());
+    for state in TaskState::ALL {
+        let counted: usize = board.totals().map(|(_, counts)| counts.of(state)).sum();
+        assert_eq!(counted, board.entries.values().filter(|entry| entry.task.state == state).count(), "{state}");
+    }
 
     let again = Board::restore(board.entries.values().map(|entry| Task::clone(&entry.task)).collect(), desk.now);
     for (id, entry) in &board.entries {
