@@ -262,7 +262,7 @@ async fn list(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
     // One more than wanted tells whether there are more.
     let filter = LockFilter { resource, holder, held: wanted.held, after: wanted.after, limit: limit + 1 };
     let found = call.decide(move |cores, _| cores.locks.list(&swarm, &filter)).await?;
-    let (mut pile, mut next, mut last) = (Pile::default(), None, wanted.after);
+    let (mut pile, mut next, mut last) = (Pile::one_of(1), None, wanted.after);
     for view in &found {
         let behind = view.behind.iter().map(|one| in_the_way(one.lock, &one.holder, one.waits)).collect();
         if pile.len() == limit || !pile.add(&lock_seen(&view.lock, view.wants, behind)) {

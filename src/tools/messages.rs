@@ -376,7 +376,7 @@ async fn list(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
             })
         })
         .await?;
-    let (mut pile, mut more) = (Pile::default(), false);
+    let (mut pile, mut more) = (Pile::one_of(1), false);
     for one in &found {
         let document = if wanted.full { message(one) } else { envelope(one) };
         if pile.len() == limit || !pile.add(&document) {

@@ -10,6 +10,7 @@ use super::{
     error::ToolError,
     form::{Arguments, form},
     list::{Effect, Tool, Who},
+    pile::Pile,
     report, schema,
     tasks::Sought,
 };
@@ -22,11 +23,6 @@ use crate::{
     },
 };
 
-/// Groups in one answer.
-const GROUPS_MAX: usize = 200;
-/// Agents in one answer.
-const AGENTS_MAX: usize = 100;
-
 pub(super) const TOOLS: &[Tool] = &[
     Tool {
         name: "progress_report",
@@ -35,7 +31,7 @@ pub(super) const TOOLS: &[Tool] = &[
         effect: Effect::Reads,
         who: Who::Swarm,
         arguments: || schema::arguments::<Which>(Who::Swarm),
-        answer: schema::of::<ProgressReportView<'_>>,
+        answer: schema::of::<ProgressReportView>,
         run: |call, arguments| Box::pin(progress_report(call, arguments)),
     },
     Tool {
@@ -89,17 +85,21 @@ impl Call<'_> {
 async fn progress_report(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError> {
     let Which { group } = form(arguments)?;
     let (_, groups) = call.progress(group.as_deref()).await?;
-    let shown = groups.iter().take(GROUPS_MAX).map(|one| GroupView {
-        group: one.group.as_deref(),
-        total: one.total,
-        done: one.done(),
-        states: &one.states,
-        recently_done: one.recently_done,
-        done_per_hour: one.done_per_hour,
-        remaining_ms: one.remaining.map(ms),
-        blockers: one.blockers.iter().map(|one| blocker(&one.task, one.holds_up)).collect(),
-    });
-    Ok(Answer::of(&ProgressReportView { groups: shown.collect(), more: groups.len() > GROUPS_MAX }))
+    let mut pile = Pile::one_of(1);
+    let shown = |one: &Progress| {
+        pile.add(&GroupView {
+            group: one.group.as_deref(),
+            total: one.total,
+            done: one.done(),
+            states: &one.states,
+            recently_done: one.recently_done,
+            done_per_hour: one.done_per_hour,
+            remaining_ms: one.remaining.map(ms),
+            blockers: one.blockers.iter().map(|one| blocker(&one.task, one.holds_up)).collect(),
+        })
+    };
+    let all = groups.iter().all(shown);
+    Ok(Answer::of(&ProgressReportView { groups: pile.documents(), more: !all }))
 }
 
 async fn write_report(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError> {
@@ -122,7 +122,9 @@ async fn health(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErr
         return Ok(Answer::of(&HealthView { hive: Some(view::hive(&hive)), swarm: None, agents: None }));
     };
     let swarm = call.tools.house.swarm(name).ok_or_else(|| ToolError::UnknownSwarm(name.to_string()))?;
-    let agents = hive.agents.iter().filter(|agent| agent.id.swarm == *name).take(AGENTS_MAX);
-    let agents = Some(agents.map(|agent| view::agent(agent)).collect());
+    let mut pile = Pile::one_of(1);
+    let mut agents = hive.agents.iter().filter(|agent| agent.id.swarm == *name);
+    while agents.next().is_some_and(|agent| pile.add(&view::agent(agent))) {}
+    let agents = Some(pile.documents());
     Ok(Answer::of(&HealthView { hive: None, swarm: Some(view::swarm(&swarm)), agents }))
 }

@@ -36,6 +36,9 @@ pub(super) fn markdown(
     text.0
 }
 
+/// Bytes from which on a report names nothing more.
+const BYTES_MAX: usize = 256 * 1024;
+
 struct Text(String);
 
 impl Text {
@@ -54,11 +57,13 @@ impl Text {
             let rule = "|---".repeat(head.matches('|').count().saturating_sub(1));
             self.line(format_args!("{head}\n{rule}|"));
         }
-        for one in all.iter().take(NAMED_MAX) {
-            self.line(format_args!("{}", line(one)));
+        let mut named = 0;
+        while named < NAMED_MAX.min(all.len()) && self.0.len() < BYTES_MAX {
+            self.line(format_args!("{}", line(&all[named])));
+            named += 1;
         }
-        if all.len() > NAMED_MAX {
-            self.line(format_args!("\nand {} more.", all.len() - NAMED_MAX));
+        if all.len() > named {
+            self.line(format_args!("\nand {} more.", all.len() - named));
         }
     }
 }
@@ -369,6 +374,18 @@ As of 2026-11-21T04:13:20.000Z.
         ] {
             assert_eq!(plain(text), told);
         }
+    }
+
+    #[test]
+    fn a_report_has_an_end_even_if_every_reason_is_long() {
+        let mut story = Story::new();
+        for _ in 0..NAMED_MAX {
+            let id = story.create("t", "g", &[]);
+            story.board.cancel(&swarm(), id, Some("*".repeat(2000).into()), at(1)).unwrap();
+        }
+        let written = story.written(2);
+        assert!(written.len() > BYTES_MAX && written.len() < BYTES_MAX + 10_000, "{}", written.len());
+        assert!(written.ends_with(" more.\n"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Board {
         let mut bytes = 0;
         while claimed.len() < asking.max.min(room) {
             let Some(id) = self.first(&asking.party.id.swarm, &asking.categories) else { break };
-            bytes += self.entries.get(&id).map_or(0, |entry| entry.task.spec.payload.len());
+            bytes += self.entries.get(&id).map_or(0, |entry| long(&entry.task));
             if bytes > CLAIMED_BYTES_MAX && !claimed.is_empty() {
                 break;
             }
@@ -458,6 +458,12 @@ impl Board {
             self.weigh_before(&[id]);
         }
     }
+}
+
+/// Bytes of what can be long of a task that is claimed.
+fn long(task: &Task) -> usize {
+    let reasons = task.attempts.iter().filter_map(|attempt| attempt.reason.as_ref());
+    task.spec.payload.len() + reasons.map(|reason| reason.len()).sum::<usize>()
 }
 
 /// What became of a claim.

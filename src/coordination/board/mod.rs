@@ -33,7 +33,7 @@ pub const DEPENDENCIES_MAX: usize = 20;
 pub const CREATED_MAX: usize = 1_000;
 /// Tasks that one request may claim.
 pub const CLAIMED_MAX: usize = 100;
-/// Bytes of their payloads, unless one alone has more: half of the longest line of the data plane.
+/// Bytes of their payloads and of the reasons of earlier attempts, unless one alone has more: half of the longest line of the data plane.
 pub const CLAIMED_BYTES_MAX: usize = 512 * 1024;
 /// Tasks that one party may hold.
 pub const HELD_MAX: usize = 1_000;

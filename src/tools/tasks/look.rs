@@ -17,7 +17,7 @@ use crate::{
         error::ToolError,
         form::{Arguments, form, within},
         list::{Effect, Tool, Who},
-        pile::Pile,
+        pile::{BYTES_MAX, Pile},
         schema,
     },
     view::work::{EdgeView, GraphView, Id, TaskIdText, TaskPageView, TaskStateWord, TaskView, brief, node, task},
@@ -29,6 +29,10 @@ pub(in crate::tools) const LOOKED_AT: usize = 2_000;
 const LISTED_MAX: usize = 1_000;
 /// Tasks in one graph: more can't be taken in.
 const NODES_MAX: usize = 2_000;
+/// Bytes of a task in a graph beside its title, as a document and in the flowchart.
+const NODE_BYTES: usize = 160;
+/// Bytes of a dependency in it.
+const EDGE_BYTES: usize = 130;
 /// Tasks of a graph that are weighed in one turn: each may have hundreds behind it.
 const WEIGHED: usize = 100;
 
@@ -196,7 +200,7 @@ async fn list(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
     let states = wanted.state.into_iter().map(|word| word.0).collect();
     let sought = Sought { states, category: wanted.category, group: wanted.group };
     let (tasks, mut next) = call.tasks(sought, wanted.after, limit).await?;
-    let mut pile = Pile::default();
+    let mut pile = Pile::one_of(1);
     let mut last = wanted.after;
     for one in &tasks {
         let document = if wanted.full { task(one) } else { brief(one) };
@@ -214,7 +218,9 @@ async fn graph(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErro
     let limit = within("limit", wanted.limit, 1, NODES_MAX)?;
     let states = wanted.state.into_iter().map(|word| word.0).collect();
     let sought = Sought { states, category: None, group: wanted.group };
-    let (tasks, next) = call.tasks(sought, 0, limit).await?;
+    let (mut tasks, next) = call.tasks(sought, 0, limit).await?;
+    let found = tasks.len();
+    tasks.truncate(fitting(&tasks));
     let mut weights = Vec::with_capacity(tasks.len());
     for some in tasks.chunks(WEIGHED) {
         let ids: Vec<TaskId> = some.iter().map(|task| task.id).collect();
@@ -232,9 +238,21 @@ async fn graph(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErro
     Ok(Answer::of(&GraphView {
         nodes: tasks.iter().zip(&weights).map(|(task, (unblocks, stuck))| node(task, *unblocks, *stuck)).collect(),
         edges: edges.collect(),
-        more: next.is_some(),
+        more: next.is_some() || tasks.len() < found,
         mermaid: wanted.mermaid.then(|| mermaid(&tasks)),
     }))
+}
+
+/// How many of the tasks fit into one answer, with all that they depend on.
+fn fitting(tasks: &[Arc<Task>]) -> usize {
+    let bytes = |task: &Arc<Task>| NODE_BYTES + 2 * task.spec.title.len() + EDGE_BYTES * task.depends_on.len();
+    let mut room = BYTES_MAX;
+    let fits = |task: &&Arc<Task>| {
+        let left = room.checked_sub(bytes(task));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    tasks.iter().take_while(fits).count()
 }
 
 /// A flowchart from what comes before to what comes behind.

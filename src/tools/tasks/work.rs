@@ -18,6 +18,7 @@ use crate::{
         error::ToolError,
         form::{Arguments, form, time},
         list::{Effect, Tool, Who},
+        pile::Pile,
         schema,
     },
     view::work::{BequestView, HeldView, Json, TaskIdText, TaskView, TasksView, brief, lock, task},
@@ -127,7 +128,7 @@ pub(in crate::tools) const TOOLS: &[Tool] = &[
         effect: Effect::Reads,
         who: Who::Party,
         arguments: || schema::arguments::<Nothing>(Who::Party),
-        answer: schema::of::<HeldView<'_>>,
+        answer: schema::of::<HeldView>,
         run: |call, arguments| Box::pin(held(call, arguments)),
     },
 ];
@@ -368,9 +369,10 @@ async fn held(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
             Ok((tasks, locks, cores.board.bequest(&party.id)))
         })
         .await?;
-    Ok(Answer::of(&HeldView {
-        tasks: tasks.iter().map(|one| brief(one)).collect(),
-        locks: locks.iter().map(|one| lock(one)).collect(),
-        predecessor: before.iter().map(|(fence, one)| BequestView::of(*fence, one)).collect(),
-    }))
+    let mut piles = [Pile::one_of(3), Pile::one_of(3), Pile::one_of(3)];
+    let all = tasks.iter().all(|one| piles[0].add(&brief(one)))
+        & locks.iter().all(|one| piles[1].add(&lock(one)))
+        & before.iter().all(|(fence, one)| piles[2].add(&BequestView::of(*fence, one)));
+    let [tasks, locks, predecessor] = piles.map(Pile::documents);
+    Ok(Answer::of(&HeldView { tasks, locks, predecessor, more: !all }))
 }

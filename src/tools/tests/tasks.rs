@@ -209,6 +209,29 @@ async fn an_answer_has_no_more_than_a_line_can_hold_and_nothing_is_left_out() {
 }
 
 #[tokio::test]
+async fn what_is_held_and_what_waits_for_what_fits_into_one_answer_too() {
+    let bench = Bench::new();
+    let title = "x".repeat(200);
+    bench.create(json!(vec![json!({ "title": title }); 1000])).await;
+    let whole = bench.ok(ME, "task_graph", json!({ "limit": 2000, "mermaid": true })).await;
+    let nodes = whole["nodes"].as_array().unwrap().len();
+    assert!(nodes > 500 && nodes < 1000 && whole["more"] == true, "{nodes}");
+    assert!(whole.to_string().len() < 600_000);
+    for _ in 0..5 {
+        bench.ok(ME, "task_claim", json!({ "max": 100 })).await;
+    }
+    bench.dies(ME, 1);
+    bench.begins(ME, 2);
+    let again = Caller::Agent(testing::party(ME, 2));
+    for _ in 0..5 {
+        bench.call(&again, "task_claim", json!({ "max": 100 })).await.unwrap();
+    }
+    let held = bench.call(&again, "task_held", json!({})).await.unwrap();
+    assert!(held["more"] == true && held.to_string().len() < 600_000);
+    assert!(["tasks", "predecessor"].iter().all(|which| held[which].as_array().unwrap().len() > 100));
+}
+
+#[tokio::test]
 async fn a_long_list_lets_others_have_their_turns() {
     let bench = Bench::new();
     for _ in 0..5 {
@@ -243,6 +266,7 @@ async fn a_successor_learns_what_its_predecessor_held_and_that_it_is_its_own_no_
     let (lost, _) = bench.hold(ME).await;
     bench.lock(ME, "read", "src/").await;
     let held = bench.ok(ME, "task_held", json!({})).await;
+    assert_eq!(held["more"], false);
     assert_eq!((held["tasks"].as_array().unwrap().len(), held["locks"].as_array().unwrap().len()), (2, 1));
     assert_eq!(held["predecessor"], json!([]));
     bench.ok(ME, "task_complete", json!({ "id": kept, "fence": fence })).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::words::{Id, TaskIdText, TaskStateWord, Word};
@@ -17,10 +18,11 @@ use crate::{
 /// How far each group of tasks is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = ProgressReport)]
-pub struct ProgressReportView<'a> {
+pub struct ProgressReportView {
     /// Those without a group first, then by name.
-    pub groups: Vec<GroupView<'a>>,
-    /// Whether there are more groups than are shown.
+    #[schema(value_type = Vec<GroupView<'static>>)]
+    pub groups: Vec<Box<RawValue>>,
+    /// Whether there are more groups than fit into one answer: ask for one of them.
     pub more: bool,
 }
 
@@ -137,8 +139,8 @@ pub struct HealthView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = SwarmView<'a>, required = false)]
     pub swarm: Option<SwarmView<'a>>,
-    /// Its agents, the first hundred.
+    /// Its agents, the first ones; `agents_total` of the swarm is how many there are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Vec<AgentView<'a>>, required = false)]
-    pub agents: Option<Vec<AgentView<'a>>>,
+    #[schema(value_type = Vec<AgentView<'static>>, required = false)]
+    pub agents: Option<Vec<Box<RawValue>>>,
 }

@@ -163,13 +163,18 @@ pub struct TaskPageView {
 /// What a party holds, and what its predecessor held.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = HeldTasks)]
-pub struct HeldView<'a> {
+pub struct HeldView {
     /// Your own claims; `claim.fence` is the token of each.
-    pub tasks: Vec<TaskView<'a>>,
+    #[schema(value_type = Vec<TaskView<'static>>)]
+    pub tasks: Vec<Box<RawValue>>,
     /// Your own locks.
-    pub locks: Vec<LockView<'a>>,
+    #[schema(value_type = Vec<LockView<'static>>)]
+    pub locks: Vec<Box<RawValue>>,
     /// What the last incarnation of this agent that ended with work in hand held then.
-    pub predecessor: Vec<BequestView<'a>>,
+    #[schema(value_type = Vec<BequestView<'static>>)]
+    pub predecessor: Vec<Box<RawValue>>,
+    /// Whether there is more of anything than fits into one answer.
+    pub more: bool,
 }
 
 /// A task that an earlier incarnation held when it ended.
