@@ -58,8 +58,7 @@ impl Told {
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         (self.filled_at, self.tokens) = (now, (self.tokens + passed * PER_SECOND).min(BURST));
         let was_silent = std::mem::take(&mut self.silent);
-        let [tasks, locks, messages] =
-            [&mut self.tasks, &mut self.locks, &mut self.messages].map(|count| std::mem::take(count));
+        let [tasks, locks, messages] = [&mut self.tasks, &mut self.locks, &mut self.messages].map(std::mem::take);
         was_silent.then_some(EventKind::WorkUntold { tasks, locks, messages })
     }
 }

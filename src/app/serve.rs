@@ -206,6 +206,7 @@ async fn run(config: Config, load: Loader, ground: boot::Ground, launches: &Laun
     let checks = checks(&journal, &sockets, &plane, &services);
     // Before anybody takes anything: what is kept of others is of swarms that are gone.
     desk.know_swarms(plan.swarms.iter().map(|swarm| swarm.spec.name.clone()));
+    plan.dropped.iter().for_each(|agent| desk.forget_agent(agent));
     let needs = OfficeDeps {
         agents: deps,
         health: health.clone(),

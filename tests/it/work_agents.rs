@@ -233,17 +233,24 @@ fn mail_waits_for_the_next_incarnation_and_not_for_an_agent_that_is_gone() {
 }
 
 #[test]
-fn who_waits_is_told_that_the_daemon_ends() {
-    let mut hive = Hive::start(&swarm(&["a"]));
+fn a_stopped_daemon_takes_back_what_its_agents_held_and_the_next_one_gives_up_what_waits_for_nobody() {
+    let mut hive = Hive::start(&swarm(&["a", "b"]));
     hive.running("s/a");
-    let id = Agent::of(&hive, "a", 1).create(&["mend it"])[0].clone();
+    hive.running("s/b");
     let mut a = Agent::of(&hive, "a", 1);
+    let id = a.create(&["mend it"])[0].clone();
     let fence = a.claim(LONG)["claim"]["fence"].clone();
+    a.call("message_send", &json!({ "to": "b", "topic": "t", "body": { "n": 1 } }));
     hive.signal_daemon(15);
-    // Its own end may come first; what it had is written down either way.
     assert!(hive.wait().success());
+    hive.configure(&swarm(&["a"]));
     hive.boot();
+    hive.running("s/a");
     let mut a = Agent::of(&hive, "a", 2);
     let task = a.task_until(&id, "its task is ready", |task| task["state"] == "ready");
     assert_eq!((&task["attempts"][0]["fence"], &task["attempts"][0]["end"]), (&fence, &json!("holder_ended")));
+    until("the sender is told", || {
+        let received = a.call("message_receive", &json!({}));
+        received["messages"].to_string().contains("recipient_removed").then_some(())
+    });
 }
