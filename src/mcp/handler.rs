@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::shown;
-use crate::tools::{self, Caller, Patience, Tools, Unhurried};
+use crate::tools::{self, Caller, Patience, ToolError, Tools, Unhurried};
 
 /// Said to who asks before anybody knows who that is; the data plane's own number for the same.
 const NOT_OPEN: ErrorCode = ErrorCode(1001);
@@ -46,8 +46,11 @@ impl Mcp {
                 Ok(ReadResourceResult::new(vec![text]))
             }
             Err(error) => {
-                let data = serde_json::json!({ "code": error.code() });
-                Err(ErrorData::resource_not_found(error.to_string(), Some(data)))
+                let (why, data) = (error.to_string(), serde_json::json!({ "code": error.code() }));
+                Err(match error {
+                    ToolError::UnknownSwarm(_) => ErrorData::resource_not_found(why, Some(data)),
+                    _ => ErrorData::internal_error(why, Some(data)),
+                })
             }
         }
     }

@@ -120,7 +120,7 @@ impl Piped {
     pub(crate) fn start(mut command: Command, modern: bool) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        let (said, lines) = mpsc::channel();
+        let (said, lines) = mpsc::sync_channel(256);
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 // Nothing but messages may be there.
