@@ -11,17 +11,20 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 
 use super::lane::{Client, Lane, PAYLOAD, RESULT, Work};
-use crate::support::server::Server;
+use crate::support::{processes, server::Server};
 
 pub(crate) const PROGRAM: &str = "postgres";
 pub(crate) const INSTALL: &str = "apt-get install postgresql";
 /// `nobody`: PostgreSQL does not run as root.
 const NOBODY: u32 = 65_534;
+/// How long it may take to be ready.
+const START_WAIT: Duration = Duration::from_secs(30);
 
 const SCHEMA: &str = "CREATE SEQUENCE fences; CREATE TABLE tasks (id bigserial PRIMARY KEY, priority int NOT NULL, \
     category text NOT NULL, payload text NOT NULL, state text NOT NULL DEFAULT 'ready', holder text, \
@@ -69,7 +72,9 @@ impl Postgres {
             command
         })?;
         let Some(server) = server else { return Ok(None) };
-        Talk::open(&server)?.script(SCHEMA)?;
+        // It listens before it is ready for anybody.
+        let ready = processes::until("postgresql takes a client", START_WAIT, || Ok(Talk::open(&server).ok()));
+        ready?.script(SCHEMA)?;
         Ok(Some(Self(server)))
     }
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     io::{BufRead, BufReader, Write},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -73,7 +73,14 @@ struct Given {
 }
 
 impl Given {
-    fn read(dir: &std::path::Path, name: &str, incarnation: u64) -> Option<Self> {
+    /// The youngest behind this one: a number that was given out for a start that a dying daemon never made is left out.
+    fn behind(dir: &Path, name: &str, last: u64) -> Option<Self> {
+        let number = |file: std::fs::DirEntry| {
+            let file = file.file_name().into_string().ok()?;
+            file.strip_prefix(name)?.strip_prefix('.')?.parse::<u64>().ok()
+        };
+        let files = std::fs::read_dir(dir).ok()?.flatten();
+        let incarnation = files.filter_map(number).max().filter(|number| *number > last)?;
         let text = std::fs::read_to_string(dir.join(format!("{name}.{incarnation}"))).ok()?;
         let given: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
         Some(Self {
@@ -96,7 +103,7 @@ struct Speaker {
 
 impl Speaker {
     fn new(dir: PathBuf, name: &str) -> Self {
-        let given = until("an agent that starts", || Given::read(&dir, name, 1));
+        let given = until("an agent that starts", || Given::behind(&dir, name, 0));
         Self { dir, name: name.to_owned(), given, line: None, last_id: 0 }
     }
 
@@ -180,8 +187,8 @@ impl Speaker {
     fn die(&mut self) {
         kill(self.given.pid, libc::SIGKILL);
         self.line = None;
-        let next = self.given.incarnation + 1;
-        self.given = until("the next incarnation", || Given::read(&self.dir, &self.name, next));
+        let last = self.given.incarnation;
+        self.given = until("the next incarnation", || Given::behind(&self.dir, &self.name, last));
     }
 }
 
