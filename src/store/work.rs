@@ -55,7 +55,7 @@ pub struct WorkKept {
 
 /// What outlives the daemon of coordination.
 pub trait WorkStore: Send + Sync {
-    /// All of it.
+    /// All of it, with whatever becomes of each commit that was begun before, even of one that nobody waits for any more.
     fn load(&self) -> Answer<'_, WorkKept>;
     /// Writes a batch down, all or nothing. A counter never goes back.
     fn commit(&self, batch: WorkBatch) -> Answer<'_, ()>;

@@ -4,6 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+
 use super::{
     suite::at,
     work::{WorkBatch, WorkKept, WorkStore},
@@ -145,6 +147,8 @@ pub async fn contract<K>(make: impl Fn() -> (K, Box<dyn WorkStore>)) {
     a_counter_never_goes_back(&*store).await;
     let (_keep, store) = make();
     a_batch_is_kept_whole_or_not_at_all(&*store).await;
+    let (_keep, store) = make();
+    what_nobody_waited_for_is_read_or_never_written(&*store).await;
 }
 
 async fn documents_come_back_as_they_were(store: &dyn WorkStore) {
@@ -226,4 +230,16 @@ async fn a_batch_is_kept_whole_or_not_at_all(store: &dyn WorkStore) {
     };
     assert!(store.commit(batch).await.is_err());
     assert_eq!(store.load().await.unwrap(), WorkKept::default());
+}
+
+/// Whoever reads everything anew goes on from what he has read, so nothing that was begun before may come behind that.
+async fn what_nobody_waited_for_is_read_or_never_written(store: &dyn WorkStore) {
+    for round in 0..5 {
+        let tasks = (1..200).map(|number| Arc::new(full_task(round * 1000 + number))).collect();
+        // Begun, and given up at once.
+        let _ = store.commit(WorkBatch { tasks, ..WorkBatch::default() }).now_or_never();
+        let read = store.load().await.unwrap();
+        store.commit(WorkBatch { counter: round + 1, ..WorkBatch::default() }).await.unwrap();
+        assert_eq!(store.load().await.unwrap().tasks.len(), read.tasks.len(), "written behind the reading");
+    }
 }

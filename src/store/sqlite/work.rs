@@ -20,7 +20,11 @@ const COUNTER: &str = "work_counter";
 
 impl WorkStore for SqliteJournal {
     fn load(&self) -> Answer<'_, WorkKept> {
-        self.reader().call(load)
+        Box::pin(async {
+            // What was given up for want of an answer may still be on its way.
+            self.writer().settled().await?;
+            self.reader().call(load).await
+        })
     }
 
     fn commit(&self, batch: WorkBatch) -> Answer<'_, ()> {

@@ -77,6 +77,18 @@ impl Writer {
         })
     }
 
+    /// Comes once the fate of every call is known that was made before, answered or not, whatever it is.
+    pub(in crate::store) fn settled(&self) -> Answer<'_, ()> {
+        let (reply, answer) = oneshot::channel();
+        Box::pin(async move {
+            let round_trip = async {
+                self.jobs.send(Box::new(Settled(reply))).await.map_err(|_| StoreError::Gone)?;
+                answer.await.map_err(|_| StoreError::Gone)
+            };
+            tokio::time::timeout(ANSWER_WAIT_MAX, round_trip).await.unwrap_or(Err(StoreError::Busy))
+        })
+    }
+
     /// What is known of the file's damage, for who reads it.
     pub(in crate::store) fn damage(&self) -> Arc<Damage> {
         Arc::clone(&self.damage)
@@ -142,6 +154,23 @@ trait Job: Send {
     fn work(&mut self, connection: &Connection) -> Result<(), StoreError>;
     /// Tells the caller, once the fate of the transaction is known.
     fn answer(self: Box<Self>, committed: &Result<(), StoreError>);
+}
+
+/// Somebody who wants to know that those before him are through.
+struct Settled(oneshot::Sender<()>);
+
+impl Job for Settled {
+    fn durability(&self) -> Durability {
+        Durability::Process
+    }
+
+    fn work(&mut self, _: &Connection) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, _: &Result<(), StoreError>) {
+        let _ = self.0.send(());
+    }
 }
 
 struct Call<T, F> {
