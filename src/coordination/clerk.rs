@@ -296,8 +296,6 @@ impl Clerk {
         if let Some(ringing) = self.shared.bells.get(bell) {
             ringing.send_modify(|count| *count += 1);
         }
-        // Whom nobody listens to need not be kept.
-        self.shared.bells.remove_if(bell, |_, ringing| ringing.receiver_count() == 0);
     }
 
     /// The time of the system when this began, and what has passed since then: a clock that is set does not end leases.

@@ -331,9 +331,44 @@ impl Desk {
         self.shared.holders.iter().map(|party| party.clone()).collect()
     }
 
-    /// Changes when this rings.
-    pub fn listen(&self, bell: Bell) -> watch::Receiver<u64> {
-        self.shared.bells.entry(bell).or_default().subscribe()
+    /// Hears when this rings.
+    pub fn listen(&self, bell: Bell) -> Ear {
+        let rings = self.shared.bells.entry(bell.clone()).or_default().subscribe();
+        Ear { bell, rings: Some(rings), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Somebody who waits for a bell.
+pub struct Ear {
+    bell: Bell,
+    /// Gone only while this is dropped.
+    rings: Option<watch::Receiver<u64>>,
+    shared: Arc<Shared>,
+}
+
+impl Ear {
+    /// What rang until now is heard.
+    pub fn forget(&mut self) {
+        if let Some(rings) = &mut self.rings {
+            rings.mark_unchanged();
+        }
+    }
+
+    /// Comes when it rings, or has rung since [`forget`](Self::forget). May be dropped at any time.
+    pub async fn rings(&mut self) {
+        match &mut self.rings {
+            // The bell is there as long as anybody listens.
+            Some(rings) => _ = rings.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.rings = None;
+        // A bell that nobody listens to is not kept: recipients have names of the moment.
+        self.shared.bells.remove_if(&self.bell, |_, ringing| ringing.receiver_count() == 0);
     }
 }
 

@@ -4,6 +4,7 @@ mod house;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
@@ -200,9 +201,13 @@ async fn a_refusal_writes_nothing() {
 async fn whoever_waits_for_work_hears_of_it() {
     let office = Office::open();
     let mut ready = office.desk.listen(Bell::Work(swarm()));
-    assert!(!ready.has_changed().unwrap());
+    assert!(ready.rings().now_or_never().is_none());
     office.create(&["a"]).await;
-    tokio::time::timeout(Duration::from_secs(5), ready.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), ready.rings()).await.unwrap();
+    let other = office.desk.listen(Bell::Mail(swarm(), "nobody".parse().unwrap()));
+    assert_eq!(office.desk.shared.bells.len(), 2);
+    drop((ready, other));
+    assert_eq!(office.desk.shared.bells.len(), 0);
 }
 
 #[tokio::test]
@@ -212,8 +217,8 @@ async fn a_lease_ends_by_itself() {
     let asking = Asking { party: party("x"), categories: Vec::new(), max: 1, lease: Duration::from_millis(50) };
     let mut ready = office.desk.listen(Bell::Work(swarm()));
     office.desk.call(move |cores, now| cores.board.claim(&mut cores.counter, &asking, now)).await.unwrap();
-    ready.mark_unchanged();
-    tokio::time::timeout(Duration::from_secs(5), ready.changed()).await.unwrap().unwrap();
+    ready.forget();
+    tokio::time::timeout(Duration::from_secs(5), ready.rings()).await.unwrap();
     assert_eq!(office.state(ids[0]).await, TaskState::Ready);
     let heard = office.heard.turns.lock().clone();
     assert_eq!(heard.last(), Some(&(Some(TaskState::Claimed), TaskState::Ready)));

@@ -325,7 +325,7 @@ async fn receive(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolEr
     let (about, max) = (wanted.about.map(|id| id.0), wanted.max);
     let redeliver_after = wanted.redeliver_after_ms.map_or(REDELIVERY, Duration::from_millis);
     loop {
-        bell.mark_unchanged();
+        bell.forget();
         let (party, topics) = (party.clone(), Arc::clone(&topics));
         let received = call
             .decide(move |cores, now| {
@@ -336,7 +336,7 @@ async fn receive(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolEr
         if !received.is_empty() || Instant::now() >= until {
             return Ok(Answer::of(&MessagesView { messages: received.iter().map(|one| message(one)).collect() }));
         }
-        call.attend_until(until, "a message", bell.changed()).await;
+        call.attend_until(until, "a message", bell.rings()).await;
     }
 }
 

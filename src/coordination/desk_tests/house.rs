@@ -109,10 +109,10 @@ async fn whoever_waits_is_told_that_the_daemon_ends() {
         async move { desk.lock(ask("y", "a", WAIT)).await }
     });
     until_waiting(&office, 1).await;
-    let bell = office.desk.listen(Bell::Work(swarm()));
+    let mut bell = office.desk.listen(Bell::Work(swarm()));
     office.desk.close();
     assert_eq!(waits.await.unwrap(), Err(WorkError::Closed));
-    assert!(bell.has_changed().unwrap());
+    assert!(bell.rings().now_or_never().is_some());
     assert_eq!(office.desk.call(|_, _| Ok(())).await, Err(WorkError::Closed));
     // What becomes of holders is still written down.
     office.desk.fate(&party("x"), Fate::Ended);

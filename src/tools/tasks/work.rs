@@ -169,13 +169,13 @@ async fn claim(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErro
         lease: wanted.lease_ms.map_or(LEASE, Duration::from_millis),
     };
     loop {
-        bell.mark_unchanged();
+        bell.forget();
         let asking = asking.clone();
         let claimed = call.decide(move |cores, now| cores.board.claim(&mut cores.counter, &asking, now)).await?;
         if !claimed.is_empty() || Instant::now() >= until {
             return Ok(Answer::of(&TasksView { tasks: claimed.iter().map(|one| task(one)).collect() }));
         }
-        call.attend_until(until, "a task that is ready", bell.changed()).await;
+        call.attend_until(until, "a task that is ready", bell.rings()).await;
     }
 }
 
