@@ -1,5 +1,7 @@
 //! `/mcp`: the Model Context Protocol as streamable HTTP. Who asks, and whether he may change anything, his token says; all else the MCP room answers.
 
+use std::pin::Pin;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -14,10 +16,12 @@ use super::{
     error::Problem,
     guard,
     sse::{Frames, Source, Streams},
+    wait,
 };
 use crate::{
     mcp::{Endpoint, Flow, MESSAGE_BYTES_MAX},
     model::Scope,
+    stream,
     tools::Caller,
 };
 
@@ -33,18 +37,22 @@ pub(super) async fn post(
     // The token has done its work, and goes no further.
     let headers = request.headers().iter().filter(|(name, _)| **name != header::AUTHORIZATION);
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let mut reply = endpoint.post(Caller::Client { control }, headers, body.into()).await;
-    let is_stream = reply.headers.iter().any(|(name, value)| name == "content-type" && value == b"text/event-stream");
+    let call = async {
+        let mut reply = endpoint.post(Caller::Client { control }, headers, body.into()).await;
+        let is_event = |(name, value): &(String, Vec<u8>)| name == "content-type" && value == b"text/event-stream";
+        let (is_stream, mut whole) = (reply.headers.iter().any(is_event), Vec::new());
+        while !is_stream && let Some(piece) = reply.flow.next().await {
+            whole.extend_from_slice(&piece);
+        }
+        (reply, is_stream, whole)
+    };
+    let (reply, is_stream, body) = wait::while_wanted(&request, &streams, call).await?;
     if is_stream {
-        let mut response = streams.respond(Told(reply.flow))?;
+        let mut response = streams.respond(Told { flow: reply.flow, left: Box::pin(stream::hung_up(&request)) })?;
         response.headers_mut().insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         return Ok(response);
     }
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut body = Vec::new();
-    while let Some(piece) = reply.flow.next().await {
-        body.extend_from_slice(&piece);
-    }
     let is_bare = !reply.headers.iter().any(|(name, _)| name == "content-type");
     if is_bare && (status.is_client_error() || status.is_server_error()) {
         // No message of the protocol, so it is one of ours.
@@ -57,12 +65,19 @@ pub(super) async fn post(
     Ok(response.body(body))
 }
 
-/// A call that tells how it goes, and then its answer.
-struct Told(Flow);
+/// A call that tells how it goes, and then its answer; as long as somebody is there who listens.
+struct Told {
+    flow: Flow,
+    left: Pin<Box<dyn Future<Output = ()>>>,
+}
 
 impl Source for Told {
     async fn next(&mut self) -> Option<Frames> {
-        // Each piece is a whole event.
-        Some(Frames::whole(String::from_utf8_lossy(&self.0.next().await?).into_owned()))
+        tokio::select! {
+            biased;
+            () = &mut self.left => None,
+            // Each piece is a whole event.
+            piece = self.flow.next() => Some(Frames::whole(String::from_utf8_lossy(&piece?).into_owned())),
+        }
     }
 }

@@ -36,6 +36,7 @@ mod swarms;
 mod table;
 mod tokens;
 mod tree;
+mod wait;
 mod work;
 mod work_routes;
 

@@ -1,7 +1,7 @@
 //! Work that agents share, over HTTP: each route calls one tool by its name, and its answer is what the tool answers. Nothing here becomes an operation, for
 //! what was asked for is done, and written down, by the time that the answer comes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,14 +16,13 @@ use super::{
     guard,
     server::Deps,
     sse::Streams,
+    wait,
 };
 use crate::{
     model::Scope,
     tools::{Answer, Caller, Tool, ToolError, Unhurried},
 };
 
-/// How long a call may go on once the server is asked to stop: one that does not wait for anybody needs a commit's time.
-const CLOSING_GRACE: Duration = Duration::from_millis(500);
 const MARKDOWN: &str = "text/markdown";
 /// The member of an answer that is text for people.
 const TEXT: &str = "markdown";
@@ -34,7 +33,7 @@ pub(super) struct Way {
     pub(super) arguments: Arguments,
 }
 
-/// Calls the tool. Whoever hangs up no longer waits: the server drops this.
+/// Calls the tool. Whoever hangs up no longer waits.
 pub(super) async fn serve(
     way: Arc<Way>,
     request: HttpRequest,
@@ -45,22 +44,9 @@ pub(super) async fn serve(
     let arguments = way.arguments.read(&request, payload).await?;
     // What was read as JSON can be written as JSON.
     let arguments = serde_json::to_string(&arguments).unwrap_or_default();
-    let key = guard::key(&request);
-    let control = key.as_ref().is_none_or(|key| key.scope().covers(Scope::Control));
-    let revoked = async {
-        match &key {
-            Some(key) => key.ended().await,
-            None => std::future::pending().await,
-        }
-    };
-    let caller = Caller::Client { control };
-    let called = tokio::select! {
-        biased;
-        called = deps.tools.call(&caller, way.tool.name, &arguments, &Unhurried) => called,
-        () = revoked => return Err(Problem::new(Code::InvalidToken, "the bearer token ended while this waited")),
-        () = streams.closed(CLOSING_GRACE) => return Err(Problem::new(Code::ShuttingDown, "the daemon is shutting down")),
-    };
-    let answer = called.map_err(|error| refusal(&way, error))?;
+    let caller = Caller::Client { control: guard::key(&request).is_none_or(|key| key.scope().covers(Scope::Control)) };
+    let call = deps.tools.call(&caller, way.tool.name, &arguments, &Unhurried);
+    let answer = wait::while_wanted(&request, &streams, call).await?.map_err(|error| refusal(&way, error))?;
     Ok(guard::told_elsewhere(show(&request, answer)))
 }
 

@@ -33,5 +33,5 @@ mod warden;
 pub use hub::{Hub, Stats};
 pub use limits::StreamLimits;
 pub use route::{hybrid_health, hybrid_health_events};
-pub use socket::keep_socket;
+pub use socket::{hung_up, keep_socket};
 pub use warden::Warden;

@@ -1,7 +1,8 @@
-//! The socket under a viewer, so that a connection can be judged and ended that its own side can't judge or end any more.
+//! The socket under a request, so that a connection can be judged and ended that its own side can't judge or end any more.
 
 use std::{
     any::Any,
+    future::pending,
     mem::{MaybeUninit, size_of},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::Arc,
@@ -13,6 +14,7 @@ use nix::{
     libc,
     sys::socket::{Shutdown, setsockopt, shutdown, sockopt},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// The number of a connection's descriptor, good for as long as the connection is served.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,26 @@ pub(super) struct Progress {
 pub fn keep_socket(connection: &dyn Any, data: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>() {
         data.insert(Served(stream.as_raw_fd()));
+    }
+}
+
+/// Comes when whoever sent this request has hung up: the server itself looks for that only when it has something to write. Who ends his sending half
+/// alone is taken for gone, too, for he can't be told from the others. Never comes where no descriptor is left to watch the connection by.
+pub fn hung_up(request: &HttpRequest) -> impl Future<Output = ()> + use<> {
+    let watched = Socket::of(request).and_then(|socket| {
+        // SAFETY: the descriptor is open as long as it is owned here, and nothing puts another into its place.
+        unsafe { AsyncFd::register_with_interest(socket.descriptor, Interest::READABLE) }.ok()
+    });
+    async move {
+        let Some(watched) = watched else { return pending().await };
+        loop {
+            let Ok(mut turn) = watched.readable().await else { return pending().await };
+            if turn.ready().is_read_closed() {
+                return;
+            }
+            // It was the next request, which waits for its turn.
+            turn.clear_ready();
+        }
     }
 }
 

@@ -269,10 +269,13 @@ fn work_is_told_by_its_own_events_and_commands_by_those_of_who_gave_them() {
 /// A connection whose request waits for a lock that somebody else holds.
 fn waiting_for_a_lock(hive: &Hive) -> std::net::TcpStream {
     done(hive, "/api/v1/locks", ci(json!({ "resources": ["a"] })));
-    let waits = json!({ "swarm": "review", "agent": "b", "resources": ["a"], "wait_ms": 60_000 });
-    let waiting = begin(hive, "/api/v1/locks", &waits.to_string());
+    let waiting = begin(hive, "/api/v1/locks", &waits().to_string());
     until("somebody waits", || in_line(hive) == 1);
     waiting
+}
+
+fn waits() -> Value {
+    json!({ "swarm": "review", "agent": "b", "resources": ["a"], "wait_ms": 60_000 })
 }
 
 fn in_line(hive: &Hive) -> usize {
@@ -292,6 +295,15 @@ fn whoever_hangs_up_waits_no_longer() {
     let hive = hive(Setup::default());
     drop(waiting_for_a_lock(&hive));
     until("nobody waits", || in_line(&hive) == 0);
+    // As clients do that keep their connections, and over every door.
+    let call = json!({ "name": "lock_acquire", "arguments": waits() });
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call });
+    for (path, body) in [("/api/v1/locks", waits()), ("/mcp", call)] {
+        let waiting = send_and_keep(&hive, path, &body.to_string());
+        until("somebody waits", || in_line(&hive) == 1);
+        drop(waiting);
+        until("nobody waits", || in_line(&hive) == 0);
+    }
 }
 
 #[test]
@@ -339,10 +351,19 @@ fn a_wait_ends_with_the_token_that_it_came_with() {
 
 /// Sends a request and does not wait for its answer.
 fn begin(hive: &Hive, path: &str, body: &str) -> std::net::TcpStream {
+    send(hive, "Connection: close\r\n", path, body)
+}
+
+/// The same on a connection that is to be used again.
+fn send_and_keep(hive: &Hive, path: &str, body: &str) -> std::net::TcpStream {
+    send(hive, "Accept: application/json, text/event-stream\r\n", path, body)
+}
+
+fn send(hive: &Hive, header: &str, path: &str, body: &str) -> std::net::TcpStream {
     let mut stream = hive.connect();
     let (address, length) = (hive.address, body.len());
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{header}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
     stream
