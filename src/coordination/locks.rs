@@ -131,8 +131,8 @@ impl Locks {
     /// `Invalid`, `Full`; `TimedOut` where it can't be given and no wait was asked for; `Deadlock` where it would wait for ever.
     pub fn ask(&mut self, counter: &mut Counter, ask: Ask, now: SystemTime) -> Result<Asked, Refused> {
         let keys = paths::keys(&ask.resources)?;
-        within("lease", ask.lease, Duration::from_millis(1), LEASE_MAX)?;
-        within("wait", ask.wait, Duration::ZERO, WAIT_MAX)?;
+        within("lease_ms", ask.lease, Duration::from_millis(1), LEASE_MAX)?;
+        within("wait_ms", ask.wait, Duration::ZERO, WAIT_MAX)?;
         if let Some(note) = ask.note.as_ref().filter(|note| note.len() > NOTE_LEN_MAX) {
             return Err(Refused::Invalid {
                 key: "note".to_owned(),
@@ -161,7 +161,7 @@ impl Locks {
         change: Change,
         now: SystemTime,
     ) -> Result<Asked, Refused> {
-        within("wait", change.wait, Duration::ZERO, WAIT_MAX)?;
+        within("wait_ms", change.wait, Duration::ZERO, WAIT_MAX)?;
         let (hall, mut turn) = self.turn(counter, swarm, now).ok_or(Refused::UnknownLock(change.id))?;
         hall.change(change, &mut turn)
     }

@@ -61,7 +61,19 @@ fn unreadable(place: &str, error: &serde_json::Error) -> ToolError {
         ["invalid type: ", "invalid value: "].iter().find_map(|before| text.strip_prefix(before)).unwrap_or(text);
     let (found, allowed) = text.rsplit_once(", expected ").unwrap_or((text, "what the schema of the tool says"));
     let place = if place.is_empty() { "arguments" } else { place };
-    wrong(place, found.chars().take(FOUND_CHARS_MAX).collect::<String>(), allowed)
+    wrong(place, plain(found).chars().take(FOUND_CHARS_MAX).collect::<String>(), plain(allowed))
+}
+
+/// The reader's words for a kind of value, in those of JSON.
+fn plain(kind: &str) -> &str {
+    match kind {
+        "map" | "a map" => "an object",
+        "sequence" | "a sequence" => "a list",
+        "u8" => "a whole number from 0 to 255",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0 to 18446744073709551615",
+        other => other,
+    }
 }
 
 pub(super) fn wrong(key: &str, found: impl ToString, allowed: impl ToString) -> ToolError {

@@ -220,6 +220,37 @@ fn what_is_not_there_and_what_can_not_be_is_told_apart() {
 }
 
 #[test]
+fn numbers_at_their_ends_are_answered_like_others() {
+    let hive = hive(Setup::default());
+    let ids = create(&hive, json!([{ "title": "a" }]));
+    let end = u64::MAX;
+    for path in ["tasks", "locks"] {
+        let page = seen(&hive, &format!("/api/v1/{path}?swarm=review&after={end}"));
+        assert!(page[path].as_array().unwrap().is_empty(), "{page}");
+    }
+    for (tool, more, detail) in [
+        ("progress", json!({ "fence": 1, "percent": 300 }), "percent: found 300, allowed 0 to 100"),
+        (
+            "renew",
+            json!({ "fence": -1 }),
+            "fence: found integer `-1`, allowed a whole number from 0 to 18446744073709551615",
+        ),
+    ] {
+        let reply = post(&hive, &format!("/api/v1/tasks/{}/{tool}", ids[0]), &ci(more));
+        let problem = reply.json();
+        assert_eq!((reply.status, problem["detail"].as_str().unwrap()), (422, detail));
+    }
+    let half = r#"{ "swarm": "review", "tasks": [{ "title": "a", "payload": "\ud800" }] }"#;
+    let problem = hive.post("/api/v1/tasks", half).json();
+    let detail = "tasks[0].payload: found JSON that can't be read (unexpected end of hex escape), allowed a JSON value";
+    assert_eq!(problem["detail"], detail);
+    let lock = json!({ "resources": ["a"], "lease_ms": end });
+    let problem = post(&hive, "/api/v1/locks", &ci(lock)).json();
+    assert_eq!(problem["detail"], "lease_ms: found 18446744073709551615 ms, allowed 1 to 86400000 ms");
+    assert_eq!(seen(&hive, "/api/v1/tasks?swarm=review")["tasks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn a_key_is_said_in_the_header_or_in_the_body() {
     let hive = hive(Setup::default());
     let body = json!({ "swarm": "review", "agent": "ci", "tasks": [{ "title": "once" }] });

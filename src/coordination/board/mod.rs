@@ -13,6 +13,7 @@ mod tests;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::Bound,
     sync::Arc,
     time::SystemTime,
 };
@@ -193,7 +194,7 @@ impl Board {
 
     /// The tasks of a swarm behind a number, the oldest first.
     pub fn list(&self, swarm: &SwarmName, after: u64) -> impl Iterator<Item = &Arc<Task>> {
-        let all = self.shelves.get(swarm).map(|shelf| shelf.all.range(after + 1..));
+        let all = self.shelves.get(swarm).map(|shelf| shelf.all.range((Bound::Excluded(after), Bound::Unbounded)));
         all.into_iter().flatten().filter_map(|(_, id)| self.entries.get(id)).map(|entry| &entry.task)
     }
 

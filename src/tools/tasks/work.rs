@@ -16,7 +16,7 @@ use crate::{
     tools::{
         call::{Answer, Call, WAIT_MAX},
         error::ToolError,
-        form::{Arguments, form, time},
+        form::{Arguments, form, time, within},
         list::{Effect, Tool, Who},
         pile::Pile,
         schema,
@@ -219,7 +219,7 @@ struct Progress {
     fence: u64,
     /// How much is done, from 0 to 100.
     #[schema(maximum = 100)]
-    percent: Option<u8>,
+    percent: Option<u64>,
     /// What is going on, for people.
     #[schema(max_length = 2000)]
     note: Option<String>,
@@ -282,6 +282,8 @@ async fn renew(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErro
 
 async fn progress(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError> {
     let Progress { id, fence, percent, note } = form(arguments)?;
+    let percent = percent.map(|found| within("percent", found, 0, 100)).transpose()?;
+    let percent = percent.and_then(|percent| u8::try_from(percent).ok());
     let note = note.map(Arc::from);
     call.under(id, fence, move |board, swarm, id, fence, now| board.progress(swarm, id, fence, percent, note, now))
         .await

@@ -110,7 +110,11 @@ async fn what_can_not_be_read_is_told_by_name_with_what_is_allowed() {
             json!({ "id": "seven", "fence": 1 }),
             "id: found string \"seven\", allowed an id, which is a UUID",
         ),
-        ("task_renew", json!({ "id": id, "fence": "1" }), "fence: found string \"1\", allowed u64"),
+        (
+            "task_renew",
+            json!({ "id": id, "fence": "1" }),
+            "fence: found string \"1\", allowed a whole number from 0 to 18446744073709551615",
+        ),
         ("task_renew", json!({ "id": id }), "fence: found nothing, allowed a value, for it is needed"),
         ("task_renew", json!({ "id": id, "fence": null }), "fence: found nothing, allowed a value, for it is needed"),
         (
@@ -157,7 +161,7 @@ async fn what_can_not_be_read_is_told_by_name_with_what_is_allowed() {
             json!({ "tasks": [{ "title": "a", "depends_on": [true] }] }),
             "tasks[0].depends_on: found boolean `true`, allowed ids of tasks, or places from 0 in this call",
         ),
-        ("task_create", json!({ "tasks": ["a"] }), "tasks[0]: found string \"a\", allowed a map"),
+        ("task_create", json!({ "tasks": ["a"] }), "tasks[0]: found string \"a\", allowed an object"),
         ("lock_acquire", json!({ "resources": ["/etc"] }), "resources[0]: found \"/etc\", allowed 1 to 512 bytes"),
         (
             "lock_acquire",

@@ -162,8 +162,12 @@ impl<'de> Deserialize<'de> for Json {
             return Err(de::Error::invalid_value(found, &Expected(format!("at most {DEPTH_MAX} levels"))));
         }
         // Half of a surrogate pair or a number beyond all bounds can be written, and nobody could read the document in which it lies.
-        serde_json::from_str::<Value>(&text)
-            .map_err(|error| de::Error::custom(format!("JSON that can't be read ({error}), expected a JSON value")))?;
+        serde_json::from_str::<Value>(&text).map_err(|error| {
+            // The place is one in this text alone.
+            let error = error.to_string();
+            let why = error.split(" at line ").next().unwrap_or_default();
+            de::Error::custom(format!("JSON that can't be read ({why}), expected a JSON value"))
+        })?;
         Ok(Self(text.into()))
     }
 }
