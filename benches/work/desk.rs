@@ -179,7 +179,7 @@ impl Reader for Hand {
     fn receive(&mut self) -> anyhow::Result<String> {
         let mut bell = self.desk.listen(Bell::Mail(self.party.id.swarm.clone(), self.party.id.name.clone()));
         loop {
-            bell.mark_unchanged();
+            bell.forget();
             let party = self.party.clone();
             let received = self.call(move |cores, now| {
                 cores.mail.receive(&mut cores.counter, &party, Wanted::default(), 1, LEASE, now)
@@ -187,7 +187,7 @@ impl Reader for Hand {
             if let Some(message) = received.first() {
                 return Ok(message.body.to_string());
             }
-            self.runtime.block_on(async { tokio::time::timeout(LEASE, bell.changed()).await })??;
+            self.runtime.block_on(async { tokio::time::timeout(LEASE, bell.rings()).await })?;
         }
     }
 

@@ -60,7 +60,7 @@ fn no_circle(board: &Board) -> bool {
         if free.is_empty() {
             return left.is_empty();
         }
-        free.iter().for_each(|id| drop(left.remove(id)));
+        left.retain(|id, _| !free.contains(id));
     }
 }
 
