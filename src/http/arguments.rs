@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, web::Payload, web::Query};
 use serde_json::{
-    Map, Value,
+    Map, Value, json,
     value::{RawValue, to_raw_value},
 };
 use utoipa::openapi::{
@@ -119,6 +119,9 @@ pub(super) fn describe_body(doc: Doc, tool: &Tool, path: &str, example: Value) -
         }
     }
     schema["required"] = needed.into();
+    let forms = schema["$defs"].as_object_mut().into_iter().flat_map(|forms| forms.values_mut());
+    forms.for_each(bear_null);
+    bear_null(&mut schema);
     let keyed = properties(&schema).any(|(name, _)| name == KEY);
     let doc = doc.body_as_it_is(format!("{}Body", camel(tool.name)), at_home(schema), example);
     if keyed {
@@ -184,6 +187,26 @@ fn kind(schema: &Value) -> Kind {
         schema if is(schema, "boolean") => Kind::Flag,
         schema if is(schema, "array") => Kind::List,
         _ => Kind::Text,
+    }
+}
+
+/// Lets a form say that what may be left out may be null as well, as every tool takes it.
+fn bear_null(form: &mut Value) {
+    let needed = form["required"].clone();
+    let members = form.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, member) in members.into_iter().flatten() {
+        if needed.as_array().is_some_and(|needed| needed.iter().any(|one| one == name)) || is(member, "null") {
+            continue;
+        }
+        if let Some(to) = member.as_object_mut().and_then(|member| member.remove("$ref")) {
+            // Both may hold, where anything may be said.
+            member["anyOf"] = json!([{ "$ref": to }, { "type": "null" }]);
+        } else if member["type"].is_string() {
+            member["type"] = json!([member["type"], "null"]);
+            if let Some(words) = member["enum"].as_array_mut() {
+                words.push(Value::Null);
+            }
+        }
     }
 }
 
@@ -320,8 +343,6 @@ fn word(value: &Value) -> &'static str {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -359,6 +380,27 @@ mod tests {
         ] {
             assert_eq!(value(kind, text).ok(), becomes, "{kind:?} {text:?}");
         }
+    }
+
+    #[test]
+    fn what_may_be_left_out_may_be_null() {
+        let mut form = json!({
+            "required": ["a"],
+            "properties": {
+                "a": { "type": "string" },
+                "b": { "type": "string", "enum": ["x"] },
+                "c": { "type": ["integer", "null"] },
+                "d": { "$ref": "#/$defs/Word", "description": "One." }
+            }
+        });
+        bear_null(&mut form);
+        let expected = json!({
+            "a": { "type": "string" },
+            "b": { "type": ["string", "null"], "enum": ["x", null] },
+            "c": { "type": ["integer", "null"] },
+            "d": { "anyOf": [{ "$ref": "#/$defs/Word" }, { "type": "null" }], "description": "One." }
+        });
+        assert_eq!(form["properties"], expected);
     }
 
     #[test]

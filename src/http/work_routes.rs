@@ -105,7 +105,7 @@ fn refusals(tool: &Tool) -> Vec<Code> {
     let mut codes =
         vec![Code::InvalidWork, Code::UnknownSwarm, Code::JournalUnavailable, Code::MaybeDone, Code::ShuttingDown];
     let changes = tool.effect != Effect::Reads;
-    if tool.who == Who::Party {
+    if tool.who != Who::Anyone {
         codes.push(Code::NotAlive);
     }
     if changes {
