@@ -259,7 +259,7 @@ fn mcp() -> Row {
         .header("Mcp-Name", text("^[!-~]+$"), "The name of the tool or resource, likewise.")
         .body::<Anything>(hello)
         .json::<Anything>(200, "The answer.")
-        .or_events("Where the call takes its time: progress, if the client asked to be told of it, and then the answer.")
+        .or_events("Where the client asked to be told of progress and the call takes its time: that, and then the answer.")
         .bare(202, "It was a notification.")
         .json::<Anything>(400, "An error of JSON-RPC: the message is none, or contradicts its headers.")
         .json::<Anything>(404, "An error of JSON-RPC: there is no such method.")

@@ -1,6 +1,5 @@
 //! MCP as streamable HTTP: one path, a POST for each message. No sessions: what one request opened no other needs, and clients of the revisions before
-//! 2026-07-28 need none either. A call that waits is answered by a stream: what is written to it each second is progress, if its client has asked for
-//! that, else a comment. A client that has gone away is noticed by that alone, and must not be given what it waited for.
+//! 2026-07-28 need none either. A request that waits is answered by a stream if its client has asked to be told of progress.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,18 +7,12 @@ use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use rmcp::transport::{
     StreamableHttpServerConfig, StreamableHttpService, streamable_http_server::session::never::NeverSessionManager,
 };
-use serde_json::{Map, Value};
 
 use super::handler::{Asker, Mcp};
 use crate::tools::Caller;
 
 /// Largest message: as long as a line of the data plane.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// Stands for the progress token of a client that wants to be told of none.
-const QUIET: &str = "dev.hivekeeper/quiet";
-/// What such a client is told instead: a comment, which every reader of a stream passes over.
-const STILL: &[u8] = b": waiting\n\n";
 
 type Bytes = actix_web::web::Bytes;
 
@@ -64,7 +57,7 @@ impl Endpoint {
         headers: impl Iterator<Item = (&'a str, &'a [u8])>,
         body: Bytes,
     ) -> Reply {
-        let mut request = http::Request::new(Full::new(watched(body)));
+        let mut request = http::Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
         for (name, value) in headers {
             // What was a header to one library is one to the other.
@@ -92,34 +85,11 @@ impl Flow {
                 // Nothing of ours has trailers.
                 Ok(frame) => {
                     if let Ok(data) = frame.into_data() {
-                        return Some(if tells_nobody(&data) { Bytes::from_static(STILL) } else { data });
+                        return Some(data);
                     }
                 }
                 Err(never) => match never {},
             }
         }
     }
-}
-
-/// A call with a progress token. What can't be read is left as it is, to be refused.
-fn watched(body: Bytes) -> Bytes {
-    let Ok(mut message) = serde_json::from_slice::<Value>(&body) else { return body };
-    if message["method"] != "tools/call" {
-        return body;
-    }
-    let Some(params) = message["params"].as_object_mut() else { return body };
-    let meta = params.entry("_meta").or_insert_with(|| Value::Object(Map::new()));
-    match meta.as_object_mut() {
-        Some(meta) if !meta.contains_key("progressToken") => meta.insert("progressToken".to_owned(), QUIET.into()),
-        _ => return body,
-    };
-    message.to_string().into()
-}
-
-/// Whether a piece of a stream is progress that nobody has asked for.
-fn tells_nobody(piece: &[u8]) -> bool {
-    let text = std::str::from_utf8(piece).unwrap_or_default();
-    let told = text.lines().find_map(|line| line.strip_prefix("data:"));
-    let told: Option<Value> = told.and_then(|told| serde_json::from_str(told).ok());
-    told.is_some_and(|told| told["params"]["progressToken"] == QUIET)
 }

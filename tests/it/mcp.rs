@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use hivekeeper::{
     coordination::{Desk, WorkChanges, WorkWitness},
-    mcp::{Claimed, Deaf, Endpoint, Mcp, Reply, Talk},
+    mcp::{Claimed, Deaf, Endpoint, Mcp, Talk},
     model::{AgentId, AgentName, HiveHealth, Party, SwarmHealth, SwarmName},
     store::{DataDir, Options, SqliteJournal},
     tools::{self, Caller, Effect, House, Tools},
@@ -297,8 +297,8 @@ async fn what_is_no_message_of_mcp_is_not_taken_and_what_needs_no_answer_gets_no
     assert!(client.told.is_empty(), "{:?}", client.told);
 }
 
-/// A POST of one message.
-async fn ask(endpoint: &Endpoint, caller: Caller, version: &str, message: &Value) -> Reply {
+/// A POST of one message; status and body.
+async fn post(endpoint: &Endpoint, caller: Caller, version: &str, message: &Value) -> (u16, Vec<Value>) {
     let method = message["method"].as_str().unwrap_or_default();
     let name = message["params"]["name"].as_str().or(message["params"]["uri"].as_str()).unwrap_or_default();
     let headers = [
@@ -311,12 +311,7 @@ async fn ask(endpoint: &Endpoint, caller: Caller, version: &str, message: &Value
     ];
     let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
     let bytes = headers.map(|(name, value)| (name, value.as_bytes()));
-    endpoint.post(caller, bytes, message.to_string().into()).await
-}
-
-/// The same, to its end; status and messages.
-async fn post(endpoint: &Endpoint, caller: Caller, version: &str, message: &Value) -> (u16, Vec<Value>) {
-    let mut reply = ask(endpoint, caller, version, message).await;
+    let mut reply = endpoint.post(caller, bytes, message.to_string().into()).await;
     let kind = reply.headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.clone());
     let mut body = Vec::new();
     while let Some(piece) = timeout(SOON, reply.flow.next()).await.expect("the body has no end") {
@@ -371,32 +366,6 @@ async fn by_http_each_request_stands_alone_in_both_eras() {
         assert_eq!(said[0]["params"]["progressToken"], 5);
         assert_eq!(said[1]["result"]["isError"], false);
     }
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_while_it_waits_by_http_is_given_nothing() {
-    let office = Office::open();
-    let endpoint = Endpoint::new(office.mcp.clone());
-    let control = Caller::Client { control: true };
-    let slow = json!({ "name": "task_claim", "arguments": { "swarm": "review", "agent": "gone", "wait_ms": 300_000 } });
-    let mut reply = ask(&endpoint, control.clone(), "2025-11-25", &message("2025-11-25", "tools/call", slow)).await;
-    let piece = timeout(SOON, reply.flow.next()).await.expect("nothing shows that it waits").unwrap();
-    assert_eq!(&piece[..], b": waiting\n\n", "nobody has asked for progress");
-    drop(reply);
-    let metrics = tokio::runtime::Handle::current().metrics();
-    timeout(SOON, async {
-        while metrics.num_alive_tasks() > 1 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .expect("the call goes on");
-    let create = json!({ "name": "task_create", "arguments": { "swarm": "review", "tasks": [{ "title": "one" }] } });
-    let (_, said) = post(&endpoint, control.clone(), MODERN, &message(MODERN, "tools/call", create)).await;
-    assert_eq!(said[0]["result"]["isError"], false, "{said:?}");
-    let claim = json!({ "name": "task_claim", "arguments": { "swarm": "review", "agent": "here" } });
-    let (_, said) = post(&endpoint, control, MODERN, &message(MODERN, "tools/call", claim)).await;
-    assert_eq!(said[0]["result"]["structuredContent"]["tasks"][0]["title"], "one", "{said:?}");
 }
 
 #[tokio::test]
