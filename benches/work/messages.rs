@@ -33,7 +33,7 @@ pub(crate) fn row(
     to: &str,
     count: usize,
 ) -> anyhow::Result<Vec<String>> {
-    let (sender, received) = mpsc::channel();
+    let (sender, received) = mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || -> anyhow::Result<()> {
         for _ in 0..count {
             let body = reader.receive()?;

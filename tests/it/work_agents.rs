@@ -209,7 +209,7 @@ fn a_claim_outlives_the_daemon_with_its_holder_and_ends_with_one_that_died_meanw
 
 #[test]
 fn mail_waits_for_the_next_incarnation_and_not_for_an_agent_that_is_gone() {
-    let mut hive = Hive::start(&swarm(&["a", "b"]));
+    let hive = Hive::start(&swarm(&["a", "b"]));
     hive.running("s/a");
     hive.running("s/b");
     let mut a = Agent::of(&hive, "a", 1);

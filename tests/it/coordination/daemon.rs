@@ -419,7 +419,7 @@ fn pages(boss: &mut Speaker, tool: &str, of: &str, mut arguments: Value) -> Vec<
     let mut all = Vec::new();
     loop {
         let mut page = boss.insist(tool, &arguments).unwrap();
-        all.extend(page[of].as_array_mut().unwrap().drain(..));
+        all.append(page[of].as_array_mut().unwrap());
         if page["next"].is_null() {
             return all;
         }
