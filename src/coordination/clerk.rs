@@ -18,7 +18,7 @@ use super::{
     mail::Mail,
 };
 use crate::{
-    model::{AgentId, Party, SwarmName},
+    model::{AgentId, Fence, LockId, Party, SwarmName},
     store::{StoreError, WorkBatch, WorkKept, WorkStore},
 };
 
@@ -81,11 +81,24 @@ impl Cores {
                 self.mail.forget_recipient(&mut self.counter, swarm, name, now);
             }
             Word::SwarmGone(swarm) => self.forget(swarm, now),
+            Word::Left(swarm, id, known) => self.leave(swarm, *id, *known, now),
             Word::Swarms(known) => {
                 let kept = self.board.swarms().chain(self.locks.swarms()).chain(self.mail.swarms());
                 let gone: BTreeSet<SwarmName> = kept.filter(|swarm| !known.contains(*swarm)).cloned().collect();
                 gone.iter().for_each(|swarm| self.forget(swarm, now));
             }
+        }
+    }
+
+    /// Nobody waits for this lock any more. If it was given meanwhile, nobody has heard of it.
+    fn leave(&mut self, swarm: &SwarmName, id: LockId, known: Option<Fence>, now: SystemTime) {
+        if self.locks.give_up(&mut self.counter, swarm, id, now) {
+            return;
+        }
+        let grant = self.locks.get(swarm, id).and_then(|view| view.lock.grant);
+        if let Some(grant) = grant.filter(|grant| Some(grant.fence) != known) {
+            // It has this token by what was read a moment ago.
+            let _ = self.locks.release(&mut self.counter, swarm, id, grant.fence, now);
         }
     }
 

@@ -117,6 +117,8 @@ pub(super) enum Word {
     SwarmGone(SwarmName),
     /// These are the swarms that there are.
     Swarms(BTreeSet<SwarmName>),
+    /// Whoever waited for this lock, with the token that he had of it already, has gone.
+    Left(SwarmName, LockId, Option<Fence>),
 }
 
 /// Whoever waits for a lock.
@@ -259,7 +261,12 @@ impl Desk {
                 return Err(Refused::Invalid { key: "lock".to_owned(), found, allowed }.into());
             }
         }
-        let mut waits = Waits { desk: self, id, known, swarm, over: false };
+        let has_left = Arc::<AtomicBool>::default();
+        let mut waits = Waits { desk: self, id, known, swarm, over: false, has_left: Arc::clone(&has_left) };
+        let decide = move |cores: &mut Cores, now| {
+            // Whoever has left before his turn came is given nothing: that he has left may have been heard already.
+            if has_left.load(Ordering::Acquire) { Err(Refused::UnknownLock(id)) } else { decide(cores, now) }
+        };
         let asked = self.call(decide).await;
         let outcome = match asked {
             Ok(Asked::Granted(lock)) => Ok(lock),
@@ -381,6 +388,8 @@ struct Waits<'a> {
     swarm: SwarmName,
     /// The answer has come.
     over: bool,
+    /// Nobody waits any more.
+    has_left: Arc<AtomicBool>,
 }
 
 impl Drop for Waits<'_> {
@@ -389,20 +398,10 @@ impl Drop for Waits<'_> {
         if self.over {
             return;
         }
-        let (id, known, swarm) = (self.id, self.known, self.swarm.clone());
-        let decide = move |cores: &mut Cores, now| {
-            if !cores.locks.give_up(&mut cores.counter, &swarm, id, now)
-                && let Some(view) = cores.locks.get(&swarm, id)
-                && let Some(grant) = view.lock.grant.filter(|grant| Some(grant.fence) != known)
-            {
-                // It was given and nobody has heard of it.
-                cores.locks.release(&mut cores.counter, &swarm, id, grant.fence, now)?;
-            }
-            Ok(())
-        };
-        let (reply, _) = oneshot::channel();
-        // Where the queue is full its lease ends it.
-        let _ = self.desk.jobs.try_send(Box::new(Call { decide: Some(decide), outcome: None, reply }));
+        // Before it is told: what was asked for and not decided yet must not be given behind that.
+        self.has_left.store(true, Ordering::Release);
+        // No queue that may be full lies on this way: what is given to nobody would be kept by an agent's signs of life.
+        self.desk.shared.note(Word::Left(self.swarm.clone(), self.id, self.known));
     }
 }
 

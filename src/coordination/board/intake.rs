@@ -45,9 +45,10 @@ pub struct NewTask {
 
 /// A text that must not be empty, or too long, or have control characters.
 pub(super) fn line(key: impl FnOnce() -> String, text: &str, max: usize) -> Result<(), Refused> {
-    if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
+    if text.trim().is_empty() || text.len() > max || text.chars().any(char::is_control) {
         let found = match text.len() {
             0 => "nothing".to_owned(),
+            _ if text.trim().is_empty() => "nothing but blanks".to_owned(),
             bytes if bytes > max => format!("{bytes} bytes"),
             _ => "control characters".to_owned(),
         };
