@@ -165,6 +165,7 @@ impl Writer for Hand {
             swarm: self.party.id.swarm.clone(),
             from: Some(self.party.clone()),
             kind: LetterKind::Note { to: To::One(to.parse()?) },
+            to_client: false,
             priority: Priority::Normal,
             topic: "t".into(),
             body: body.into(),

@@ -332,6 +332,26 @@ async fn whoever_goes_while_he_waits_or_is_given_a_lock_leaves_nothing_behind() 
     assert_eq!(office.store.load().await.unwrap().locks, []);
 }
 
+#[tokio::test]
+async fn a_crowd_that_goes_at_once_leaves_nothing_behind() {
+    // More than the queue holds.
+    const CROWD: usize = 1_100;
+    let office = Office::open();
+    let held = office.desk.lock(ask("x", "a", WAIT)).await.unwrap();
+    // They wait for locks that do not stand in each other's way, so that only he who holds all of it does.
+    let crowd = (0..CROWD).map(|at| office.desk.lock(ask("y", &format!("a/{at}"), 10 * WAIT)));
+    let mut crowd = Box::pin(futures_util::future::join_all(crowd));
+    tokio::select! {
+        _ = &mut crowd => panic!("somebody was given what is held"),
+        () = until_waiting(&office, CROWD) => {}
+    }
+    // The clerk has no turn meanwhile.
+    drop(crowd);
+    until_waiting(&office, 0).await;
+    release(&office, &held).await;
+    assert_eq!(locks(&office).await.0, 0);
+}
+
 async fn until_held(office: &Office, number: usize) {
     let until = tokio::time::Instant::now() + WAIT;
     while locks(office).await.0 != number {
@@ -368,6 +388,7 @@ async fn all_that_a_dead_holder_had_goes_on_even_if_that_could_not_be_written_do
         swarm: swarm(),
         from: Some(party("y")),
         kind: LetterKind::Note { to: To::One("x".parse().unwrap()) },
+        to_client: false,
         priority: Priority::Normal,
         topic: "t".into(),
         body: "1".into(),

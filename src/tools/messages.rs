@@ -262,9 +262,13 @@ async fn send(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
     let swarm = call.swarm()?.clone();
     let agents = call.tools.house.agents(&swarm).ok_or_else(|| ToolError::UnknownSwarm(swarm.to_string()))?;
     let own = call.party.as_ref().map(|party| &party.id.name);
-    let to = match wanted.to.as_str() {
-        "*" => To::All(agents.into_iter().filter(|agent| Some(agent) != own).collect()),
-        _ => To::One(call.one(&swarm, &agents, &wanted)?),
+    let (to, to_client) = match wanted.to.as_str() {
+        "*" => (To::All(agents.into_iter().filter(|agent| Some(agent) != own).collect()), false),
+        _ => {
+            let one = call.one(&swarm, &agents, &wanted)?;
+            let is_client = !agents.contains(&one);
+            (To::One(one), is_client)
+        }
     };
     let reply_max_ms = u64::try_from(REPLY_MAX.as_millis()).unwrap_or(u64::MAX);
     let reply_within =
@@ -284,7 +288,11 @@ async fn send(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolError
                     return Err(Refused::Invalid { key: "reply_within_ms".to_owned(), found, allowed });
                 }
             };
-            cores.mail.send(&mut cores.counter, Letter { swarm, from: by, kind, priority, topic, body, key }, now)
+            cores.mail.send(
+                &mut cores.counter,
+                Letter { swarm, from: by, kind, to_client, priority, topic, body, key },
+                now,
+            )
         })
         .await?;
     Ok(Answer::of(&shown(&sent)))
@@ -297,6 +305,7 @@ async fn reply(call: Call<'_>, arguments: &Arguments) -> Result<Answer, ToolErro
         swarm: party.id.swarm.clone(),
         from: Some(party),
         kind: LetterKind::Reply { to: wanted.id.0 },
+        to_client: false,
         priority: wanted.priority.map_or(Priority::Normal, |word| word.0),
         topic: wanted.topic.into(),
         body: wanted.body.unwrap_or_else(Json::null).0,

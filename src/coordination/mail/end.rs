@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{
-    DEAD_BYTES_MAX, DEAD_MAX, DELIVERIES_MAX, Mail, MailTurn, NOTICE_KEPT, NOTICES_MAX, RECIPIENTS_MAX, SETTLED_MAX,
-    SWARM_BYTES_MAX,
+    DEAD_BYTES_MAX, DEAD_MAX, DELIVERIES_MAX, Mail, MailTurn, NOTICE_KEPT, NOTICES_MAX, SETTLED_MAX, SWARM_BYTES_MAX,
+    send::{is_client, most},
     shelf::{bytes, is_notice, open_until},
 };
 use crate::{
@@ -122,7 +122,9 @@ impl Mail {
         };
         let post = self.shelf.post_mut(&of.swarm);
         let known = post.inboxes.contains_key(&notice.to);
-        if post.bytes + bytes(&notice) > SWARM_BYTES_MAX || (!known && post.inboxes.len() >= RECIPIENTS_MAX) {
+        if post.bytes + bytes(&notice) > SWARM_BYTES_MAX
+            || (!known && post.inboxes.len() >= most(of.from.as_ref().is_some_and(is_client)))
+        {
             self.shelf.tell(MailTurn::Lost, Arc::new(notice));
             return;
         }

@@ -53,6 +53,9 @@ pub struct Letter {
     pub from: Option<Party>,
     /// What it is, and for whom.
     pub kind: LetterKind,
+    /// Whether the one recipient that it names is a client, which nobody supervises: names of clients take no place that an agent needs. Nothing is named by
+    /// a broadcast or a reply.
+    pub to_client: bool,
     /// How urgent.
     pub priority: Priority,
     /// What it is about, for filters; may be empty.

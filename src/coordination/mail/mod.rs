@@ -39,7 +39,8 @@ pub const QUEUE_MAX: usize = 1_000;
 pub const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Notices of one recipient.
 pub const NOTICES_MAX: usize = 1_000;
-/// Recipients in a swarm for whom something is there.
+/// Recipients in a swarm for whom something is there: so many that are clients, and as many agents beyond. Anybody may make up names of clients, and
+/// those must not take an agent's place.
 pub const RECIPIENTS_MAX: usize = 10_000;
 /// Bytes of all queues of a swarm: full queues of all recipients together would be more than any machine has.
 pub const SWARM_BYTES_MAX: usize = 256 * 1024 * 1024;

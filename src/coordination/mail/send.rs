@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     coordination::{Counter, Refused},
-    model::{AgentName, Message, MessageId, MessageKind, Priority, SendKey, Settlement, SwarmName},
+    model::{AgentName, Message, MessageId, MessageKind, Party, Priority, SendKey, Settlement, SwarmName},
 };
 
 impl Mail {
@@ -26,6 +26,10 @@ impl Mail {
         }
         let request = self.request_of(&letter)?;
         let (recipients, kind, broadcast) = self.addressed(&letter, request.as_deref())?;
+        let recipients_max = most(match (&letter.kind, &request) {
+            (LetterKind::Reply { .. }, Some(request)) => request.from.as_ref().is_some_and(is_client),
+            _ => letter.to_client,
+        });
         let (id, number) = (MessageId::mint(), counter.number());
         let copy = |to: AgentName| Message {
             id,
@@ -48,12 +52,12 @@ impl Mail {
         };
         let mut sent = Sent { id, recipients: Vec::new(), full: Vec::new(), displaced: 0, repeated: false };
         let (mut copies, mut added, mut displaced, mut refused) = (Vec::new(), 0, Vec::new(), None);
-        if self.shelf.post(&letter.swarm).is_some_and(|post| post.inboxes.len() + recipients.len() > RECIPIENTS_MAX) {
+        if self.shelf.post(&letter.swarm).is_some_and(|post| post.inboxes.len() + recipients.len() > recipients_max) {
             self.shelf.sweep(&letter.swarm);
         }
         for to in recipients {
             let copy = copy(to.clone());
-            match self.room(&copy, copies.len(), added) {
+            match self.room(&copy, copies.len(), added, recipients_max) {
                 Ok(victims) => {
                     added += usize::from(self.shelf.inbox(&letter.swarm, &to).is_none());
                     displaced.extend(victims);
@@ -139,13 +143,20 @@ impl Mail {
         })
     }
 
-    /// What has to go so that this copy has room beside so many others of the same letter, for so many new recipients. The queues of others are left alone.
-    fn room(&self, newcomer: &Message, beside: usize, added: usize) -> Result<Vec<Arc<Message>>, Refused> {
+    /// What has to go so that this copy has room beside so many others of the same letter, for so many new recipients of so many. The queues of others are
+    /// left alone.
+    fn room(
+        &self,
+        newcomer: &Message,
+        beside: usize,
+        added: usize,
+        recipients_max: usize,
+    ) -> Result<Vec<Arc<Message>>, Refused> {
         let Some(post) = self.shelf.post(&newcomer.swarm) else { return Ok(Vec::new()) };
         let own = bytes(newcomer);
         let inbox = post.inboxes.get(&newcomer.to);
-        if inbox.is_none() && post.inboxes.len() + added >= RECIPIENTS_MAX {
-            return Err(Refused::Full { what: "recipients of the swarm", max: RECIPIENTS_MAX });
+        if inbox.is_none() && post.inboxes.len() + added >= recipients_max {
+            return Err(Refused::Full { what: "recipients of the swarm", max: recipients_max });
         }
         let mut letters = 1 + inbox.map_or(0, |inbox| inbox.letters());
         let mut queue_bytes = own + inbox.map_or(0, |inbox| inbox.bytes);
@@ -201,7 +212,8 @@ impl Mail {
                 return Err(Refused::NotOpen { request: id, why: "its deadline has passed".to_owned() });
             }
             let again = Message { dead: None, deliveries: 0, ..Message::clone(&copy) };
-            match self.room(&again, 0, 0) {
+            // It had a place already, whoever it is for.
+            match self.room(&again, 0, 0, most(false)) {
                 Err(full) => {
                     refused = full;
                     sent.full.push(again.to);
@@ -218,6 +230,15 @@ impl Mail {
         }
         if sent.recipients.is_empty() { Err(refused) } else { Ok(sent) }
     }
+}
+
+/// How many recipients a swarm may have for one more of this kind.
+pub(super) fn most(is_client: bool) -> usize {
+    if is_client { RECIPIENTS_MAX } else { 2 * RECIPIENTS_MAX }
+}
+
+pub(super) fn is_client(party: &Party) -> bool {
+    party.incarnation.is_none()
 }
 
 /// Why something gave way.

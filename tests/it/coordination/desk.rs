@@ -378,6 +378,7 @@ impl Client {
                 swarm: swarm(),
                 from: Some(self.party.clone()),
                 kind: LetterKind::Note { to: To::One(to) },
+                to_client: false,
                 priority: *self.dice.pick(&Priority::ALL),
                 topic: "t".into(),
                 body: format!("\"{word}\"").into(),

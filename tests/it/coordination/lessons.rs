@@ -179,6 +179,7 @@ impl Keeper for Ours {
             swarm: swarm(),
             from: Some(party("sender")),
             kind: LetterKind::Note { to: To::One(to.parse().unwrap()) },
+            to_client: false,
             priority: Priority::ALL[urgency],
             topic: "t".into(),
             body: word.into(),

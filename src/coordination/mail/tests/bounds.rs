@@ -209,9 +209,13 @@ fn a_swarm_has_a_bound_of_recipients() {
     };
     let all = |kind| Letter { kind, ..note("r0", "unused", Priority::Normal) };
     assert_eq!(desk.send(all(kind(0, RECIPIENTS_MAX))).unwrap().recipients.len(), RECIPIENTS_MAX);
+    let to_client = Letter { to_client: true, ..note("r0", "one-more", Priority::Critical) };
+    assert_eq!(code(desk.send(to_client)).1, "recipients of the swarm: at most 10000 are allowed");
+    // Agents have places that no client can take.
+    assert_eq!(desk.send(all(kind(5, RECIPIENTS_MAX + 5))).unwrap().full.len(), 0);
+    assert_eq!(desk.send(all(kind(RECIPIENTS_MAX + 5, 2 * RECIPIENTS_MAX + 5))).unwrap().full.len(), 5);
     let full = code(desk.send(note("r0", "one-more", Priority::Critical)));
-    assert_eq!(full.1, "recipients of the swarm: at most 10000 are allowed");
-    assert_eq!(desk.send(all(kind(5, RECIPIENTS_MAX + 5))).unwrap().full.len(), 5);
+    assert_eq!(full.1, "recipients of the swarm: at most 20000 are allowed");
     // A notice that would need another recipient is counted as lost.
     desk.mail.forget_recipient(&mut desk.counter, &swarm(), &name("r7"), desk.now);
     desk.note("r0", "one-more", Priority::Critical);

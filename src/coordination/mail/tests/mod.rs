@@ -36,6 +36,7 @@ fn note(from: &str, to: &str, priority: Priority) -> Letter {
         swarm: swarm(),
         from: Some(party(from, 1)),
         kind: LetterKind::Note { to: To::One(name(to)) },
+        to_client: false,
         priority,
         topic: Arc::from("t"),
         body: Arc::from("{}"),
