@@ -181,7 +181,7 @@ fn rowdy_peers_on_the_port_are_answered_counted_and_disturb_nobody() {
     refused(&hive, counted);
 
     // Everything but `hive/open` comes too early.
-    assert_eq!(code(&peer.ask("initialize", &json!({}))), 1001);
+    assert_eq!(code(&peer.ask("eval", &json!({}))), 1001);
     assert_eq!(code(&peer.ask("hive/heartbeat", &json!({}))), 1001);
     counted += 2;
 

@@ -161,7 +161,7 @@ fn code_1001_anything_before_open() {
     let mut bench = Bench::new();
     let early = r#"{"jsonrpc":"2.0","id":"a","method":"hive/heartbeat"}"#;
     refused(&bench.say(early), &json!("a"), 1001, false);
-    refused(&bench.say(r#"{"jsonrpc":"2.0","id":2,"method":"initialize","params":{}}"#), &json!(2), 1001, false);
+    refused(&bench.say(r#"{"jsonrpc":"2.0","id":2,"method":"eval","params":{}}"#), &json!(2), 1001, false);
     counted(&bench.say(BEAT), 1001);
     counted(&bench.say(r#"{"jsonrpc":"2.0","id":"hk-1","result":{}}"#), 1001);
     assert!(bench.say(OPEN).opened.is_some(), "the first message was a notification, and open works all the same");
