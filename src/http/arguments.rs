@@ -203,7 +203,7 @@ fn bear_null(form: &mut Value) {
             member["anyOf"] = json!([{ "$ref": to }, { "type": "null" }]);
         } else if member["type"].is_string() {
             member["type"] = json!([member["type"], "null"]);
-            if let Some(words) = member["enum"].as_array_mut() {
+            if let Some(words) = member.get_mut("enum").and_then(Value::as_array_mut) {
                 words.push(Value::Null);
             }
         }
@@ -390,7 +390,8 @@ mod tests {
                 "a": { "type": "string" },
                 "b": { "type": "string", "enum": ["x"] },
                 "c": { "type": ["integer", "null"] },
-                "d": { "$ref": "#/$defs/Word", "description": "One." }
+                "d": { "$ref": "#/$defs/Word", "description": "One." },
+                "e": { "type": "integer" }
             }
         });
         bear_null(&mut form);
@@ -398,7 +399,8 @@ mod tests {
             "a": { "type": "string" },
             "b": { "type": ["string", "null"], "enum": ["x", null] },
             "c": { "type": ["integer", "null"] },
-            "d": { "anyOf": [{ "$ref": "#/$defs/Word" }, { "type": "null" }], "description": "One." }
+            "d": { "anyOf": [{ "$ref": "#/$defs/Word" }, { "type": "null" }], "description": "One." },
+            "e": { "type": ["integer", "null"] }
         });
         assert_eq!(form["properties"], expected);
     }
