@@ -18,6 +18,10 @@ SHAPES = {
     "sphere": "4 / 3 * 3.14159 * r**3", "cylinder": "3.14159 * r * r * h", "cone": "3.14159 * r * r * h / 3", "ring": "3.14159 * (b * b - a * a)",
 }
 
+# Where another hive is has no bearing on this one.
+for name in [name for name in os.environ if name.startswith("HIVEKEEPER_")]:
+    del os.environ[name]
+
 
 def run(*words):
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -15,7 +15,7 @@ use super::{
     work::{Desk, Party, Whose, or_dash},
 };
 
-const HEADER: [&str; 6] = ["ID", "MODE", "HOLDER", "TOKEN", "SINCE", "RESOURCES"];
+const HEADER: [&str; 6] = ["ID", "MODE", "HOLDER", "FENCE", "SINCE", "RESOURCES"];
 
 /// What is done with locks; without a word they are listed.
 #[derive(Debug, Subcommand)]
@@ -27,8 +27,8 @@ pub(super) enum LocksCommand {
     Release {
         /// The lock's id
         id: String,
-        /// The token that the list shows
-        #[arg(long, value_name = "TOKEN")]
+        /// The fencing token that the list shows
+        #[arg(long, value_name = "FENCE")]
         fence: u64,
     },
 }

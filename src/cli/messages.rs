@@ -44,8 +44,8 @@ pub(super) enum MessagesCommand {
     Ack {
         /// The message's id
         id: String,
-        /// The token of its delivery
-        #[arg(long, value_name = "TOKEN")]
+        /// The fencing token of its delivery
+        #[arg(long, value_name = "FENCE")]
         fence: u64,
     },
     /// Let a dead letter be delivered again
@@ -222,7 +222,7 @@ fn received(page: &Page, now: SystemTime, screen: &mut Screen<'_>) -> Result<(),
         let token = or_dash(message.fence.map(|fence| fence.to_string()));
         let about = if message.topic.is_empty() { String::new() } else { format!(" on {}", clean(&message.topic)) };
         let (id, kind, sent) = (clean(&message.id), clean(&message.kind), ago(&message.sent_at, now));
-        screen.line(&format!("{id} with the token {token}: {kind} of {from}{about}, {sent}"))?;
+        screen.line(&format!("{id} with the fence {token}: {kind} of {from}{about}, {sent}"))?;
         let body = message.body.as_ref().map_or_else(String::new, |body| match body {
             Value::String(text) => clean(text),
             other => clean(&other.to_string()),

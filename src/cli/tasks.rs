@@ -115,8 +115,8 @@ pub(super) struct Filter {
 pub(super) struct Claimed {
     /// The task's id
     id: String,
-    /// The token of the claim
-    #[arg(long, value_name = "TOKEN")]
+    /// The fencing token of the claim
+    #[arg(long, value_name = "FENCE")]
     fence: u64,
 }
 
@@ -381,10 +381,10 @@ impl Task {
         ]
     }
 
-    /// `ID: done`, or `ID: claimed with the token 7: read the code`.
+    /// `ID: done`, or `ID: claimed with the fence 7: read the code`.
     fn describe(&self) -> String {
-        let token = self.claim.as_ref().map(|claim| format!(" with the token {}", claim.fence)).unwrap_or_default();
-        clean(&format!("{}: {}{token}: {}", self.id, self.state, self.title))
+        let fence = self.claim.as_ref().map(|claim| format!(" with the fence {}", claim.fence)).unwrap_or_default();
+        clean(&format!("{}: {}{fence}: {}", self.id, self.state, self.title))
     }
 }
 
@@ -396,7 +396,7 @@ fn show(task: &Task, now: SystemTime, screen: &mut Screen<'_>) -> Result<(), Cli
     });
     let claim = task.claim.as_ref().map(|claim| {
         let left = until(&claim.lease_until, now);
-        format!("{} with the token {}, unless renewed until {left}", claim.holder.describe(), claim.fence)
+        format!("{} with the fence {}, which ends {left} unless it is renewed", claim.holder.describe(), claim.fence)
     });
     let progress = task.progress.as_ref().map(|progress| {
         let percent = progress.percent.map(|percent| format!("{percent} %"));

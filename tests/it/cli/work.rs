@@ -83,7 +83,7 @@ priority     high
 group        r2
 created      1h ago by ci
 behind       0199a1b2-0000-7000-8000-00000000000b
-held by      coder-1 #3 with the token 12, unless renewed until in 30s
+held by      coder-1 #3 with the fence 12, which ends in 30s unless it is renewed
 progress     40 %, half of it, 1m ago
 payload      {\"file\":\"a.rs\"}
 attempt      holder_ended 10m ago by coder-2 #1: killed
@@ -144,7 +144,7 @@ fn a_task_is_created_from_words_or_from_a_file() {
 fn a_claim_is_somebodys_and_comes_with_its_token() {
     let daemon = daemon(&["demo"], json!({ "tasks": [task()] }));
     let ran = run(&daemon, &["tasks", "claim", "--category", "review", "--wait", "2s"]);
-    let expected = format!("{A}: claimed with the token 12: read\\u{{1b}}[2J the code\n");
+    let expected = format!("{A}: claimed with the fence 12: read\\u{{1b}}[2J the code\n");
     assert_eq!((ran.exit, ran.out), (Exit::Done, expected), "{}", ran.err);
     let body = json!({
         "swarm": "demo", "agent": "cli", "categories": ["review"], "max": 1, "wait_ms": 2000, "lease_ms": 600_000
@@ -214,7 +214,7 @@ fn locks_show_who_waits_for_whom() {
     let locks = [lock(A, party("coder-1", Some(3)), Some(8), json!([])), lock(B, party("ci", None), None, behind)];
     let ran = run(&daemon(&["demo"], json!({ "locks": locks, "next": null })), &["locks"]);
     let expected = "\
-ID                                    MODE   HOLDER      TOKEN   SINCE  RESOURCES
+ID                                    MODE   HOLDER      FENCE   SINCE  RESOURCES
 0199a1b2-0000-7000-8000-00000000000a  write  coder-1 #3      8  1m ago  src/ Cargo.toml
 0199a1b2-0000-7000-8000-00000000000b  write  ci              -  2m ago  src/ Cargo.toml (behind coder-1 #3)
 ";
@@ -242,7 +242,7 @@ fn messages_are_sent_received_and_listed() {
     });
     let received = daemon(&["demo"], json!({ "messages": [message], "more": true }));
     let ran = run(&received, &["messages", "receive", "--as", "ci", "--topic", "review*"]);
-    let expected = format!("{A} with the token 31: note of coder-1 #3 on review, 1m ago\n  {{\"n\":1}}\n");
+    let expected = format!("{A} with the fence 31: note of coder-1 #3 on review, 1m ago\n  {{\"n\":1}}\n");
     assert_eq!((ran.exit, ran.out), (Exit::Done, expected), "{}", ran.err);
     assert_eq!(posted(&received).1["topics"], json!(["review*"]));
     let ran = run(&received, &["messages", "ls", "--dead"]);
