@@ -333,6 +333,16 @@ async fn whoever_goes_while_he_waits_or_is_given_a_lock_leaves_nothing_behind() 
 }
 
 #[tokio::test]
+async fn who_leaves_before_his_turn_comes_is_given_nothing() {
+    let office = Office::open();
+    let mut waits = Box::pin(office.desk.lock(ask("x", "a", WAIT)));
+    // Asked for, and not decided: the clerk has had no turn.
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(waits);
+    assert_eq!(locks(&office).await, (0, 0));
+}
+
+#[tokio::test]
 async fn a_crowd_that_goes_at_once_leaves_nothing_behind() {
     // More than the queue holds.
     const CROWD: usize = 1_100;
