@@ -136,7 +136,9 @@ fn blocked(text: &mut Text, tasks: &[&Task]) {
 }
 
 fn given_up(text: &mut Text, tasks: &[&Task]) {
-    let line = |task: &&Task| format!("- {}, after {} attempts: {}", name(task), task.attempts.len(), why(task));
+    // Not those that the task remembers, of which the oldest are let go.
+    let attempts = |task: &Task| task.failures + task.losses;
+    let line = |task: &&Task| format!("- {}, after {} attempts: {}", name(task), attempts(task), why(task));
     text.section("Failed", None, &of(tasks, |task| task.state == TaskState::Failed), line);
     let line = |task: &&Task| format!("- {}: {}", name(task), why(task));
     text.section("Cancelled", None, &of(tasks, |task| task.state == TaskState::Cancelled), line);
@@ -236,7 +238,7 @@ mod tests {
             progress,
             testing::{LEASE, fence, party, swarm, task},
         },
-        model::TaskId,
+        model::{Retry, TaskId},
     };
 
     fn at(s: u64) -> SystemTime {
@@ -386,6 +388,23 @@ As of 2026-11-21T04:13:20.000Z.
         let written = story.written(2);
         assert!(written.len() > BYTES_MAX && written.len() < BYTES_MAX + 10_000, "{}", written.len());
         assert!(written.ends_with(" more.\n"));
+    }
+
+    #[test]
+    fn attempts_that_a_task_no_longer_remembers_count() {
+        const RETRIES: u32 = 20;
+        let mut story = Story::new();
+        let mut new = task("t");
+        new.spec.retry = Retry { retries: RETRIES, backoff: LEASE, backoff_max: LEASE };
+        let id = story.board.create(&mut story.counter, &swarm(), None, vec![new], None, at(0)).unwrap()[0].id;
+        for n in 0..=u64::from(RETRIES) {
+            let now = 10_000 * (n + 1);
+            story.board.tick(at(now));
+            let held = story.take(id, "coder-1", 1, now);
+            story.board.fail(&swarm(), id, fence(&held), "no".into(), at(now)).unwrap();
+        }
+        let written = story.written(1_000_000);
+        assert!(written.contains("- t, after 21 attempts: "), "{written}");
     }
 
     #[test]
